@@ -1,0 +1,160 @@
+"""The command line: one verb a command, each a config dataclass and a function that takes it.
+
+Nothing heavy is imported before a command is chosen, and not before its options were understood:
+`hanllama --help` and `hanllama pretrain --help` import no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from hanllama import __version__
+from hanllama.errors import HanllamaError, Interrupted
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a verb lives: its config class and its function, as `module:name`."""
+
+    config: str
+    function: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "run": Command(
+        "hanllama.pipeline:RunConfig",
+        "hanllama.pipeline:run",
+        "run a recipe: a whole pipeline, each stage only where something changed",
+    ),
+    "corpus stories": Command(
+        "hanllama.data.corpus:StoriesConfig",
+        "hanllama.data.corpus:stories",
+        "generate a corpus of simple Chinese children's stories",
+    ),
+    "corpus check": Command(
+        "hanllama.data.corpus:CheckConfig",
+        "hanllama.data.corpus:check",
+        "check samples against the grammar of the stories",
+    ),
+    "clean": Command(
+        "hanllama.data.clean:CleanConfig",
+        "hanllama.data.clean:clean",
+        "clean text files of any encoding into a corpus",
+    ),
+    "tokenizer train": Command(
+        "hanllama.tokenizer.train:TokenizerTrainConfig",
+        "hanllama.tokenizer.train:train",
+        "train a tokenizer on a corpus",
+    ),
+    "tokenize": Command(
+        "hanllama.data.tokenize:TokenizeConfig",
+        "hanllama.data.tokenize:tokenize",
+        "turn a corpus into token shards, with a held-out split",
+    ),
+    "pretrain": Command(
+        "hanllama.train.config:PretrainConfig",
+        "hanllama.train.objectives.pretrain:pretrain",
+        "train a model from scratch, or go on with an existing one",
+    ),
+    "generate": Command(
+        "hanllama.model.sampling:GenerateConfig",
+        "hanllama.model.generate:generate",
+        "write text with a model",
+    ),
+    "info": Command(
+        "hanllama.model.info:InfoConfig",
+        "hanllama.model.info:info",
+        "describe a model folder: parameters, context, vocabulary, lineage, memory",
+    ),
+    "plan": Command(
+        "hanllama.plan:PlanConfig",
+        "hanllama.plan:plan",
+        "before any spending: parameters, steps, memory, hours and cost of a training",
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 2 for a user's error, 130 or 143 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    if debug:
+        words.remove("--debug")
+    try:
+        return _dispatch(words)
+    except HanllamaError as error:
+        if debug:
+            raise
+        print(f"hanllama: error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        where = f"; saved {stop.saved}" if stop.saved else ""
+        print(f"hanllama: stopped{where}; the same command goes on from here", file=sys.stderr)
+        return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        print("hanllama: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has gone; leave quietly as other tools do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(_overview())
+        return 0
+    if words[0] in ("--version", "-V"):
+        print(f"hanllama {__version__}")
+        return 0
+    name, rest = _find(words)
+    command = COMMANDS[name]
+    # Only now, since jsonargparse and the command's own module cost more than the overview may.
+    from hanllama import config
+
+    cls = _resolve(command.config)
+    if "--help" in rest or "-h" in rest:
+        print(config.help_text(cls, f"hanllama {name}", command.summary), end="")
+        return 0
+    parsed = config.parse(cls, rest, f"hanllama {name}")
+    _resolve(command.function)(parsed)
+    return 0
+
+
+def _find(words: list[str]) -> tuple[str, list[str]]:
+    """Split the command line into a known verb (one or two words) and its arguments."""
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            return name, words[length:]
+    from hanllama.plugins import nearest
+
+    group = [name for name in COMMANDS if name.startswith(words[0] + " ")]
+    if group:
+        raise HanllamaError(f"hanllama {words[0]} needs a verb: {', '.join(group)}")
+    raise HanllamaError(f"unknown command {words[0]!r}{nearest(words[0], list(COMMANDS))}")
+
+
+def _overview() -> str:
+    width = max(len(name) for name in COMMANDS)
+    rows = "\n".join(f"  {name:<{width}}  {c.summary}" for name, c in COMMANDS.items())
+    return (
+        "usage: hanllama COMMAND [ARGUMENTS] [--config FILE] [--option value]\n\n"
+        "From a folder of Chinese text to a Llama that runs anywhere.\n\n"
+        f"commands:\n{rows}\n\n"
+        "hanllama COMMAND --help shows a command's options."
+    )
+
+
+def _resolve(location: str) -> Any:
+    module, _, name = location.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

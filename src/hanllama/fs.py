@@ -1,0 +1,185 @@
+"""Publish or nothing: how a result reaches the disk so that no reader ever meets half of it.
+
+A file is written beside its place, flushed and renamed over it. A folder is written beside its
+place with `SHA256SUMS` as its last file (the marker of completeness), then renamed. A process
+killed at any point leaves the previous state; its leftovers are named `.tmp-*` or `.old-*` and
+are swept by the next writer of the same place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hanllama.errors import CorruptError, InputError, StorageError
+
+SUMS = "SHA256SUMS"
+_STORAGE_ERRNOS = {"EFBIG", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO"}
+
+
+@contextlib.contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn the disk's refusal of a write into a StorageError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        import errno
+
+        if errno.errorcode.get(error.errno or 0) in _STORAGE_ERRNOS:
+            raise StorageError(
+                f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+                " (what was complete before is untouched)"
+            ) from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` with `data` in one step."""
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".tmp-{path.name}")
+        with open(beside, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(beside, path)
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` with `text` (UTF-8, newlines as they are) in one step."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` with pretty-printed JSON in one step."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON at `path`; InputError when it is missing, CorruptError when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CorruptError(f"{path} is not valid JSON: {error}") from error
+
+
+@contextlib.contextmanager
+def publish(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Write a folder that appears at `path` whole or not at all.
+
+    Yields a temporary folder beside `path`. On a clean exit `SHA256SUMS` is written as its last
+    file, everything is flushed, and the folder is renamed to `path`. On an error the temporary
+    folder is removed and `path` stays as it was.
+
+    Args:
+        path: the folder to publish.
+        replace: allow `path` to exist; the previous folder is moved aside, and removed once the
+            new one is in place. `recover` repairs a kill between the two renames.
+    """
+    recover(path)
+    if path.exists() and not replace:
+        raise InputError(f"{path} exists already; choose another folder or remove it")
+    beside = path.with_name(f".tmp-{path.name}")
+    with storage(path):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+    try:
+        yield beside
+        with storage(path):
+            write_sums(beside)
+            _sync_tree(beside)
+            old = path.with_name(f".old-{path.name}")
+            if path.exists():
+                os.replace(path, old)
+            os.replace(beside, path)
+            sync_folder(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        recover(path)
+        raise
+
+
+def recover(path: Path) -> None:
+    """Undo or finish a `publish(replace=True)` that was killed between its two renames."""
+    old = path.with_name(f".old-{path.name}")
+    if old.exists():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, path)
+
+
+def write_sums(folder: Path) -> None:
+    """Write `SHA256SUMS` over every file below `folder`, in the format of `sha256sum -c`."""
+    lines = [f"{sha256(f)}  {f.relative_to(folder).as_posix()}\n" for f in _files(folder)]
+    write_text(folder / SUMS, "".join(lines))
+
+
+def verify_sums(folder: Path) -> None:
+    """Check every file that `SHA256SUMS` lists.
+
+    Raises InputError when the folder is missing, CorruptError when the marker is missing, a file
+    is missing, truncated or altered. A safetensors file alone does not notice a flipped bit.
+    """
+    if not folder.is_dir():
+        raise InputError(f"folder {folder} does not exist")
+    marker = folder / SUMS
+    if not marker.is_file():
+        raise CorruptError(f"{folder} has no {SUMS}: it was never completed; remove it")
+    for number, line in enumerate(marker.read_text(encoding="utf-8").splitlines(), 1):
+        expected, _, name = line.partition("  ")
+        if len(expected) != 64 or not name:
+            raise CorruptError(f"{marker}, line {number}: not a checksum: {line[:80]!r}")
+        file = folder / name
+        if not file.is_file():
+            raise CorruptError(f"{folder} is incomplete: {name} is missing")
+        if sha256(file) != expected:
+            raise CorruptError(
+                f"{file} is corrupt: its sha256 is not the one in {marker}; restore it from"
+                " another copy or use an older checkpoint"
+            )
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a published folder: its marker first, so that a kill midway leaves no valid half."""
+    (path / SUMS).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's own entries (a rename) to disk; a no-op where folders cannot be opened."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.is_file() and f.name != SUMS)
+
+
+def _sync_tree(folder: Path) -> None:
+    for file in _files(folder):
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+    for inner in [folder, *(d for d in folder.rglob("*") if d.is_dir())]:
+        sync_folder(inner)
