@@ -1,0 +1,168 @@
+"""A model folder on disk: written whole, opened exactly.
+
+Written in Hugging Face's layout, so that transformers and everything that reads its folders opens
+it as it is; opened from there too, sharded or not. Keys must match exactly: a missing weight that
+is quietly drawn at random is a model that is quietly wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hanllama import fs
+from hanllama.errors import CorruptError, StorageError
+from hanllama.model.card import CARD, ModelCard
+from hanllama.model.folder import (
+    CONFIG,
+    GENERATION_CONFIG,
+    WEIGHTS,
+    load_config,
+    weight_files,
+)
+from hanllama.model.llama import Llama
+from hanllama.model.presets import LlamaConfig
+
+__all__ = ["load_config", "load_model", "save_model"]
+
+# Old Llama folders carry this table of frequencies as if it were a weight; it follows from theta.
+_DERIVED = ".rotary_emb.inv_freq"
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def save_model(
+    folder: Path,
+    model: Llama,
+    tokenizer_folder: Path | None,
+    card: ModelCard,
+    *,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model folder into `folder`, which exists and which `fs.publish` completes.
+
+    Args:
+        folder: an empty folder, usually what `fs.publish` yields.
+        model: the weights; fp32 ones are written as fp32 unless `dtype` says otherwise.
+        tokenizer_folder: where the tokenizer's files are copied from; None for none.
+        card: becomes README.md.
+        dtype: the dtype of the written weights; None keeps the model's.
+
+    Raises StorageError when the disk refuses.
+    """
+    tensors = _portable(model.state_dict(), dtype)
+    written = next(iter(tensors.values())).dtype
+    config = model.config
+    fs.write_json(folder / CONFIG, config.to_hf(str(written).removeprefix("torch.")))
+    fs.write_json(folder / GENERATION_CONFIG, _generation_config(config))
+    fs.write_text(folder / CARD, card.render(config))
+    if tokenizer_folder is not None:
+        from hanllama.tokenizer.load import copy_tokenizer
+
+        copy_tokenizer(tokenizer_folder, folder)
+    path = folder / WEIGHTS
+    try:
+        with fs.storage(path):
+            save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # The library wraps the disk's refusals into an error of its own.
+        raise StorageError(
+            f"cannot write {path}: {error}; free some space or choose another folder"
+            " (what was complete before is untouched)"
+        ) from error
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    verify: bool = True,
+) -> Llama:
+    """Open a model folder, ours or transformers'.
+
+    Args:
+        folder: the model folder.
+        device: where the weights go.
+        dtype: converted to; None keeps the file's.
+        verify: check `SHA256SUMS` where the folder has one. safetensors itself does not notice a
+            flipped bit.
+
+    Returns the model in evaluation mode. Raises InputError, ConfigError or CorruptError, naming
+    the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    config = load_config(folder)
+    if verify and (folder / fs.SUMS).is_file():
+        fs.verify_sums(folder)
+    with torch.device("meta"):
+        model = Llama(config)
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    tensors = _read(folder, torch.device(device), dtype)
+    if config.tie_word_embeddings and _HEAD in tensors:
+        if not torch.equal(tensors[_HEAD], tensors.get(_EMBEDDING, torch.empty(0))):
+            raise CorruptError(
+                f"{folder}: {CONFIG} says tie_word_embeddings, but {_HEAD} differs from"
+                f" {_EMBEDDING}; one of them is wrong"
+            )
+        del tensors[_HEAD]
+    _require_equal_keys(folder, set(tensors), set(expected))
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise CorruptError(
+                f"{folder}: {name} has shape {tuple(tensors[name].shape)}, but {CONFIG} asks for"
+                f" {tuple(shape)}"
+            )
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def _portable(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Contiguous CPU tensors, no two of which share memory (the file format has no sharing)."""
+    return {
+        name: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
+        for name, tensor in state.items()
+    }
+
+
+def _generation_config(config: LlamaConfig) -> dict[str, int | list[int] | None]:
+    values: dict[str, int | list[int] | None] = {
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_ids[0] if len(config.eos_ids) == 1 else list(config.eos_ids),
+        "pad_token_id": config.pad_token_id,
+    }
+    return {key: value for key, value in values.items() if value is not None and value != []}
+
+
+def _read(folder: Path, device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 (not a mapping)
+                    if name.endswith(_DERIVED):
+                        continue
+                    if name in tensors:
+                        raise CorruptError(f"{path}: {name} is in another file of {folder} too")
+                    tensor = file.get_tensor(name)
+                    # A copy of its own: the tensor is a view of the mapped file, unaligned, and
+                    # the file may be deleted or rewritten while training goes on.
+                    tensors[name] = tensor.to(device, dtype or tensor.dtype, copy=True)
+        except (SafetensorError, OSError) as error:
+            raise CorruptError(f"{path} cannot be read as safetensors: {error}") from error
+    return tensors
+
+
+def _require_equal_keys(folder: Path, found: set[str], expected: set[str]) -> None:
+    complaints = [
+        f"{len(names)} {kind} ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
+        for kind, names in (("missing", expected - found), ("unexpected", found - expected))
+        if names
+    ]
+    if complaints:
+        raise CorruptError(
+            f"the weights in {folder} do not fit its {CONFIG}: {'; '.join(complaints)}"
+        )

@@ -1,0 +1,108 @@
+"""What lies in a model folder, read without torch and without loading a weight.
+
+The config, the list of weight files (one, or shards with an index, as transformers splits them)
+and the shape and dtype of every tensor from the headers of the safetensors files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hanllama import fs
+from hanllama.errors import CorruptError, InputError
+from hanllama.model.presets import LlamaConfig
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """One tensor as its file's header describes it."""
+
+    file: Path
+    dtype: str  # safetensors' names: F32, BF16, F16, …
+    shape: tuple[int, ...]
+
+
+def load_config(folder: str | Path) -> LlamaConfig:
+    """The dimensions of a model folder, ours or one that transformers wrote.
+
+    Raises InputError when the folder or its config is missing, ConfigError when it is not a
+    plain Llama.
+    """
+    path = Path(folder) / CONFIG
+    if not Path(folder).is_dir():
+        raise InputError(f"model folder {folder} does not exist")
+    if not path.is_file():
+        raise InputError(f"{folder} is not a model folder: it has no {CONFIG}")
+    values = _json_object(path)
+    return LlamaConfig.from_hf(values, str(path))
+
+
+def stop_ids(folder: str | Path, config: LlamaConfig) -> tuple[int, ...]:
+    """The ids that end a text: `generation_config.json`'s, else the config's."""
+    path = Path(folder) / GENERATION_CONFIG
+    eos = _json_object(path).get("eos_token_id") if path.is_file() else None
+    if eos is None:
+        return config.eos_ids
+    return (eos,) if isinstance(eos, int) else tuple(eos)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, sorted.
+
+    Raises InputError when there are none, or only pickled ones, which are never opened: a pickle
+    can run any code. CorruptError when a shard named by the index is missing.
+    """
+    if (folder / INDEX).is_file():
+        index = _json_object(folder / INDEX)
+        names = sorted(set(index.get("weight_map", {}).values()))
+        if not names:
+            raise CorruptError(f"{folder / INDEX} names no weight file")
+        for name in names:
+            if Path(name).name != name or not (folder / name).is_file():
+                raise CorruptError(f"{folder} is incomplete: {INDEX} names {name!r}, missing here")
+        return [folder / name for name in names]
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    for pattern in ("*.bin", "*.pth", "*.pt"):
+        for pickled in sorted(folder.glob(pattern)):
+            raise InputError(
+                f"{pickled} is a pickle, which can run any code when opened; convert it where you"
+                " trust it, with transformers: model.save_pretrained(folder), which writes"
+                " safetensors"
+            )
+    raise InputError(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX}")
+
+
+def tensor_headers(folder: Path) -> dict[str, TensorHeader]:
+    """Every tensor of a model folder by name, from the headers alone.
+
+    Raises CorruptError for a file that is not safetensors or a tensor that occurs twice.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, TensorHeader] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="np") as file:
+                for name in file.keys():  # noqa: SIM118 (not a mapping)
+                    if name in found:
+                        raise CorruptError(f"{name} is both in {found[name].file} and {path}")
+                    part = file.get_slice(name)
+                    found[name] = TensorHeader(path, part.get_dtype(), tuple(part.get_shape()))
+        except (SafetensorError, OSError) as error:
+            raise CorruptError(f"{path} cannot be read as safetensors: {error}") from error
+    return found
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    value = fs.read_json(path)
+    if not isinstance(value, dict):
+        raise CorruptError(f"{path} must hold a JSON object")
+    return value
