@@ -15,7 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from markupsafe import Markup
@@ -28,6 +30,7 @@ WIDTH, HEIGHT = 520, 280
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 42
 MAX_POINTS = 2000  # more than a screen has pixels; a long run's page would grow to megabytes
 HOVER_POINTS = 120
+TREND_STRETCHES = 150  # a noisy series is drawn faint, under the medians of so many stretches
 COLOURS = 6  # --c0 … --c5 in the template; further series repeat them dashed
 
 Series = tuple[Sequence[float], Sequence[float]]
@@ -82,7 +85,7 @@ def chart(
         log_y, log_x: logarithmic axes.
 
     More than 2000 points a series are thinned to the extremes of equal stretches, so a spike of
-    one step stays visible.
+    one step stays visible. A long series that zigzags is drawn faint with its medians on top.
     """
     lines = {name: _Line(*values, log_x=log_x, log_y=log_y) for name, values in series.items()}
     points = [p for line in lines.values() for p in line.points]
@@ -151,15 +154,18 @@ def histogram(
 
 
 def table(rows: Iterable[Sequence[Any]], *, headings: Sequence[str], title: str = "") -> Markup:
-    """A table; numbers are aligned right and written with four significant digits."""
-    cells = Markup("").join(
-        Markup("<tr>{}</tr>").format(Markup("").join(_cell(value) for value in row)) for row in rows
-    )
-    head = Markup("").join(Markup("<th>{}</th>").format(h) for h in headings)
+    """A table; a column of numbers is aligned right, floats have four significant digits."""
+    kept = [list(row) for row in rows]
+    classes = [
+        Markup(' class="number"') if _is_numeric([row[i] for row in kept]) else Markup("")
+        for i in range(len(headings))
+    ]
+    head = _cells("th", headings, classes)
+    body = Markup("").join(Markup("<tr>{}</tr>").format(_cells("td", r, classes)) for r in kept)
     caption = Markup("<caption>{}</caption>").format(title) if title else ""
     return Markup(
         '<div class="wide"><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(caption, head, cells)
+    ).format(caption, head, body)
 
 
 def facts(values: Mapping[str, Any]) -> Markup:
@@ -220,10 +226,24 @@ class _Line:
             if self.segments[-1]:
                 self.segments.append([])
         self.segments = [s for s in self.segments if s]
+        self.trends = [_trend(s) for s in self.segments]
         budget = MAX_POINTS / max(sum(map(len, self.segments)), 1)
         if budget < 1:
             self.segments = [_thin(s, max(int(len(s) * budget), 4)) for s in self.segments]
         self.points = [p for segment in self.segments for p in segment]
+
+
+def _trend(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The medians of equal stretches, for a long series that mostly zigzags; empty otherwise."""
+    if len(points) < 2 * TREND_STRETCHES:
+        return []
+    slopes = [b[1] - a[1] for a, b in pairwise(points)]
+    turns = sum(a * b < 0 for a, b in pairwise(slopes))
+    if turns < len(points) / 4:
+        return []
+    cuts = [i * len(points) // TREND_STRETCHES for i in range(TREND_STRETCHES + 1)]
+    stretches = [points[a:b] for a, b in pairwise(cuts)]
+    return [(median(x for x, _ in s), median(y for _, y in s)) for s in stretches]
 
 
 def _thin(points: list[tuple[float, float]], keep: int) -> list[tuple[float, float]]:
@@ -290,12 +310,14 @@ def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _tick_text(value: float, step: float) -> str:
-    """`0.05`, `2k`, `1.5M`, `1e-06`: no more digits than the distance of the ticks asks for."""
+    """`0.05`, `2k`, `1.5M`, `3e-4`: no more digits than the distance of the ticks asks for."""
     size = abs(value)
     if size < step / 2:
         return "0"
-    if size < 1e-4 or size >= 1e12:
-        return f"{value:.3g}"
+    if (step < 0.001 and size < 0.1) or size >= 1e12:
+        power = math.floor(math.log10(size) + 1e-9)
+        digits = max(0, power - math.floor(math.log10(step) + 1e-9))
+        return f"{value / 10.0**power:.{digits}f}e{power}"
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= limit:
             return f"{value / limit:.{_decimals(step / limit)}f}{letter}"
@@ -312,10 +334,17 @@ def _decimals(step: float) -> int:
 def _draw(line: _Line, index: int, name: str, across: _Axis, up: _Axis) -> Markup:
     dash = Markup(' stroke-dasharray="5 3"') if index >= COLOURS else ""
     parts = []
-    for segment in line.segments:
-        path = "L".join(f"{_px(across.at(x))} {_px(up.at(y))}" for x, y in segment)
-        # A segment of one point has no length; a round cap makes a dot of it.
-        parts.append(Markup('<path d="M{}{}"{}/>').format(path, "h0" * (len(segment) == 1), dash))
+
+    def path(points: list[tuple[float, float]], style: Markup | str) -> None:
+        along = "L".join(f"{_px(across.at(x))} {_px(up.at(y))}" for x, y in points)
+        # A segment of one point has no length; a wide round cap makes a dot of it.
+        dot = Markup('h0" class="dot') if len(points) == 1 else ""
+        parts.append(Markup('<path d="M{}{}"{}/>').format(along, dot, style))
+
+    for segment, trend in zip(line.segments, line.trends, strict=True):
+        path(segment, Markup(' class="faint"') if trend else dash)
+        if trend:
+            path(trend, dash)
     every = max(1, math.ceil(len(line.points) / HOVER_POINTS))
     shown = line.points[::every]
     for x, y in shown + line.points[-1:] * (line.points[-1:] != shown[-1:]):
@@ -326,7 +355,7 @@ def _draw(line: _Line, index: int, name: str, across: _Axis, up: _Axis) -> Marku
         )
     for x, y in line.gaps[:HOVER_POINTS]:
         at = across.at(min(max(x, across._unscale(across.low)), across._unscale(across.high)))
-        edge = HEIGHT - BOTTOM - 5 if y < 0 or y == 0 else TOP + 5
+        edge = HEIGHT - BOTTOM - 5 if y <= 0 else TOP + 5
         parts.append(
             Markup('<text class="gap" x="{}" y="{}">×<title>{}</title></text>').format(
                 _px(at), _px(edge + 4), f"{name}\n{number(x)}: {y}"
@@ -369,7 +398,7 @@ def _figure(title: str, body: Markup, legend: Sequence[tuple[str, int, str]]) ->
     entries = Markup("").join(
         Markup('<span class="s{}{}">{}{}</span>').format(
             index % COLOURS,
-            "" if name else " remark",
+            (" dashed" if index >= COLOURS else "") if name else " remark",
             name,
             Markup(" <em>({})</em>").format(remark) if remark else "",
         )
@@ -382,10 +411,19 @@ def _figure(title: str, body: Markup, legend: Sequence[tuple[str, int, str]]) ->
     )
 
 
-def _cell(value: Any) -> Markup:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Markup('<td class="number">{}</td>').format(number(value))
-    return Markup("<td>{}</td>").format(value if isinstance(value, Markup) else number(value))
+def _is_numeric(column: list[Any]) -> bool:
+    known = [v for v in column if v is not None]
+    numbers = [v for v in known if isinstance(v, int | float) and not isinstance(v, bool)]
+    return bool(known) and len(numbers) == len(known)
+
+
+def _cells(tag: str, values: Sequence[Any], classes: Sequence[Markup]) -> Markup:
+    return Markup("").join(
+        Markup("<{0}{1}>{2}</{0}>").format(
+            Markup(tag), marked, value if isinstance(value, Markup) else number(value)
+        )
+        for value, marked in zip(values, classes, strict=True)
+    )
 
 
 def _px(value: float) -> str:
