@@ -1,0 +1,186 @@
+"""A SentencePiece BPE model as `tokenizer.json`: the one recipe under which all back ends agree.
+
+transformers does not open a lone `tokenizer.model` faithfully: depending on what else lies there
+it loses the BOS, the leading "▁", or strings that begin with a space. What agrees with
+sentencepiece string by string is a `tokenizer.json` of our own:
+
+- BPE over the same pieces with `byte_fallback` and `fuse_unk`;
+- as merges every split of every piece into two known pieces, ordered by the piece's score, since
+  sentencepiece merges whichever neighbours form the best scored piece, however that piece was made;
+- the normalizer Prepend("▁"), Replace(" ", "▁"), and no pre-tokenizer (it would cut at spaces);
+- a template post-processor for BOS, and `PreTrainedTokenizerFast` as class, because a class with a
+  tokenizer of its own mind (`LlamaTokenizer`) throws this normalizer away.
+
+`tokenizer.model` stays beside it: llama.cpp's converter prefers it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hanllama import fs
+from hanllama.errors import ConfigError, CorruptError
+
+SPACE = "▁"
+# Piece types of sentencepiece_model.proto.
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+BPE = 2
+# What transformers writes for "no limit": the context is the model's to state.
+NO_LIMIT = int(1e30)
+
+
+def parse_model(data: bytes, where: str) -> Any:
+    """The SentencePiece `ModelProto` in `data`; CorruptError when it is none."""
+    import sentencepiece.sentencepiece_model_pb2 as schema
+    from google.protobuf.message import DecodeError
+
+    proto = schema.ModelProto()  # type: ignore[attr-defined]  # made at run time by protobuf
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise CorruptError(f"{where} is not a SentencePiece model: {error}") from error
+    if not proto.pieces:
+        raise CorruptError(f"{where} is not a SentencePiece model: it has no pieces")
+    return proto
+
+
+def write_files(folder: Path, proto: Any, *, adds_bos: bool = True) -> None:
+    """Write `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` for a model.
+
+    Raises ConfigError for a model that the recipe does not cover (not BPE, or one that rewrites
+    its text before it is cut).
+    """
+    names = special_names(proto)
+    fs.write_json(folder / "tokenizer.json", tokenizer_json(proto, adds_bos=adds_bos))
+    fs.write_json(folder / "special_tokens_map.json", names)
+    fs.write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "add_bos_token": adds_bos,
+            "add_eos_token": False,
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": NO_LIMIT,
+            "added_tokens_decoder": {
+                str(i): {k: v for k, v in token.items() if k != "id"}
+                for i, token in ((t["id"], t) for t in _added_tokens(proto))
+            },
+            **names,
+        },
+    )
+
+
+def special_names(proto: Any) -> dict[str, str]:
+    """{"bos_token": "<s>", ...}: the roles that the model gives to its special pieces."""
+    spec = proto.trainer_spec
+    roles = {
+        "bos_token": spec.bos_id,
+        "eos_token": spec.eos_id,
+        "unk_token": spec.unk_id,
+        "pad_token": spec.pad_id,
+    }
+    return {role: proto.pieces[i].piece for role, i in roles.items() if 0 <= i < len(proto.pieces)}
+
+
+def tokenizer_json(proto: Any, *, adds_bos: bool = True) -> dict[str, Any]:
+    """The content of `tokenizer.json` for a SentencePiece BPE model with identity normalization."""
+    normal = proto.normalizer_spec
+    if proto.trainer_spec.model_type != BPE:
+        raise ConfigError("only a SentencePiece BPE model can be written as tokenizer.json")
+    if normal.precompiled_charsmap or normal.remove_extra_whitespaces:
+        raise ConfigError(
+            "this SentencePiece model rewrites its text (normalization or extra whitespace), which"
+            " tokenizer.json cannot repeat exactly"
+        )
+    names = special_names(proto)
+    prefix = [{"type": "Prepend", "prepend": SPACE}] if normal.add_dummy_prefix else []
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(proto),
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                *prefix,
+                {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+            ],
+        },
+        "pre_tokenizer": None,
+        "post_processor": _template(proto, names["bos_token"] if adds_bos else None),
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                *(strip if prefix else []),
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": names.get("unk_token"),
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": bool(proto.trainer_spec.byte_fallback),
+            "ignore_merges": False,
+            "vocab": {p.piece: i for i, p in enumerate(proto.pieces)},
+            "merges": merges(proto),
+        },
+    }
+
+
+def merges(proto: Any) -> list[list[str]]:
+    """Every split of every normal piece into two normal pieces, best score first.
+
+    Where scores tie (Llama-2's runs of spaces), the longer left part comes first: sentencepiece
+    grows such a run from its left end.
+    """
+    score = {p.piece: p.score for p in proto.pieces if p.type == NORMAL}
+    rows = []
+    for number, (piece, value) in enumerate(score.items()):
+        for cut in range(len(piece) - 1, 0, -1):
+            left, right = piece[:cut], piece[cut:]
+            if left in score and right in score:
+                rows.append((-value, number, left, right))
+    rows.sort(key=lambda row: row[:2])  # stable, so the longer left part stays first
+    return [[left, right] for _, _, left, right in rows]
+
+
+def _added_tokens(proto: Any) -> list[dict[str, Any]]:
+    """The pieces that no text can produce, and those that are cut out of text before merging."""
+    return [
+        {
+            "id": i,
+            "content": p.piece,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": p.type != USER_DEFINED,
+        }
+        for i, p in enumerate(proto.pieces)
+        if p.type in (UNKNOWN, CONTROL, USER_DEFINED)
+    ]
+
+
+def _template(proto: Any, bos: str | None) -> dict[str, Any]:
+    """A post-processor that puts `bos` before a text (and before the second of a pair)."""
+    start = [{"SpecialToken": {"id": bos, "type_id": 0}}] if bos else []
+    second = [{"SpecialToken": {"id": bos, "type_id": 1}}] if bos else []
+    ids = [i for i, p in enumerate(proto.pieces) if p.piece == bos]
+    return {
+        "type": "TemplateProcessing",
+        "single": [*start, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [
+            *start,
+            {"Sequence": {"id": "A", "type_id": 0}},
+            *second,
+            {"Sequence": {"id": "B", "type_id": 1}},
+        ],
+        "special_tokens": {bos: {"id": bos, "ids": ids, "tokens": [bos]}} if bos else {},
+    }

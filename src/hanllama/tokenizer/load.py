@@ -1,0 +1,478 @@
+"""Text to token ids and back, from any tokenizer folder, the same ids as everybody else's.
+
+Two back ends stand behind one `Tokenizer`. Where `tokenizer.model` lies in the folder it is
+SentencePiece, the fastest; a `tokenizer.json` beside it must then describe the same vocabulary,
+or the folder is refused rather than guessed about. Otherwise the `tokenizers` library reads
+`tokenizer.json`. What a user types never becomes a special token: `<s>` in a text is five
+characters, as with transformers' `split_special_tokens=True`.
+
+Long documents. SentencePiece's BPE merges over the whole string it is given, which costs n log n
+and the cache: a novel takes three times as long as its pages. When no piece holds a newline
+together with anything else, no merge can cross one, so a text may be cut after newlines and the
+ids put end to end: the same ids, by construction. `_SentencePiece` checks the condition on the
+model; a model that does not meet it is encoded whole.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama import fs
+from hanllama.errors import CorruptError, InputError
+from hanllama.tokenizer import hf
+
+FILES = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+# Characters to encode at once: measured best between 500 and 1,000 (22 MB/s, against 7 for a
+# whole novel and 17 for single lines).
+_CHUNK = 600
+
+
+class Tokenizer:
+    """A tokenizer folder, opened. Make one with `load_tokenizer`.
+
+    Attributes:
+        vocab_size: ids run from 0 to vocab_size - 1; the rows an embedding needs.
+        bos_id, eos_id, pad_id: special ids; None where the folder names none (EOS must exist).
+        adds_bos: whether `encode` starts with BOS.
+        hash: sha256 of the vocabulary and these settings: equal hashes give equal ids.
+    """
+
+    def __init__(self, folder: Path, backend: _Backend, settings: _Settings) -> None:
+        self.folder = folder
+        self._backend = backend
+        self.bos_id, self.eos_id, self.pad_id = settings.bos_id, settings.eos_id, settings.pad_id
+        self.adds_bos, self._adds_eos = settings.adds_bos, settings.adds_eos
+        self._pieces = list(backend.pieces)
+        self._special = set(backend.special)
+        for i, content, special in settings.extra:
+            self._pieces.extend([b""] * (i + 1 - len(self._pieces)))
+            self._pieces[i] = b"" if special else content.encode()
+            self._special.add(i)
+        self.vocab_size = len(self._pieces)
+        facts: list[Any] = [backend.digest, self.bos_id, self.eos_id, self.pad_id, self.adds_bos]
+        facts.append([[i, content] for i, content, _ in settings.extra])
+        self.hash = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """The ids that transformers' AutoTokenizer gives, BOS included where it adds one."""
+        ids: list[int] = self._backend.encode([text])[0].tolist()
+        start = [self.bos_id] if self.adds_bos and self.bos_id is not None else []
+        return [*start, *ids, *([self.eos_id] if self._adds_eos else [])]
+
+    def encode_documents(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Training rows: one int32 array a text, BOS where the tokenizer adds one, closed by EOS.
+
+        Releases the interpreter lock while it works: threads encode in parallel.
+        """
+        start = [self.bos_id] if self.adds_bos and self.bos_id is not None else []
+        bos, eos = np.array(start, dtype=np.int32), np.array([self.eos_id], dtype=np.int32)
+        return [np.concatenate([bos, ids, eos]) for ids in self._backend.encode(texts)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, special tokens left out; malformed UTF-8 becomes U+FFFD a byte."""
+        stream = self.stream()
+        return "".join(stream.push(int(i)) for i in ids) + stream.finish()
+
+    def stream(self, *, continues: bool = False) -> StreamDecoder:
+        """A decoder that takes one id at a time.
+
+        Args:
+            continues: the ids go on from a text before them, so a leading space is theirs and
+                not the prefix that a SentencePiece model puts before every text.
+        """
+        return StreamDecoder(self._pieces, self._special, self._backend.prefixed and not continues)
+
+    def token_bytes(self) -> NDArray[np.int32]:
+        """[vocab_size] int32: the UTF-8 bytes a token stands for, 0 for special tokens."""
+        sizes = [0 if i in self._special else len(p) for i, p in enumerate(self._pieces)]
+        return np.array(sizes, dtype=np.int32)
+
+    def is_fallback(self) -> NDArray[np.bool_]:
+        """[vocab_size] bool: ids that stand for a single byte or for the unknown.
+
+        A text full of them is a text this vocabulary does not know. (A byte-level BPE has no
+        fallback: its bytes are ordinary pieces, and all entries are False.)
+        """
+        mask = np.zeros(self.vocab_size, dtype=bool)
+        mask[self._backend.fallback] = True
+        return mask
+
+
+class StreamDecoder:
+    """Ids in, text out, never half a character: what is incomplete waits for its other bytes."""
+
+    def __init__(self, pieces: Sequence[bytes], special: set[int], prefixed: bool) -> None:
+        self._pieces, self._special = pieces, special
+        self._strip = prefixed
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors=_BAD_BYTES)
+
+    def push(self, token_id: int) -> str:
+        """The text that became certain with this id; often empty inside a character."""
+        if not 0 <= token_id < len(self._pieces):
+            raise InputError(
+                f"token id {token_id} is outside the vocabulary of {len(self._pieces)}; do the"
+                " model and this tokenizer belong together?"
+            )
+        if token_id in self._special:
+            return ""
+        data = self._pieces[token_id]
+        if self._strip and data:
+            self._strip = False
+            data = data.removeprefix(b" ")
+        return self._decoder.decode(data)
+
+    def finish(self) -> str:
+        """What is left: U+FFFD for each byte of a character that never became whole."""
+        return self._decoder.decode(b"", final=True)
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Open a tokenizer folder, or the tokenizer of a model folder.
+
+    Raises InputError when there is none or it names no EOS token, CorruptError when its files do
+    not belong together.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        hint = "; give the folder that holds it" if folder.is_file() else ""
+        raise InputError(f"tokenizer folder {folder} does not exist{hint}")
+    model, described = folder / "tokenizer.model", folder / "tokenizer.json"
+    config = _read_optional(folder / "tokenizer_config.json")
+    roles = _roles(config, _read_optional(folder / "special_tokens_map.json"))
+    if model.is_file():
+        data = model.read_bytes()
+        proto = hf.parse_model(data, str(model))
+        extra: list[tuple[int, str, bool]] = []
+        bos_by_template = True
+        if described.is_file():
+            description = fs.read_json(described)
+            extra = _check_same(folder, proto, description)
+            bos_by_template = _template_adds_bos(description)
+        backend: _Backend = _SentencePiece(proto, data)
+        ids = {p.piece: i for i, p in enumerate(proto.pieces)}
+        ids.update({content: i for i, content, _ in extra})
+        roles = {**hf.special_names(proto), **roles}
+    elif described.is_file():
+        description = fs.read_json(described)
+        backend = _Json(described, description)
+        extra = []
+        ids = backend.ids
+        bos_by_template = _template_adds_bos(description)
+    else:
+        raise InputError(
+            f"{folder} holds no tokenizer (neither tokenizer.model nor tokenizer.json); train one"
+            " with: hanllama tokenizer train"
+        )
+    return Tokenizer(folder, backend, _Settings(folder, config, roles, ids, extra, bos_by_template))
+
+
+def copy_tokenizer(source: str | Path, target: str | Path) -> None:
+    """Copy the tokenizer files of a folder into another.
+
+    A lone `tokenizer.model` gets the `tokenizer.json` that transformers needs to read it rightly.
+    """
+    source, target = Path(source), Path(target)
+    tokenizer = load_tokenizer(source)
+    for name in FILES:
+        if (source / name).is_file():
+            with fs.storage(target / name):
+                shutil.copyfile(source / name, target / name)
+    model = source / "tokenizer.model"
+    if model.is_file() and not (source / "tokenizer.json").is_file():
+        proto = hf.parse_model(model.read_bytes(), str(model))
+        hf.write_files(target, proto, adds_bos=tokenizer.adds_bos)
+
+
+# --- settings --------------------------------------------------------------------------------
+
+
+class _Settings:
+    """Special ids and the BOS rule, from the files of a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        roles: dict[str, str],
+        ids: dict[str, int],
+        extra: list[tuple[int, str, bool]],
+        bos_by_template: bool,
+    ) -> None:
+        self.extra = extra
+        self.bos_id = ids.get(roles.get("bos_token", ""))
+        eos_id = ids.get(roles.get("eos_token", ""))
+        self.pad_id = ids.get(roles.get("pad_token", ""))
+        if eos_id is None:
+            raise InputError(
+                f"tokenizer in {folder} names no end-of-text token; add `eos_token` to its"
+                " tokenizer_config.json"
+            )
+        self.eos_id: int = eos_id
+        # transformers' order: what tokenizer_config.json says wins over the template.
+        explicit = "add_bos_token" in config or "add_eos_token" in config
+        adds_bos = bool(config.get("add_bos_token", False)) if explicit else bos_by_template
+        if explicit and "add_bos_token" not in config and config.get("tokenizer_class") in _LLAMA:
+            adds_bos = True
+        self.adds_bos = adds_bos and self.bos_id is not None
+        self.adds_eos = bool(config.get("add_eos_token", False))
+
+
+_LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    value = fs.read_json(path) if path.is_file() else {}
+    if not isinstance(value, dict):
+        raise CorruptError(f"{path} must hold a JSON object")
+    return value
+
+
+def _roles(*sources: dict[str, Any]) -> dict[str, str]:
+    """{"eos_token": "</s>"} from the first source that names it, as text or as an object."""
+    found: dict[str, str] = {}
+    for source in sources:
+        for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
+            value = source.get(role)
+            if isinstance(value, dict):
+                value = value.get("content")
+            if isinstance(value, str):
+                found.setdefault(role, value)
+    return found
+
+
+def _template_adds_bos(description: dict[str, Any]) -> bool:
+    """Whether the post-processor of a tokenizer.json starts a text with a special token."""
+    post = description.get("post_processor") or {}
+    for part in [post, *post.get("processors", [])]:
+        if part.get("type") == "TemplateProcessing":
+            return "SpecialToken" in part["single"][0]
+    return False
+
+
+def _check_same(
+    folder: Path, proto: Any, description: dict[str, Any]
+) -> list[tuple[int, str, bool]]:
+    """Refuse a folder whose two tokenizers differ; return special tokens added after the pieces."""
+    other = dict(description.get("model", {}).get("vocab", {}))
+    pieces = {p.piece: i for i, p in enumerate(proto.pieces)}
+    extra = []
+    for token in description.get("added_tokens", []):
+        i, content = token["id"], token["content"]
+        other[content] = i
+        if content not in pieces and i >= len(pieces) and token.get("special"):
+            extra.append((i, content, True))
+    known = {**pieces, **{content: i for i, content, _ in extra}}
+    if other != known:
+        piece = min(k for k in other.keys() | known.keys() if other.get(k) != known.get(k))
+        raise CorruptError(
+            f"tokenizer.model and tokenizer.json in {folder} are different vocabularies: {piece!r}"
+            f" is {known.get(piece)} in the one, {other.get(piece)} in the other; remove the wrong"
+            " one"
+        )
+    return sorted(extra)
+
+
+# --- the two back ends -----------------------------------------------------------------------
+
+
+class _Backend(Protocol):
+    """What a back end offers: pieces as bytes, and texts to raw ids (no BOS, no EOS)."""
+
+    pieces: list[bytes]
+    special: set[int]
+    fallback: list[int]
+    prefixed: bool
+    digest: str
+
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]: ...
+
+
+class _SentencePiece:
+    """`tokenizer.model` by the sentencepiece library."""
+
+    def __init__(self, proto: Any, data: bytes) -> None:
+        import sentencepiece
+
+        self.digest = hashlib.sha256(data).hexdigest()
+        self.pieces = [_piece_bytes(p) for p in proto.pieces]
+        hidden = (hf.UNKNOWN, hf.CONTROL, hf.UNUSED)
+        self.special = {i for i, p in enumerate(proto.pieces) if p.type in hidden}
+        self.fallback = [i for i, p in enumerate(proto.pieces) if p.type in (hf.UNKNOWN, hf.BYTE)]
+        self.prefixed = bool(proto.normalizer_spec.add_dummy_prefix)
+        self._cuttable = newline_stands_alone(proto)
+        self._prefix = ""
+        if self._cuttable and self.prefixed:
+            # The prefix belongs to the document, not to each of its chunks: the model gives it
+            # up, and a space before the first chunk does the same.
+            proto.normalizer_spec.add_dummy_prefix = False
+            self._prefix = " "
+            data = proto.SerializeToString()
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        if not self._cuttable:
+            return self._run(list(texts))
+        chunks: list[str] = []
+        ends = []
+        for text in texts:
+            if text:
+                _cut(self._prefix + text, chunks)
+            ends.append(len(chunks))
+        rows = self._run(chunks)
+        return [
+            rows[end - 1] if end - begin == 1 else np.concatenate([_NOTHING, *rows[begin:end]])
+            for begin, end in zip([0, *ends], ends, strict=False)
+        ]
+
+    def _run(self, texts: list[str]) -> list[NDArray[np.int32]]:
+        try:
+            rows = self._processor.encode(texts, return_type="numpy", num_threads=1)
+        except TypeError as error:
+            raise _not_text(texts, error) from error
+        return list(rows)
+
+
+class _Json:
+    """`tokenizer.json` by the tokenizers library."""
+
+    def __init__(self, path: Path, description: dict[str, Any]) -> None:
+        import tokenizers
+
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise CorruptError(f"{path} cannot be read as a tokenizer: {error}") from error
+        self._tokenizer.encode_special_tokens = True
+        self.digest = fs.sha256(path)
+        self.ids: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        added = {t["id"]: t for t in description.get("added_tokens", [])}
+        surface, self.prefixed = _surface(description.get("decoder") or {}, str(path))
+        self.pieces = [b""] * (max(self.ids.values()) + 1)
+        for piece, i in self.ids.items():
+            self.pieces[i] = piece.encode() if i in added else surface(piece)
+        # An id that no piece has is as good as special: nothing decodes to it.
+        unused = set(range(len(self.pieces))) - set(self.ids.values())
+        self.special = unused | {i for i, t in added.items() if t.get("special")}
+        self.fallback = []
+        if description.get("model", {}).get("byte_fallback"):
+            names = [f"<0x{b:02X}>" for b in range(256)]
+            self.fallback = [self.ids[n] for n in names if n in self.ids]
+        unknown = description.get("model", {}).get("unk_token")
+        if unknown in self.ids:
+            self.fallback.append(self.ids[unknown])
+            self.special.add(self.ids[unknown])
+
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        try:
+            rows = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        except TypeError as error:
+            raise _not_text(texts, error) from error
+        return [np.array(row.ids, dtype=np.int32) for row in rows]
+
+
+def newline_stands_alone(proto: Any) -> bool:
+    """Whether ids of a text are the ids of its lines (each with its newline) put end to end.
+
+    So it is for BPE when the text reaches the merges unchanged but for spaces, no piece joins a
+    newline with anything, and a newline is never the unknown (unknowns side by side fuse to one).
+    """
+    normal, spec = proto.normalizer_spec, proto.trainer_spec
+    plain = not (normal.precompiled_charsmap or normal.remove_extra_whitespaces)
+    plain = plain and normal.escape_whitespaces and not spec.treat_whitespace_as_suffix
+    known = spec.byte_fallback or any(p.piece == "\n" for p in proto.pieces)
+    joined = any("\n" in p.piece and p.piece != "\n" for p in proto.pieces)
+    spaced = any(p.type == hf.USER_DEFINED and p.piece[:1] in " ▁" for p in proto.pieces)
+    return bool(spec.model_type == hf.BPE and plain and known and not joined and not spaced)
+
+
+def _cut(text: str, chunks: list[str]) -> None:
+    """Append `text` to `chunks` in parts of about `_CHUNK` characters, each ending in a newline."""
+    begin, size = 0, len(text)
+    while size - begin > _CHUNK:
+        end = text.find("\n", begin + _CHUNK) + 1
+        if end == 0:
+            break
+        chunks.append(text[begin:end])
+        begin = end
+    if begin < size:
+        chunks.append(text[begin:] if begin else text)
+
+
+def _piece_bytes(piece: Any) -> bytes:
+    if piece.type in (hf.UNKNOWN, hf.CONTROL, hf.UNUSED):
+        return b""
+    if piece.type == hf.BYTE:
+        return bytes([int(piece.piece[1:-1], 16)])
+    return bytes(piece.piece.replace(hf.SPACE, " ").encode())
+
+
+def _surface(decoder: dict[str, Any], where: str) -> tuple[Any, bool]:
+    """From tokenizer.json's decoder: piece -> bytes, and whether decoding drops a leading space."""
+    steps = decoder.get("decoders", [decoder])
+    kinds = [step.get("type") for step in steps]
+    if kinds == ["ByteLevel"]:
+        table = _byte_level_table()
+        return (lambda piece: bytes(table[c] for c in piece)), False
+    known = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"}
+    if not kinds or not set(kinds) <= known:
+        raise InputError(f"{where}: decoders {kinds} are not known here; use a BPE tokenizer.json")
+    prefixed = any(
+        (step["type"] == "Strip" and step.get("start"))
+        or (step["type"] == "Metaspace" and step.get("prepend_scheme", "always") != "never")
+        for step in steps
+    )
+    by_byte = {f"<0x{b:02X}>": bytes([b]) for b in range(256)} if "ByteFallback" in kinds else {}
+
+    def surface(piece: str) -> bytes:
+        return by_byte.get(piece) or piece.replace(hf.SPACE, " ").encode()
+
+    return surface, prefixed
+
+
+def _byte_level_table() -> dict[str, int]:
+    """GPT-2's spelling of bytes as printable characters, inverted."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = {chr(b): b for b in plain}
+    rest = [b for b in range(256) if b not in plain]
+    return table | {chr(256 + n): b for n, b in enumerate(rest)}
+
+
+def _not_text(texts: Sequence[str], error: TypeError) -> Exception:
+    """What a back end's refusal of `texts` means; both say no more than `TypeError`."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as half:
+            around = ascii(text[max(half.start - 10, 0) : half.start + 10])
+            return InputError(
+                "a text holds half a surrogate pair (U+D800 to U+DFFF), which is no character:"
+                f" {around}; clean the corpus first (hanllama clean)"
+            )
+    return error
+
+
+def _replace_bytes(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "�" * (error.end - error.start), error.end
+
+
+# One U+FFFD a byte, as sentencepiece has it; Python's own handler gives one a broken sequence.
+_BAD_BYTES = "hanllama-byte"
+codecs.register_error(_BAD_BYTES, _replace_bytes)
+_NOTHING = np.zeros(0, dtype=np.int32)
