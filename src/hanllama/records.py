@@ -18,6 +18,7 @@ import gzip
 import json
 import os
 import re
+import stat
 import sys
 import zlib
 from collections import Counter
@@ -297,8 +298,13 @@ def pieces(path: Path) -> Iterator[Piece]:
     """Cut a file into pieces, reading no more of it than the cut needs."""
     kind, name = _kind(path), str(path)
     try:
-        size = path.stat().st_size
-        if kind in TEXT_SUFFIXES:
+        status = path.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe that nobody writes to would wait for ever.
+            reason = "cannot be read: not a regular file"
+            yield Piece(name, "lines", lines=(Reject(name, 1, reason),))
+        elif kind in TEXT_SUFFIXES:
             yield Piece(name, "text", size=size)
         elif kind == ".parquet":
             yield from _row_groups(path, size)
@@ -342,13 +348,12 @@ def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
     with fs.storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(beside, "wb") as raw:
-                with _compressor(raw, path.suffix.lower()) as out:
-                    for document in documents:
-                        out.write(document_line(document))
-                        count += 1
-                raw.flush()
-                os.fsync(raw.fileno())
+            with _compressed(beside, path.suffix.lower()) as out:
+                for document in documents:
+                    out.write(document_line(document))
+                    count += 1
+            with open(beside, "rb") as written:
+                os.fsync(written.fileno())
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
@@ -425,8 +430,8 @@ def html_text(page: str) -> str:
     parser = _TextOfPage()
     parser.feed(page)
     parser.close()
-    lines = ("".join(parser.parts)).split("\n")
-    return "\n".join(" ".join(line.split(" ")).strip(" ") for line in lines).strip("\n") + "\n"
+    lines = (line.strip(" ") for line in "".join(parser.parts).split("\n"))
+    return "\n".join(lines).strip("\n") + "\n"
 
 
 class _TextOfPage(HTMLParser):
@@ -440,14 +445,17 @@ class _TextOfPage(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
         self._silent = 0
+        self._preformatted = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._preformatted += tag == "pre"
         if tag in self._SILENT:
             self._silent += 1
         elif tag not in self._INLINE:
             self._break()
 
     def handle_endtag(self, tag: str) -> None:
+        self._preformatted = max(self._preformatted - (tag == "pre"), 0)
         if tag in self._SILENT:
             self._silent = max(self._silent - 1, 0)
         elif tag not in self._INLINE:
@@ -455,12 +463,26 @@ class _TextOfPage(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self._silent:
-            # In HTML a line break in the source is a space; U+3000 and U+00A0 are content.
-            self.parts.append(re.sub(r"[ \t\r\n\f]+", " ", data))
+            self.parts.append(data if self._preformatted else _flow(data))
 
     def _break(self) -> None:
         if self.parts and self.parts[-1] != "\n":
             self.parts.append("\n")
+
+
+_WIDE = "[\u2e80-\u9fff\uff00-\uffef]"
+_PARAGRAPH = re.compile(r"[ \t]*\n(?:[ \t]*\n[ \t\n]*|[ \t]*(?=\u3000))")
+_BETWEEN_HAN = re.compile(rf"(?<={_WIDE})[ \t]*\n[ \t]*(?={_WIDE})")
+
+
+def _flow(text: str) -> str:
+    """White space in a page's source: a line break is a space, and none between Han characters.
+
+    Pages of novels often mark paragraphs by nothing but an empty line or an indent of U+3000 in
+    the source, which a browser would run together; here these stay line breaks.
+    """
+    paragraphs = _PARAGRAPH.split(text.replace("\r\n", "\n").replace("\r", "\n"))
+    return "\n".join(re.sub(r"[ \t\n\f]+", " ", _BETWEEN_HAN.sub("", p)) for p in paragraphs)
 
 
 # --- records in lines, arrays and tables -------------------------------------------------------
@@ -713,14 +735,21 @@ def _chain(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _compressor(raw: IO[bytes], suffix: str) -> Any:
-    if suffix == ".gz":
-        return gzip.GzipFile("", "wb", fileobj=raw, mtime=0)  # no time inside: same bytes again
+@contextlib.contextmanager
+def _compressed(path: Path, suffix: str) -> Iterator[Any]:
+    """A binary file to write to, compressed as `suffix` says."""
     if suffix == ".zst":
         import pyarrow as pa
 
-        return pa.CompressedOutputStream(pa.PythonFile(raw, mode="w"), "zstd")
-    return contextlib.nullcontext(raw)
+        with pa.CompressedOutputStream(str(path), "zstd") as out:
+            yield out
+    elif suffix == ".gz":
+        # No name and no time inside: the same documents give the same bytes.
+        with open(path, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped:
+            yield zipped
+    else:
+        with open(path, "wb") as raw:
+            yield raw
 
 
 def _broken(error: Exception) -> str:
