@@ -1,0 +1,66 @@
+"""What a device can do: peak arithmetic, memory and a price to plan with. Imports no torch.
+
+Peaks are the makers' dense figures (no sparsity) for bf16/fp16 with fp32 accumulation, and for
+fp32 on the units a training run would use. Prices are orders of magnitude of on-demand rental in
+2026, in US dollars an hour: `plan` says so, and `--price` replaces them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.errors import ConfigError
+from hanllama.plugins import nearest
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator.
+
+    tflops_16: dense bf16 (fp16 where there is no bf16) TFLOP/s.
+    tflops_32: fp32 TFLOP/s (TF32 where the tensor cores have it).
+    memory_gib: device memory.
+    dollars_per_hour: rental of one.
+    """
+
+    name: str
+    tflops_16: float
+    tflops_32: float
+    memory_gib: float
+    dollars_per_hour: float
+
+
+# Data sheets: NVIDIA V100, A100, A800, H100/H200 SXM, L4, L40S, RTX 3090/4090/5090; GeForce cards
+# do fp16 with fp32 accumulation at half the rate their headline figure gives.
+DEVICES: dict[str, Device] = {
+    d.name: d
+    for d in (
+        Device("h200", 989, 495, 141, 3.5),
+        Device("h100", 989, 495, 80, 2.5),
+        Device("a100", 312, 156, 80, 1.5),
+        Device("a800", 312, 156, 80, 1.5),
+        Device("l40s", 362, 183, 48, 1.0),
+        Device("l4", 121, 60, 24, 0.6),
+        Device("v100", 125, 15.7, 32, 0.6),
+        Device("t4", 65, 8.1, 16, 0.3),
+        Device("rtx5090", 209, 105, 32, 0.6),
+        Device("rtx4090", 165, 82.6, 24, 0.4),
+        Device("rtx3090", 71, 35.6, 24, 0.25),
+        Device("rtx3060", 25, 12.7, 12, 0.1),
+    )
+}
+
+
+def find(name: str) -> Device:
+    """A device by name; ConfigError names the nearest."""
+    key = name.lower().replace(" ", "").replace("-", "")
+    if key not in DEVICES:
+        raise ConfigError(f"device {name!r} is unknown{nearest(key, list(DEVICES))}")
+    return DEVICES[key]
+
+
+def match(product_name: str) -> Device | None:
+    """The device of a name as the driver gives it (`NVIDIA H100 80GB HBM3`), None if unknown."""
+    squeezed = product_name.lower().replace(" ", "").replace("-", "")
+    found = [d for key, d in DEVICES.items() if key in squeezed]
+    return max(found, key=lambda d: len(d.name)) if found else None

@@ -1,0 +1,439 @@
+"""THE training loop: whatever is trained is trained here.
+
+A step asks the objective for its micro-batches, adds up their gradients, checks that loss and
+gradient are finite, clips, and updates. Around it: evaluation, samples, checkpoints, metrics, and
+an exact resume. Everything a step needs follows from (config, step), so a run that was killed and
+started again is the run that was never killed, bit for bit.
+
+Losses are sums, scaled by the whole step's weight before the backward pass (see objective.py).
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hanllama import fs
+from hanllama.errors import HanllamaError, Interrupted, NonFiniteError
+from hanllama.model.card import ModelCard, Stage
+from hanllama.progress import Progress
+from hanllama.train import checkpoints
+from hanllama.train.config import LoopConfig, OptimConfig
+from hanllama.train.objective import Micro, Objective
+from hanllama.train.optim import build_optimizer, learning_rate
+from hanllama.train.parallel import World
+from hanllama.train.run import RunFolder
+from hanllama.train.run_report import write_report
+from hanllama.train.samples import Sampler
+from hanllama.train.speed import Speed
+
+# A loss further from the recent mean than this many standard deviations is logged as a spike.
+_SPIKE_SIGMAS = 6.0
+_SPIKE_WINDOW = 100
+# fp16's scaler halves its scale at each overflow; after so many in a row the scale is far below
+# anything a healthy run needs, and the weights are not moving.
+_OVERFLOWS_IN_A_ROW = 25
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did: its mean loss, gradient norm, weight, and whether fp16 overflowed."""
+
+    loss: float
+    grad_norm: float
+    weight: float
+    overflow: bool
+    stop: bool
+
+
+class Loop:
+    """One run of one objective, from wherever its folder stands to its last step."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        optim: OptimConfig,
+        loop: LoopConfig,
+        run: RunFolder | None,
+        world: World,
+        *,
+        tokenizer_folder: Path,
+        card: ModelCard,
+        checkpoint: Path | None,
+        sampler: Sampler | None,
+        flops_per_token: float,
+    ) -> None:
+        """
+        Args:
+            objective: what is trained; its model is on its device already.
+            optim, loop: the settings; `loop.max_steps` is settled.
+            run: the run folder on the main process, None on the others.
+            tokenizer_folder: copied into every model folder that is written.
+            card: the model's card before this stage.
+            checkpoint: a verified checkpoint to resume from.
+            sampler: writes the samples; None for none.
+            flops_per_token: of a forward and backward pass, for the MFU.
+        """
+        self.objective, self.optim, self.loop = objective, optim, loop
+        self.run, self.world = run, world
+        self.tokenizer_folder, self.card, self.sampler = tokenizer_folder, card, sampler
+        self.modules = nn.ModuleDict({"model": objective.model, **objective.further_models()})
+        self.device = next(objective.model.parameters()).device
+        self.dtype = resolve_dtype(loop.dtype, self.device)
+        self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(self.modules, optim)
+        self.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
+            self.device.type, enabled=self.dtype == torch.float16
+        )
+        self.speed = Speed(flops_per_token, self.device, self.dtype, world.size)
+        self.step, self.tokens = 0, 0
+        self.overflows = self.overflows_in_a_row = 0
+        self.figures: Mapping[str, float] = {}
+        self.recent: deque[float] = deque(maxlen=_SPIKE_WINDOW)
+        self.signal_number = 0
+        if checkpoint is not None:
+            self._resume(checkpoint)
+
+    def train(self) -> None:
+        """Run to the last step and publish the result.
+
+        Raises Interrupted after a checkpoint when SIGINT or SIGTERM arrived, NonFiniteError when
+        the loss or the gradient is not finite, HanllamaError when memory does not suffice.
+        """
+        if self.run is not None:
+            self.run.begin(self.step, self.loop.trackers, self.run.path.name)
+            for line in self.run.metrics()[-_SPIKE_WINDOW:]:
+                if "loss" in line:
+                    self.recent.append(line["loss"])
+        title = f"{self.objective.name}"
+        try:
+            with self._signals(), self._progress(title) as progress:
+                self._train(progress)
+            if self.run is not None:
+                self._publish_result(self.run)
+        finally:
+            if self.run is not None:
+                self.run.end()
+        self.world.barrier()
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def _train(self, progress: Progress | None) -> None:
+        last = self.loop.max_steps
+        saved = self.step
+        while self.step < last:
+            started = time.perf_counter()
+            result = self._step_with_memory_to_spare(self.step)
+            self.step += 1
+            self.tokens += int(result.weight)
+            self.speed.add(result.weight, time.perf_counter() - started)
+            stop = result.stop or self.step == self.loop.stop_at
+            self._log_step(result, progress)
+            due = self.step % self.loop.save_every == 0 or self.step == last or stop
+            if due or self._every(self.loop.eval_every):
+                self._evaluate(progress)
+            if due or self._every(self.loop.sample_every):
+                self._sample(progress)
+            if due:
+                self._save()
+                saved = self.step
+            if stop and self.step < last:
+                number = self.signal_number or signal.SIGINT
+                raise Interrupted(number, f"step {saved} of {last}")
+
+    def _step_with_memory_to_spare(self, step: int) -> StepResult:
+        """A step; on out-of-memory with a smaller micro-batch, which gives the same result."""
+        while True:
+            try:
+                return self._one_step(step)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                rows = self.objective.micro_batch_size
+                advice = (
+                    f"out of memory on {self.device} with loop.micro_batch_size {rows} and"
+                    f" loop.gradient_checkpointing {self.loop.gradient_checkpointing}"
+                )
+                if rows == 1 or not self.loop.auto_micro_batch or self.world.size > 1:
+                    raise HanllamaError(
+                        f"{advice}: lower loop.micro_batch_size, turn gradient_checkpointing on,"
+                        " or choose a smaller model or context"
+                    ) from error
+                self.optimizer.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.objective.micro_batch_size = rows // 2
+            if self.run is not None:
+                event = {"event": f"{advice}; going on with {rows // 2}"}
+                self.run.log(step, event)
+
+    def _one_step(self, step: int) -> StepResult:
+        rate = learning_rate(step, self.loop.max_steps, self.optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # Nothing here draws random numbers, but an objective may: let them follow from the step.
+        torch.manual_seed((self.loop.seed << 32) + step * self.world.size + self.world.rank)
+        self.modules.train()
+        micros = self.objective.prepare(step)
+        (weight,) = self.world.sum([float(sum(m.weight for m in micros))], self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses: list[Tensor] = []
+        for micro in micros:
+            with self._autocast():
+                loss = self.objective.loss(micro)
+            losses.append(loss.detach())
+            self.scaler.scale(loss / max(weight, 1.0)).backward()
+        self.world.sum_gradients(self.parameters)
+        self.scaler.unscale_(self.optimizer)
+        norm = gradient_norm(self.parameters)
+        own_loss, grad_norm = torch.stack([torch.stack(losses).sum(), norm]).tolist()
+        flags = [own_loss, float(self.signal_number)]
+        loss_sum, stop = self.world.sum(flags, self.device)
+        loss_mean = loss_sum / max(weight, 1.0)
+        overflow = self.scaler.is_enabled() and not math.isfinite(grad_norm)
+        if not math.isfinite(loss_mean) or (not math.isfinite(grad_norm) and not overflow):
+            self._refuse_non_finite(step, loss_mean, grad_norm, micros, losses)
+        self._clip(grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._count_overflow(overflow, step)
+        return StepResult(loss_mean, grad_norm, weight, overflow, stop > 0)
+
+    def _clip(self, grad_norm: float) -> None:
+        """Scale the gradient to at most `max_grad_norm`; most steps of a healthy run need not."""
+        limit = self.optim.max_grad_norm
+        if limit and limit < grad_norm < math.inf:
+            grads = [p.grad for p in self.parameters if p.grad is not None]
+            torch._foreach_mul_(grads, limit / (grad_norm + 1e-6))
+
+    def _count_overflow(self, overflow: bool, step: int) -> None:
+        self.overflows += overflow
+        self.overflows_in_a_row = self.overflows_in_a_row + 1 if overflow else 0
+        if self.overflows_in_a_row >= _OVERFLOWS_IN_A_ROW:
+            raise NonFiniteError(
+                f"float16 overflowed in {_OVERFLOWS_IN_A_ROW} steps in a row, up to step {step + 1}:"
+                " lower optim.learning_rate, or use bfloat16 or float32"
+            )
+
+    def _refuse_non_finite(
+        self,
+        step: int,
+        loss: float,
+        grad_norm: float,
+        micros: object,
+        losses: list[Tensor],
+    ) -> None:
+        """Stop before the update, and record which rows of the data were in it."""
+        assert isinstance(micros, list | tuple)
+        bad = [m for m, value in zip(micros, losses, strict=True) if not torch.isfinite(value)]
+        suspects: list[Micro] = bad or list(micros)
+        rows = [int(r) for m in suspects for r in m.rows]
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        note = f"step {step + 1}: {what} is not finite (loss {loss}, gradient norm {grad_norm})"
+        where = ""
+        if self.run is not None:
+            record = {"step": step + 1, "loss": str(loss), "grad_norm": str(grad_norm)}
+            path = self.run.path / "nonfinite.json"
+            fs.write_json(path, {**record, "rows": rows})
+            where = f" (also in {path})"
+        raise NonFiniteError(
+            f"{note}; the weights were not updated. Rows {rows[:8]}{'…' if len(rows) > 8 else ''}"
+            f" of the data were in it{where}: look at them, or lower optim.learning_rate"
+        )
+
+    # --- what happens now and then ----------------------------------------------------------------
+
+    def _log_step(self, result: StepResult, progress: Progress | None) -> None:
+        if self.run is None or progress is None:
+            return
+        spike = is_spike(result.loss, self.recent)
+        self.recent.append(result.loss)
+        rate = self.speed.tokens_per_second
+        progress.advance(1, loss=result.loss, tokens_per_second=rate, mfu=self.speed.mfu)
+        every = self.step % self.loop.log_every == 0 or self.step == self.loop.max_steps
+        if not (every or spike or result.overflow):
+            return
+        values: dict[str, Any] = {
+            "loss": result.loss,
+            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "tokens": self.tokens,
+            "tokens_per_second": round(rate, 1),
+            "mfu": round(self.speed.mfu, 4),
+        }
+        if spike:
+            values["spike"] = True
+        if self.scaler.is_enabled():
+            values |= {"loss_scale": self.scaler.get_scale(), "overflows": self.overflows}
+        self.run.log(self.step, values)
+
+    def _evaluate(self, progress: Progress | None) -> None:
+        self.modules.eval()
+        with torch.no_grad(), self._autocast():
+            self.figures = self.objective.evaluate()
+        self.modules.train()
+        if self.run is not None and self.figures:
+            self.run.log(self.step, self.figures)
+            shown = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in self.figures.items())
+            if progress is not None:
+                progress.log(f"step {self.step}: {shown}")
+
+    def _sample(self, progress: Progress | None) -> None:
+        if self.sampler is None or self.run is None:
+            return
+        self.modules.eval()
+        with torch.no_grad(), self._autocast():
+            texts = self.sampler.write(self.objective.model, self.step)
+        self.modules.train()
+        self.run.log(self.step, {"samples": texts})
+        if progress is not None:
+            progress.log(f"step {self.step}: {texts[0]!r}")
+
+    def _save(self) -> None:
+        """Publish a checkpoint, let old ones go, refresh the report; the others wait."""
+        if self.run is not None:
+            state = checkpoints.State(
+                step=self.step,
+                tokens=self.tokens,
+                fingerprint=dict(self.objective.fingerprint()),
+                figures=dict(self.figures),
+                objective=dict(self.objective.state()),
+                scaler=self.scaler.state_dict(),
+            )
+            checkpoints.save(
+                self.run.checkpoints,
+                state,
+                self.objective.model,
+                self.objective.further_models(),
+                self.optimizer,
+                self._card(state),
+                self.tokenizer_folder,
+                self.run.config_yaml,
+            )
+            checkpoints.retain(self.run.checkpoints, self.loop.keep)
+            write_report(self.run, self.loop.max_steps)
+        self.world.barrier()
+
+    def _resume(self, checkpoint: Path) -> None:
+        state = checkpoints.restore(
+            checkpoint, self.objective.model, self.objective.further_models(), self.optimizer
+        )
+        self.objective.restore(state.objective)
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(dict(state.scaler))
+        self.step, self.tokens, self.figures = state.step, state.tokens, state.figures
+
+    def _publish_result(self, run: RunFolder) -> None:
+        """Make model/ from the best or the last checkpoint: its model part, whole or not at all."""
+        found = checkpoints.all_in(run.checkpoints)
+        best = checkpoints.best(found) if self.loop.result == "best" else None
+        chosen = best or found[-1]
+        checkpoints.verify(chosen)
+        publish_model(chosen, run.model)
+        write_report(run, self.loop.max_steps)
+
+    def _card(self, state: checkpoints.State) -> ModelCard:
+        fingerprint = state.fingerprint
+        return self.card.with_stage(
+            Stage(
+                name=self.objective.name,
+                config=fingerprint.get("config", ""),
+                data=fingerprint.get("data", "")[:16],
+                tokens=state.tokens,
+                steps=state.step,
+                facts=state.figures,
+            )
+        )
+
+    # --- small things --------------------------------------------------------------------------------
+
+    def _every(self, steps: int) -> bool:
+        return steps > 0 and self.step % steps == 0
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype if enabled else None, enabled=enabled)
+
+    @contextmanager
+    def _progress(self, title: str) -> Iterator[Progress | None]:
+        if self.run is None:
+            yield None
+            return
+        with Progress(title, self.loop.max_steps, "steps", done=self.step) as progress:
+            yield progress
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM only set a flag: the step ends, a checkpoint is written, then stop.
+
+        A second Ctrl-C stops at once.
+        """
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.signal_number == signal.SIGINT == number:
+                raise KeyboardInterrupt
+            self.signal_number = number
+
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        before = {number: signal.signal(number, note) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def publish_model(checkpoint: Path, target: Path) -> None:
+    """Copy a checkpoint without its `trainer/` to `target`, replacing what is there in one step."""
+    import shutil
+
+    with fs.publish(target, replace=True) as beside, fs.storage(target):
+        for file in checkpoint.iterdir():
+            if file.is_file() and file.name != fs.SUMS:
+                shutil.copyfile(file, beside / file.name)
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 on a GPU that has it, float32 elsewhere.
+
+    A CPU without bf16 units computes bf16 several times slower than fp32; MPS keeps fp32 too.
+    """
+    if name == "auto":
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda" and not bf16:
+            return torch.float16
+        return torch.bfloat16 if bf16 else torch.float32
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """The Euclidean norm of all gradients together, a float32 scalar."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)).float())
+
+
+def is_spike(loss: float, recent: deque[float]) -> bool:
+    """Whether a loss stands out above the recent ones."""
+    if len(recent) < 20:
+        return False
+    spread = statistics.pstdev(recent)
+    return loss > statistics.fmean(recent) + _SPIKE_SIGMAS * max(spread, 1e-3)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # The CPU's allocator raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,126 @@
+"""The run folder: what a training run leaves for people to read.
+
+config.yaml      the resolved config; the same command again is compared with it
+metrics.jsonl    one JSON object per logged step, evaluation and set of samples
+tensorboard/     the same curves (other trackers are files in `train/trackers/`)
+checkpoints/     see train/checkpoints.py
+model/           the result, a model folder
+report.html      everything on one page
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hanllama import config as configs
+from hanllama import fs, plugins
+from hanllama.errors import CorruptError, InputError, ResumeError
+from hanllama.train.config import RESUME_MAY_CHANGE
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+
+
+class RunFolder:
+    """One run's folder; only the main process makes one."""
+
+    def __init__(self, path: Path, config: Any) -> None:
+        """Open or begin the run at `path`.
+
+        Raises ResumeError, naming the option, when the run was begun with a config whose
+        difference would change its result, and InputError when the folder holds something else.
+        """
+        self.path = path
+        self.config_yaml = configs.to_yaml(config)
+        self.values = configs.to_dict(config)
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+        self._trackers: list[Any] = []
+        self._metrics: Any = None
+        if (path / CONFIG).is_file():
+            require_same_config(path / CONFIG, self.values)
+        elif path.exists() and any(path.iterdir()):
+            raise InputError(f"{path} is not empty and holds no run; choose another output folder")
+        fs.write_text(path / CONFIG, self.config_yaml)
+
+    def begin(self, step: int, trackers: Sequence[str], name: str) -> None:
+        """Open the metrics for appending after `step`; what a killed run wrote beyond it goes."""
+        path = self.path / METRICS
+        kept = [json.dumps(m, ensure_ascii=False) for m in self.metrics() if m["step"] <= step]
+        fs.write_text(path, "".join(line + "\n" for line in kept))
+        self._metrics = open(path, "a", encoding="utf-8")  # noqa: SIM115 (it spans the run)
+        for tracker in trackers:
+            cls = plugins.load("hanllama.train.trackers", tracker).Tracker
+            self._trackers.append(cls(self.path, self.values, name, step + 1 if step else 0))
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """One line of metrics; numbers also go to the trackers."""
+        line = json.dumps({"step": step, **values}, ensure_ascii=False)
+        with fs.storage(self.path / METRICS):
+            self._metrics.write(line + "\n")
+            self._metrics.flush()
+        numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+        for tracker in self._trackers:
+            tracker.log(step, numbers)
+            for sample in values.get("samples", ()):
+                tracker.text(step, "sample", sample)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every line of metrics.jsonl; a last line cut short by a kill is left out."""
+        path = self.path / METRICS
+        if not path.is_file():
+            return []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        found = []
+        for number, line in enumerate(lines, 1):
+            try:
+                if line:
+                    found.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                if number < len(lines):
+                    raise CorruptError(f"{path}, line {number}: not JSON: {error}") from error
+        return found
+
+    def end(self) -> None:
+        """Close metrics and trackers."""
+        if self._metrics is not None:
+            with fs.storage(self.path / METRICS):
+                os.fsync(self._metrics.fileno())
+            self._metrics.close()
+        for tracker in self._trackers:
+            tracker.close()
+        self._metrics, self._trackers = None, []
+
+
+def require_same_config(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse a config that would change the result of a run begun with the one at `path`."""
+    import yaml
+
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(before, dict):
+        raise CorruptError(f"{path} is no config; remove the folder or choose another")
+    old, new = flatten(before), flatten(values)
+    for key in sorted({*old, *new}):
+        # Paths may move; what lies behind them is compared by content (the fingerprint).
+        if key in RESUME_MAY_CHANGE or key in ("output", "data", "base_model"):
+            continue
+        if old.get(key) != new.get(key):
+            raise ResumeError(
+                f"{path.parent} was begun with {key} {old.get(key)!r}, now it is"
+                f" {new.get(key)!r}; use the same value, or another output folder"
+            )
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as {dotted key: value}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

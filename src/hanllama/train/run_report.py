@@ -1,0 +1,155 @@
+"""`report.html` of a training run: curves, samples, speed, settings, and verdicts in words.
+
+The verdicts are the part a newcomer needs: what the curves say about this run, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+from hanllama import report
+from hanllama.progress import duration
+from hanllama.train.run import RunFolder
+
+Verdict = tuple[Literal["good", "warning", "bad", "info"], str]
+_SHOWN_SAMPLES = 3
+
+
+def write_report(run: RunFolder, max_steps: int) -> None:
+    """Replace the run's report.html with what its metrics say now."""
+    lines = run.metrics()
+    steps = [line for line in lines if "loss" in line]
+    evals = [line for line in lines if "heldout_loss" in line]
+    samples = [line for line in lines if "samples" in line]
+    done = max((line["step"] for line in lines), default=0)
+    sections = [
+        report.Section("Result", [*_facts(steps, evals), *_notes(steps, evals, done, max_steps)]),
+        report.Section("Curves", _curves(steps, evals)),
+        report.Section("Samples", _samples(samples)),
+        report.Section("Settings", [report.text(run.config_yaml, title="config.yaml")]),
+    ]
+    events = [f"step {line['step']}: {line['event']}" for line in lines if "event" in line]
+    if events:
+        sections.insert(2, report.Section("Events", [report.text("\n".join(events))]))
+    subtitle = f"{run.path.name}, step {done:,} of {max_steps:,}"
+    report.write(run.path / "report.html", "Training", sections, subtitle)
+
+
+def verdicts(
+    steps: Sequence[dict[str, Any]],
+    evals: Sequence[dict[str, Any]],
+    done: int,
+    max_steps: int,
+) -> list[Verdict]:
+    """What the metrics say, each as (level, sentence)."""
+    found: list[Verdict] = []
+    if done < max_steps:
+        found.append(("info", f"The run stands at step {done:,} of {max_steps:,}; not finished."))
+    if len(steps) >= 2:
+        first, last = steps[0]["loss"], steps[-1]["loss"]
+        level: Literal["good", "bad"] = "good" if last < first else "bad"
+        found.append((level, f"Training loss went from {first:.3f} to {last:.3f}."))
+    if evals:
+        found += _heldout_verdicts(steps, evals)
+    else:
+        found.append(("warning", "No held-out text: nothing says how the model does on new text."))
+    spikes = [line["step"] for line in steps if line.get("spike")]
+    if spikes:
+        shown = ", ".join(str(s) for s in spikes[:8])
+        found.append(("warning", f"{len(spikes)} loss spikes, at steps {shown}."))
+    overflows = steps[-1].get("overflows", 0) if steps else 0
+    if overflows > 0.02 * max(done, 1):
+        found.append(("warning", f"float16 overflowed in {overflows} of {done} steps."))
+    return found
+
+
+def _heldout_verdicts(
+    steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]
+) -> list[Verdict]:
+    best = min(evals, key=lambda line: line["heldout_loss"])
+    last = evals[-1]
+    bits = best["heldout_bits_per_byte"] if "heldout_bits_per_byte" in best else None
+    quality = f", {bits:.3f} bits per byte" if bits is not None else ""
+    found: list[Verdict] = [
+        ("info", f"Best held-out loss {best['heldout_loss']:.3f}{quality}, at step {best['step']}.")
+    ]
+    if last["heldout_loss"] > 1.02 * best["heldout_loss"]:
+        found.append(
+            (
+                "warning",
+                f"Held-out loss has risen to {last['heldout_loss']:.3f} since step {best['step']}:"
+                " the model has begun to learn the training text by heart. More text, fewer"
+                " epochs or a smaller model help.",
+            )
+        )
+    if steps and last["heldout_loss"] - steps[-1]["loss"] > 0.5:
+        found.append(
+            (
+                "warning",
+                f"Held-out loss is {last['heldout_loss'] - steps[-1]['loss']:.2f} above training"
+                " loss: the held-out text differs from the training text, or was learned less"
+                " than it was memorised.",
+            )
+        )
+    return found
+
+
+def _notes(
+    steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]], done: int, max_steps: int
+) -> list[Markup]:
+    return [report.note(words, level) for level, words in verdicts(steps, evals, done, max_steps)]
+
+
+def _facts(steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) -> list[Markup]:
+    if not steps:
+        return ["No step has been logged yet."]  # type: ignore[list-item]
+    last = steps[-1]
+    values: dict[str, Any] = {"tokens trained": last.get("tokens"), "training loss": last["loss"]}
+    if evals:
+        values |= {k.replace("_", " "): v for k, v in evals[-1].items() if k != "step"}
+    speeds = sorted(s["tokens_per_second"] for s in steps if s.get("tokens_per_second"))
+    if speeds:
+        middle = speeds[len(speeds) // 2]
+        values["tokens/s (median)"] = round(middle)
+        values["time training"] = duration(last["tokens"] / middle)
+    if last.get("mfu"):
+        values["MFU"] = f"{100 * last['mfu']:.1f} %"
+    return [report.facts(values)]
+
+
+def _curves(steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) -> list[Markup]:
+    charts = []
+    losses = {"training": _series(steps, "loss"), "held out": _series(evals, "heldout_loss")}
+    charts.append(
+        report.chart(
+            {k: v for k, v in losses.items() if v[0]}, title="Loss", x="step", y="nats per token"
+        )
+    )
+    shown = {"loss", "step", "tokens", "spike", "overflows", "samples", "event"}
+    names = [k for line in (*steps, *evals) for k, v in line.items() if isinstance(v, int | float)]
+    for name in dict.fromkeys(names):
+        if name in shown or name == "heldout_loss":
+            continue
+        series = _series([*steps, *evals], name)
+        title = name.replace("_", " ").capitalize()
+        charts.append(report.chart({name: series}, title=title, x="step", y=""))
+    return charts
+
+
+def _series(lines: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    found = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+    return [float(step) for step, _ in found], [float(value) for _, value in found]
+
+
+def _samples(samples: Sequence[dict[str, Any]]) -> list[Markup | str]:
+    if not samples:
+        return ["No samples were written."]
+    chosen = samples if len(samples) <= _SHOWN_SAMPLES else [samples[0], *samples[-2:]]
+    return [
+        report.text(content, title=f"step {line['step']}")
+        for line in chosen
+        for content in line["samples"]
+    ]

@@ -1,0 +1,38 @@
+"""Samples while training: the same prompts each time, so that progress can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hanllama.model.generate import generate_tokens
+from hanllama.model.llama import Llama
+from hanllama.model.sampling import Sampling
+from hanllama.tokenizer.load import load_tokenizer
+
+
+class Sampler:
+    """Writes one text for each prompt; the draw follows from the seed and the step."""
+
+    def __init__(
+        self, tokenizer_folder: Path, prompts: Sequence[str], tokens: int, seed: int
+    ) -> None:
+        self._tokenizer = load_tokenizer(tokenizer_folder)
+        self._prompts, self._tokens, self._seed = list(prompts), tokens, seed
+
+    def write(self, model: Llama, step: int) -> list[str]:
+        """Each prompt with its continuation."""
+        room = model.config.max_position_embeddings - self._tokens
+        ids = [self._tokenizer.encode(p)[-max(room, 1) :] for p in self._prompts]
+        sampling = Sampling(
+            max_new_tokens=min(self._tokens, model.config.max_position_embeddings - 1),
+            temperature=0.8,
+            top_k=50,
+            top_p=0.95,
+            seed=self._seed + step,
+        )
+        rows = generate_tokens(model, ids, sampling)
+        return [
+            prompt + self._tokenizer.decode(list(row))
+            for prompt, row in zip(self._prompts, rows, strict=True)
+        ]

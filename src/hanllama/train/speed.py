@@ -1,0 +1,78 @@
+"""How fast a run is, against what its device could do."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import lru_cache
+
+import torch
+
+from hanllama.model.presets import LlamaConfig
+from hanllama.train.devices import match
+
+_WINDOW_STEPS = 50
+
+
+def flops_per_token(config: LlamaConfig, context: int) -> float:
+    """Floating-point operations of a forward and backward pass, per token.
+
+    6 a parameter that multiplies (Kaplan et al. 2020; the head counts, the embedding look-up does
+    not) and 12 x layers x width x context of attention (PaLM, Chowdhery et al. 2022, appendix B),
+    halved because a causal model looks at half of the context on average.
+    """
+    matrices = config.parameter_count(embeddings=False) + config.vocab_size * config.hidden_size
+    width = config.num_attention_heads * config.head_dim
+    return 6.0 * matrices + 6.0 * config.num_hidden_layers * width * context
+
+
+class Speed:
+    """Tokens per second and model FLOPs utilisation over the last steps."""
+
+    def __init__(
+        self, flops_per_token: float, device: torch.device, dtype: torch.dtype, processes: int
+    ) -> None:
+        self._flops_per_token = flops_per_token
+        self._peak = peak_flops(device, dtype) * processes
+        self._steps: deque[tuple[float, float]] = deque(maxlen=_WINDOW_STEPS)
+
+    def add(self, tokens: float, seconds: float) -> None:
+        """One more step."""
+        self._steps.append((tokens, seconds))
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Trained tokens a second over the window, all processes together."""
+        seconds = sum(s for _, s in self._steps)
+        return sum(t for t, _ in self._steps) / seconds if seconds else 0.0
+
+    @property
+    def mfu(self) -> float:
+        """Share of the device's peak that the model's arithmetic takes; 0 if it is unknown."""
+        return self.tokens_per_second * self._flops_per_token / self._peak if self._peak else 0.0
+
+
+@lru_cache(maxsize=4)
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a device: the data sheet's on a known GPU, else 0; measured on a CPU."""
+    if device.type == "cuda":
+        found = match(torch.cuda.get_device_name(device))
+        if found is None:
+            return 0.0
+        return 1e12 * (found.tflops_32 if dtype == torch.float32 else found.tflops_16)
+    if device.type == "cpu":
+        return _measured_matmul_flops(dtype)
+    return 0.0
+
+
+def _measured_matmul_flops(dtype: torch.dtype) -> float:
+    """The best of a few square products: a CPU has no data sheet one could trust."""
+    size = 1024
+    a = torch.randn(size, size).to(dtype)
+    b = torch.randn(size, size).to(dtype)
+    best = float("inf")
+    for _ in range(8):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
