@@ -1,0 +1,307 @@
+"""`hanllama tokenizer train`: a corpus -> a tokenizer folder that every back end reads alike.
+
+SentencePiece BPE with byte fallback and no normalization at all, so that what comes out of
+`decode` is what went into `encode`, for any text. Lines are the training sentences; a corpus
+larger than `sample_bytes` is sampled line by line in one pass and bounded memory.
+
+The ids are the same for every model: <unk> 0, <s> 1, </s> 2, <pad> 3, then the chat control
+tokens, then 256 bytes, then merges by frequency, then single characters. Control tokens are
+CONTROL pieces, which no typed text can produce: chat stages put them in as ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import io
+import os
+import random
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hanllama import __version__, config, fs, records
+from hanllama.config import option
+from hanllama.errors import ConfigError, InputError
+from hanllama.progress import Progress, duration
+from hanllama.tokenizer import hf
+from hanllama.tokenizer.load import load_tokenizer
+
+CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>")
+_FIXED = 4 + len(CONTROL_TOKENS) + 256
+# Options without influence on the tokenizer are no part of its record: same input, same folder.
+_NO_EFFECT = ("output", "threads", "force")
+
+# What a preset decides where the user has not. `none` is this project's own choice: a vocabulary
+# that leaves a small model most of its parameters, digits one by one (as Llama has them).
+# `baby-llama2` repeats the settings of the Baby-Llama2-Chinese project.
+PRESETS: dict[str, dict[str, Any]] = {
+    "none": {
+        "vocab_size": 16384,
+        "character_coverage": 0.9995,
+        "max_sentence_length": 16384,
+        "split_digits": True,
+    },
+    "baby-llama2": {
+        "vocab_size": 32000,
+        "character_coverage": 0.9995,
+        "max_sentence_length": 2657,
+        "split_digits": False,
+    },
+}
+
+
+@dataclass(frozen=True)
+class TokenizerTrainConfig:
+    """Options of `hanllama tokenizer train`."""
+
+    inputs: tuple[str, ...] = option(help="files, folders or globs of text", positional=True)
+    output: str = option(help="the tokenizer folder to write")
+    preset: Literal["none", "baby-llama2"] = option(
+        "none", help="settings of a known project, where no option says otherwise"
+    )
+    vocab_size: int | None = option(None, help="pieces, special tokens and bytes included")
+    algorithm: Literal["bpe"] = option("bpe", help="how pieces are found")
+    character_coverage: float | None = option(
+        None, help="share of the corpus whose characters get pieces; the rest falls into bytes"
+    )
+    max_sentence_length: int | None = option(
+        None, help="longer lines (in UTF-8 bytes) are left out of the training, and counted"
+    )
+    split_digits: bool | None = option(None, help="every digit is a piece of its own")
+    sample_bytes: int = option(
+        50_000_000, help="train on a random sample of lines of this size; 0 means all of them"
+    )
+    seed: int = option(0, help="of the sample")
+    threads: int = option(0, help="0 means one per core; the result does not depend on it")
+    text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
+    force: bool = option(False, help="replace the output folder if it exists")
+
+    def __post_init__(self) -> None:
+        if self.vocab_size is not None and self.vocab_size <= _FIXED:
+            raise ConfigError(
+                f"vocab_size {self.vocab_size} is too small: 256 bytes and {_FIXED - 256} special"
+                f" tokens alone take {_FIXED}, and every character needs one more"
+            )
+        if self.character_coverage is not None and not 0.9 <= self.character_coverage <= 1:
+            raise ConfigError(
+                f"character_coverage must be from 0.9 to 1, not {self.character_coverage}"
+            )
+        for name in ("max_sentence_length", "sample_bytes", "threads", "seed"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} must not be negative, not {value}")
+
+    def setting(self, name: str) -> Any:
+        """An option, or what the preset says where it was not given."""
+        value = getattr(self, name)
+        return PRESETS[self.preset][name] if value is None else value
+
+
+def train(options: TokenizerTrainConfig) -> Path:
+    """Train a tokenizer and publish its folder.
+
+    Raises InputError for an empty corpus or an existing output, ConfigError for a vocabulary that
+    is too small for the corpus's characters or larger than the corpus supports.
+    """
+    output = Path(options.output)
+    if output.exists() and not options.force:
+        raise InputError(f"{output} exists already; choose another folder or give --force")
+    began = time.monotonic()
+    with records.Quarantine() as quarantine:
+        sample = sample_lines(options, quarantine)
+    data = train_model(sample.lines, options)
+    proto = hf.parse_model(data, "the trained model")
+    with fs.publish(output, replace=options.force) as folder:
+        fs.write_bytes(folder / "tokenizer.model", data)
+        hf.write_files(folder, proto)
+        tokenizer = load_tokenizer(folder)
+        fs.write_json(
+            folder / "training.json",
+            {
+                "hanllama": __version__,
+                "config": {k: v for k, v in config.to_dict(options).items() if k not in _NO_EFFECT},
+                "settings": {name: options.setting(name) for name in PRESETS["none"]},
+                "corpus": sample.facts(),
+                "unusable_records": quarantine.count,
+                "tokenizer_hash": tokenizer.hash,
+            },
+        )
+        per_character = _tokens_per_character(tokenizer.encode_documents, sample.lines)
+    if quarantine.count:
+        print(f"unusable records    {quarantine.count:,} ({quarantine.summary()})")
+    characters = sum(p.type == hf.NORMAL and len(p.piece) == 1 for p in proto.pieces)
+    normal = sum(p.type == hf.NORMAL for p in proto.pieces)
+    print(f"corpus              {sample.documents:,} documents, {sample.total_bytes / 1e6:,.1f} MB")
+    print(f"trained on          {len(sample.lines):,} lines, {sample.bytes / 1e6:,.1f} MB")
+    if sample.too_long:
+        limit = options.setting("max_sentence_length")
+        print(f"left out            {sample.too_long:,} lines longer than {limit:,} bytes")
+    print(
+        f"vocabulary          {len(proto.pieces):,} pieces: {characters:,} characters,"
+        f" {normal - characters:,} longer, 256 bytes, {len(proto.pieces) - normal - 256} special"
+    )
+    print(f"tokens/character    {per_character:.3f} (on its own sample)")
+    print(f"time                {duration(time.monotonic() - began)}")
+    print(f"tokenizer           {output}")
+    return output
+
+
+@dataclass
+class LineSample:
+    """A uniform sample of a stream's lines that never holds more than `limit_bytes`.
+
+    Every line draws a random priority; the lines of lowest priority that fit together are kept.
+    So the sample is a function of the stream and the seed, one pass suffices, and memory is
+    bounded whatever the corpus.
+    """
+
+    limit_bytes: int  # 0: everything
+    seed: int
+    bytes: int = 0
+    documents: int = 0
+    seen: int = 0
+    total_bytes: int = 0
+    total_characters: int = 0
+    too_long: int = 0
+    _heap: list[tuple[float, int, str, int]] = field(default_factory=list)
+    _all: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def add(self, line: str, size: int) -> None:
+        """Offer a line of `size` UTF-8 bytes."""
+        self.seen += 1
+        if not self.limit_bytes:
+            self._all.append(line)
+            self.bytes += size
+            return
+        # The heap's top is its highest priority: the first to go.
+        heapq.heappush(self._heap, (-self._random.random(), self.seen, line, size))
+        self.bytes += size
+        while self.bytes > self.limit_bytes and len(self._heap) > 1:
+            self.bytes -= heapq.heappop(self._heap)[3]
+
+    @property
+    def lines(self) -> list[str]:
+        """The sample, in the order of the stream."""
+        if not self._all and self._heap:
+            self._all = [line for _, _, line, _ in sorted(self._heap, key=lambda row: row[1])]
+            self._heap = []
+        return self._all
+
+    def facts(self) -> dict[str, Any]:
+        """What `training.json` says of the corpus."""
+        digest = hashlib.sha256()
+        for line in self.lines:
+            digest.update(line.encode() + b"\n")
+        return {
+            "documents": self.documents,
+            "characters": self.total_characters,
+            "bytes": self.total_bytes,
+            "sample_lines": len(self.lines),
+            "sample_bytes": self.bytes,
+            "sample_sha256": digest.hexdigest(),
+            "lines_too_long": self.too_long,
+        }
+
+
+def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) -> LineSample:
+    """One pass over the corpus: its lines, sampled.
+
+    Raises InputError when no line is left.
+    """
+    longest = options.setting("max_sentence_length")
+    sample = LineSample(options.sample_bytes, options.seed)
+    documents = records.read(list(options.inputs), quarantine, text_field=options.text_field)
+    with Progress("read", unit="MB") as progress:
+        for document in documents:
+            sample.documents += 1
+            sample.total_characters += len(document.text)
+            document_bytes = 0
+            for line in document.text.split("\n"):
+                size = len(line.encode())
+                document_bytes += size + 1
+                if size > longest:
+                    sample.too_long += 1
+                elif line and not line.isspace():
+                    sample.add(line, size)
+            sample.total_bytes += document_bytes - 1
+            progress.advance(document_bytes / 1e6)
+    if not sample.lines:
+        names = ", ".join(options.inputs)
+        why = f"holds no text; {quarantine.count} records were unusable"
+        if sample.too_long:
+            why = f"has only lines longer than max_sentence_length {longest}; raise it"
+        raise InputError(f"corpus {names} {why}")
+    return sample
+
+
+def train_model(lines: list[str], options: TokenizerTrainConfig) -> bytes:
+    """The bytes of a SentencePiece model trained on `lines`; the same for any number of threads."""
+    import sentencepiece
+
+    vocab_size = options.setting("vocab_size")
+    out = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=out,
+            model_type=options.algorithm,
+            vocab_size=vocab_size,
+            character_coverage=options.setting("character_coverage"),
+            split_digits=options.setting("split_digits"),
+            # Long lines were left out, and counted, before: none may vanish in here.
+            max_sentence_length=2**30,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            # Documents are encoded whole, so only their first line will ever follow a prefix;
+            # with one before every line, pieces like "▁“" would be learned and hardly ever used.
+            add_dummy_prefix=False,
+            # Chinese without a single space would leave the model without its prefix, which would
+            # then come out of `decode` as a "▁" spelt in bytes.
+            required_chars=hf.SPACE,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=3,
+            control_symbols=list(CONTROL_TOKENS),
+            shuffle_input_sentence=False,
+            input_sentence_size=0,
+            num_threads=options.threads or os.cpu_count() or 1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _explained(error, vocab_size, options) from error
+    proto = hf.parse_model(out.getvalue(), "the trained model")
+    proto.trainer_spec.num_threads = 1  # the only trace of how it was made
+    proto.normalizer_spec.add_dummy_prefix = True
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _explained(error: RuntimeError, vocab_size: int, options: TokenizerTrainConfig) -> Exception:
+    """sentencepiece's own complaint, as what to do about it."""
+    if found := re.search(r"Vocabulary size too high .* value <= (\d+)", str(error)):
+        return ConfigError(
+            f"vocab_size {vocab_size} is larger than this corpus supports; the largest that works"
+            f" is {found[1]} (or give more text)"
+        )
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
+        return ConfigError(
+            f"vocab_size {vocab_size} is too small: special tokens, 256 bytes and the characters"
+            f" of this corpus at coverage {options.setting('character_coverage')} take {found[1]};"
+            " raise it, or lower character_coverage"
+        )
+    return error
+
+
+def _tokens_per_character(encode: Any, lines: list[str]) -> float:
+    """Tokens a character of up to a million characters of the sample, spread over all of it."""
+    step = max(1, sum(map(len, lines)) // 1_000_000)
+    text = "\n".join(lines[::step])
+    (ids,) = encode([text])
+    return float(len(ids) - 2) / max(len(text), 1)
