@@ -43,7 +43,9 @@ def cross_entropy_sum(
     """
     dtype = _compute_dtype(hidden_ND)
     chunk = chunk or _chunk_tokens(weight_VD, hidden_ND.device.type)
-    total: Tensor = _CrossEntropySum.apply(hidden_ND, weight_VD, labels_N, chunk, dtype)
+    total: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, weight_VD, labels_N, chunk, dtype
+    )
     return total
 
 
@@ -57,7 +59,9 @@ def token_log_probs(
     """
     dtype = _compute_dtype(hidden_ND)
     chunk = chunk or _chunk_tokens(weight_VD, hidden_ND.device.type)
-    values: Tensor = _TokenLogProbs.apply(hidden_ND, weight_VD, labels_N, chunk, dtype)
+    values: Tensor = _TokenLogProbs.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, weight_VD, labels_N, chunk, dtype
+    )
     return values
 
 

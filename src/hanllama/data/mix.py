@@ -125,7 +125,7 @@ class PackedRows:
         flat = np.repeat(places, lengths)
         offsets = np.arange(len(flat)) - np.repeat(ends_flat - lengths, lengths)
         positions[flat + offsets] = offsets
-        documents = None
+        documents: Array | None = None
         if self._multi:
             documents = np.full(n_rows * length, PADDING, dtype=np.int64)
             number = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -186,7 +186,7 @@ def _moments(
 ) -> dict[str, Tensor]:
     names = _named(modules)
     return {
-        f"{names[parameter]}.{key}": value
+        f"{names[parameter]}.{key}": value  # type: ignore[index]
         for parameter, entry in optimizer.state.items()
         for key, value in entry.items()
     }

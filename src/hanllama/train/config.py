@@ -131,12 +131,24 @@ class LoopConfig:
 # What may differ between the command that began a run and the one that resumes it: it changes
 # what is shown or kept or how the same sums are divided, never a gradient.
 RESUME_MAY_CHANGE = frozenset(
-    "loop." + name
-    for name in (
-        "micro_batch_size auto_micro_batch device compile gradient_checkpointing log_every "
-        "eval_every eval_rows save_every keep result sample_every sample_prompts sample_tokens "
-        "stop_at trackers"
-    ).split()
+    {
+        "loop.micro_batch_size",
+        "loop.auto_micro_batch",
+        "loop.device",
+        "loop.compile",
+        "loop.gradient_checkpointing",
+        "loop.log_every",
+        "loop.eval_every",
+        "loop.eval_rows",
+        "loop.save_every",
+        "loop.keep",
+        "loop.result",
+        "loop.sample_every",
+        "loop.sample_prompts",
+        "loop.sample_tokens",
+        "loop.stop_at",
+        "loop.trackers",
+    }
 )
 
 

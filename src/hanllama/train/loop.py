@@ -194,7 +194,8 @@ class Loop:
             with self._autocast():
                 loss = self.objective.loss(micro)
             losses.append(loss.detach())
-            self.scaler.scale(loss / max(weight, 1.0)).backward()
+            scaled = self.scaler.scale(loss / max(weight, 1.0))
+            scaled.backward()  # type: ignore[no-untyped-call]
         self.world.sum_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.parameters)
@@ -223,8 +224,8 @@ class Loop:
         self.overflows_in_a_row = self.overflows_in_a_row + 1 if overflow else 0
         if self.overflows_in_a_row >= _OVERFLOWS_IN_A_ROW:
             raise NonFiniteError(
-                f"float16 overflowed in {_OVERFLOWS_IN_A_ROW} steps in a row, up to step {step + 1}:"
-                " lower optim.learning_rate, or use bfloat16 or float32"
+                f"float16 overflowed in {_OVERFLOWS_IN_A_ROW} steps in a row, up to step"
+                f" {step + 1}: lower optim.learning_rate, or use bfloat16 or float32"
             )
 
     def _refuse_non_finite(
@@ -357,7 +358,7 @@ class Loop:
             )
         )
 
-    # --- small things --------------------------------------------------------------------------------
+    # --- small things -----------------------------------------------------------------------
 
     def _every(self, steps: int) -> bool:
         return steps > 0 and self.step % steps == 0
@@ -423,7 +424,8 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     """The Euclidean norm of all gradients together, a float32 scalar."""
     grads = [p.grad for p in parameters if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)).float())
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)).float())
+    return norm
 
 
 def is_spike(loss: float, recent: deque[float]) -> bool:

@@ -71,7 +71,7 @@ def _heldout_verdicts(
 ) -> list[Verdict]:
     best = min(evals, key=lambda line: line["heldout_loss"])
     last = evals[-1]
-    bits = best["heldout_bits_per_byte"] if "heldout_bits_per_byte" in best else None
+    bits = best.get("heldout_bits_per_byte")
     quality = f", {bits:.3f} bits per byte" if bits is not None else ""
     found: list[Verdict] = [
         ("info", f"Best held-out loss {best['heldout_loss']:.3f}{quality}, at step {best['step']}.")
