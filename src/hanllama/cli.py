@@ -117,12 +117,12 @@ def _dispatch(words: list[str]) -> int:
     # Only now, since jsonargparse and the command's own module cost more than the overview may.
     from hanllama import config
 
-    cls = _resolve(command.config)
+    cls = resolve(command.config)
     if "--help" in rest or "-h" in rest:
         print(config.help_text(cls, f"hanllama {name}", command.summary), end="")
         return 0
     parsed = config.parse(cls, rest, f"hanllama {name}")
-    _resolve(command.function)(parsed)
+    resolve(command.function)(parsed)
     return 0
 
 
@@ -151,7 +151,8 @@ def _overview() -> str:
     )
 
 
-def _resolve(location: str) -> Any:
+def resolve(location: str) -> Any:
+    """What a command's `module:name` stands for."""
     module, _, name = location.partition(":")
     return getattr(importlib.import_module(module), name)
 

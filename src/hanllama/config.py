@@ -89,7 +89,7 @@ def parse(cls: type[T], argv: Sequence[str], command: str) -> T:
     values: dict[str, Any] = {}
     flags = _flags(known, list(argv), command)
     for path in flags.pop("config", []):
-        for key, value in _flatten(_read_yaml(Path(path)), cls, path).items():
+        for key, value in _flatten(read_yaml(Path(path)), cls, path).items():
             values[key] = value
     by_key = {o.key: o for o in known}
     for key, texts in flags.items():
@@ -100,6 +100,40 @@ def parse(cls: type[T], argv: Sequence[str], command: str) -> T:
 def load(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     """Fill `cls` from a nested mapping (a recipe's stage, a saved config); `where` names it."""
     return _build(cls, _flatten(mapping, cls, where), where)
+
+
+def find(cls: type, key: str, where: str) -> Option:
+    """The option of `cls` called `key`, or the only one whose last part is `key`.
+
+    Raises ConfigError that names the nearest when there is none.
+    """
+    by_key = {o.key: o for o in options(cls)}
+    name = key.replace("-", "_")
+    leaves = [k for k in by_key if k.rsplit(".", 1)[-1] == name]
+    if name not in by_key and len(leaves) == 1:
+        name = leaves[0]
+    if name not in by_key:
+        raise ConfigError(f"{where}: unknown key {key!r}{nearest(name, list(by_key))}")
+    return by_key[name]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; ConfigError when it is missing, not YAML or not a mapping."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"config file {path} does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not valid YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"config file {path} must hold `key: value` lines")
+    return value
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -125,7 +159,9 @@ def help_text(cls: type, command: str, summary: str) -> str:
     """What `--help` prints, from the dataclass alone."""
     known = options(cls)
     positional = [o for o in known if o.positional]
-    usage = " ".join([command, *(_usage(o) for o in positional), "[--config FILE] [--option value]"])
+    usage = " ".join(
+        [command, *(_usage(o) for o in positional), "[--config FILE] [--option value]"]
+    )
     lines = [f"usage: {usage}", "", summary, "", "options:"]
     rows = [(f"{o.flag} {o.type_name}", _help_cell(o)) for o in known]
     rows.append(("--config FILE", "a YAML file with any of these options; flags come after it"))
@@ -211,22 +247,6 @@ def _resolve(name: str, by_key: Mapping[str, Option], command: str) -> tuple[str
 
 
 # --- from YAML ---------------------------------------------------------------------------------
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"config file {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} is not valid YAML: {error}") from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"config file {path} must hold `key: value` lines")
-    return value
 
 
 def _flatten(mapping: Mapping[str, Any], cls: type, where: str, prefix: str = "") -> dict[str, Any]:

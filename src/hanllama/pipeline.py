@@ -1,0 +1,336 @@
+"""`hanllama run RECIPE`: a whole pipeline, each stage only where something changed.
+
+A stage is done when its fingerprint is the recorded one and its output is still there. The
+fingerprint is its resolved config, the content of what it reads and the code it stands on, so a
+renamed folder or a nicer chart costs nothing, and a new rule cleans again. Because content counts
+and not time, a stage that ran again with the same result leaves the later ones done.
+
+A record is written before a stage begins (`running`) and after it ended (`done`), each in one
+step. So a killed run is told from a finished one: the interrupted stage runs again and finds its
+own checkpoints, everything before it is skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hanllama import config, fs, recipe
+from hanllama.config import option
+from hanllama.errors import ConfigError, InputError, ResumeError
+from hanllama.fingerprint import Contents, of_code
+from hanllama.plugins import nearest
+from hanllama.progress import duration
+from hanllama.recipe import Stage
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """`hanllama run`."""
+
+    recipe: str = option(help="a recipe's name, or a path to one (.yaml)", positional=True)
+    input: tuple[str, ...] = option((), help="files or folders of text that the recipe begins with")
+    output: str = option("", help="the run's folder; runs/<recipe> (-tiny) when left out")
+    scale: Literal["full", "tiny"] = option("full", help="tiny: the same stages, small sizes")
+    set: tuple[str, ...] = option((), help="changes, as stage.option=value")
+    until: str = option("", help="stop after this stage")
+    force: tuple[str, ...] = option((), help="stages to run again even if unchanged; or all")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one stage ended, for the summary."""
+
+    stage: Stage
+    ran: bool
+    seconds: float
+
+
+def run(options: RunConfig) -> None:
+    """Run a recipe.
+
+    Everything that can be wrong with the recipe, its options and its inputs is reported before the
+    first stage begins. Raises ConfigError and InputError for that, and whatever a stage raises.
+    """
+    chosen = recipe.read(options.recipe)
+    tiny = options.scale == "tiny"
+    output = Path(options.output or f"runs/{chosen.name}{'-tiny' if tiny else ''}")
+    overlay = recipe.tiny_overlay() if tiny else {}
+    inputs = _existing(options.input)
+    stages = recipe.resolve(chosen, inputs, output, overlay, options.set)
+    names = [s.name for s in stages]
+    for name in (*options.force, *([options.until] if options.until else [])):
+        if name not in names and not (name == "all" and name in options.force):
+            raise ConfigError(f"{chosen.where} has no stage {name!r}{nearest(name, names)}")
+    if options.until:
+        stages = stages[: names.index(options.until) + 1]
+
+    _say(f"recipe {chosen.name} ({len(stages)} stages) -> {output}")
+    for text in chosen.description.values():
+        _say(f"  {text}")
+    journal = _Journal(output)
+    began = time.monotonic()
+    outcomes: list[Outcome] = []
+    with journal.lock():
+        for number, stage in enumerate(stages, 1):
+            forced = stage.name in options.force or "all" in options.force
+            label = f"[{number}/{len(stages)}] {stage.name}"
+            outcomes.append(_run_stage(stage, journal, forced, label, inputs))
+    print(_summary(outcomes, time.monotonic() - began))
+
+
+def _run_stage(
+    stage: Stage, journal: _Journal, forced: bool, label: str, inputs: list[str]
+) -> Outcome:
+    """Run a stage, or find that it is done."""
+    wanted = journal.fingerprint(stage, inputs)
+    record = journal.record(stage)
+    why = "forced" if forced else journal.why(stage, record, wanted)
+    if not why:
+        _say(f"{label}: done already and unchanged, skipped")
+        return Outcome(stage, False, 0.0)
+    _say(f"{label}: {stage.verb} ({why})")
+    resumes = (
+        not forced
+        and record.get("state") != "done"
+        and record.get("fingerprint", {}).get("inputs", wanted["inputs"]) == wanted["inputs"]
+    )
+    ready = _make_room(stage, resumes)
+    journal.write(ready, {"state": "running", "fingerprint": wanted})
+    began = time.monotonic()
+    try:
+        ready.run()
+    except ResumeError as error:
+        raise ResumeError(
+            f"{error}; --force {stage.name} begins this stage afresh and sets aside what is there"
+        ) from error
+    seconds = time.monotonic() - began
+    journal.write(
+        ready,
+        {
+            "state": "done",
+            "fingerprint": wanted,
+            "result": journal.result(ready),
+            "seconds": round(seconds, 3),
+        },
+    )
+    return Outcome(ready, True, seconds)
+
+
+def _make_room(stage: Stage, resumes: bool) -> Stage:
+    """The stage, ready to write where an earlier result may lie.
+
+    A verb with a `force` option replaces its own result. One without (a training) goes on with
+    what it finds; unless it may, the earlier folder is set aside, never deleted: it may have
+    cost days.
+    """
+    if stage.output is None or not stage.output.exists():
+        return stage
+    if "force" in {f.name for f in dataclasses.fields(stage.config)}:
+        return dataclasses.replace(stage, config=dataclasses.replace(stage.config, force=True))
+    if stage.output.is_dir() and not resumes:
+        number = 1
+        while (aside := stage.output.with_name(f"{stage.output.name}.previous-{number}")).exists():
+            number += 1
+        with fs.storage(aside):
+            os.replace(stage.output, aside)
+        _say(f"  the earlier {stage.output} is kept as {aside}")
+    return stage
+
+
+class _Journal:
+    """`<output>/.pipeline/`: what each stage was when it last ran."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.folder = output / ".pipeline"
+        self.contents = Contents(self.folder / "hashes.json")
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second run off the folder; the system drops the lock with the process."""
+        with fs.storage(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = open(self.folder / "lock", "w")  # noqa: SIM115
+        with file:
+            try:
+                import fcntl
+            except ModuleNotFoundError:  # Windows: the user has to take care
+                yield
+                return
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"another run is at work in {self.output}; wait for it, or choose another"
+                    " --output"
+                ) from None
+            yield
+
+    def record(self, stage: Stage) -> dict[str, Any]:
+        """The stage's record; empty when it never began."""
+        path = self.folder / f"{stage.name}.json"
+        return fs.read_json(path) if path.is_file() else {}
+
+    def write(self, stage: Stage, record: dict[str, Any]) -> None:
+        """Replace the stage's record in one step."""
+        fs.write_json(self.folder / f"{stage.name}.json", {"verb": stage.verb, **record})
+
+    def fingerprint(self, stage: Stage, inputs: list[str]) -> dict[str, Any]:
+        """Config, inputs and code of a stage; independent of where the run's folder lies.
+
+        Raises InputError when something it reads is not there.
+        """
+        resolved = config.to_dict(stage.config)
+        # A config may name options that change how the work is done and never its result.
+        for key in ("output", "force", *getattr(stage.config, "unfingerprinted", ())):
+            _drop(resolved, key)
+        read: dict[str, str] = {}
+        for path in (*stage.reads, *self._named_files(resolved)):
+            read[self._portable(path, inputs)] = self._content(path, stage)
+        return {
+            "config": _map_texts(resolved, lambda text: self._portable(text, inputs)),
+            "inputs": read,
+            "code": of_code(*stage.modules),
+        }
+
+    def why(self, stage: Stage, record: dict[str, Any], wanted: dict[str, Any]) -> str:
+        """Why a stage must run, in words; empty when it is done."""
+        if stage.output is None:
+            return "shows its result each time"
+        if not record:
+            return "first time"
+        before = record.get("fingerprint", {})
+        changes = _changes(before.get("config", {}), wanted["config"])
+        if before.get("inputs") != wanted["inputs"]:
+            changes.append("its input changed")
+        if before.get("code") != wanted["code"]:
+            changes.append("its code changed")
+        if changes:
+            return "; ".join(changes)
+        if record.get("state") != "done":
+            return "it was interrupted"
+        if self.result(stage) != record.get("result"):
+            return "its output is missing or was changed"
+        return ""
+
+    def result(self, stage: Stage) -> str:
+        """What identifies a stage's output, cheaply: its published state, a file's content.
+
+        A run folder without `SHA256SUMS` counts by being there: checkpoints in it may be deleted
+        to save space, and each model in it is verified by whoever opens it.
+        """
+        if stage.output is None:
+            return ""
+        if stage.output.is_dir() and not (stage.output / fs.SUMS).is_file():
+            return "a folder"
+        try:
+            return self.contents.of(stage.output)
+        except InputError:
+            return "missing"
+
+    def _named_files(self, resolved: dict[str, Any]) -> list[str]:
+        """Option values that are paths of the user's own: a base model, a rule in a `.py` file."""
+        found: list[str] = []
+
+        def look(text: str) -> str:
+            path_like = os.sep in text.strip(os.sep) or text.endswith(".py")
+            # Inside the run's folder only what the recipe refers to is read; the rest is written.
+            if path_like and not text.startswith(str(self.output)) and Path(text).exists():
+                found.append(text)
+            return text
+
+        _map_texts(resolved, look)
+        return found
+
+    def _content(self, path: str, stage: Stage) -> str:
+        try:
+            return self.contents.of(Path(path))
+        except InputError as error:
+            raise InputError(
+                f"stage {stage.name} needs {path}: {error}; --force with the stage that makes it"
+                " makes it again"
+            ) from None
+
+    def _portable(self, text: str, inputs: list[str]) -> str:
+        if text in inputs:
+            return f"{{input {inputs.index(text) + 1}}}"
+        root = str(self.output)
+        return "{output}" + text[len(root) :] if text.startswith(root + os.sep) else text
+
+
+# --- small parts -----------------------------------------------------------------------------
+
+
+def _existing(inputs: tuple[str, ...]) -> list[str]:
+    """The inputs with globs expanded; InputError names what does not exist."""
+    found: list[str] = []
+    for text in inputs:
+        matches = [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True))
+        if not matches:
+            raise InputError(f"--input {text} does not exist")
+        found += matches
+    return found
+
+
+def _map_texts(value: Any, change: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _map_texts(v, change) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_map_texts(v, change) for v in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _drop(mapping: dict[str, Any], key: str) -> None:
+    group, dot, rest = key.partition(".")
+    if dot:
+        if isinstance(mapping.get(group), dict):
+            _drop(mapping[group], rest)
+    else:
+        mapping.pop(key, None)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """The options that differ, as `loop.max_steps: 100 -> 200`."""
+    found: list[str] = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _changes(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key}: {_short(old)} -> {_short(new)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _summary(outcomes: list[Outcome], seconds: float) -> str:
+    rows = [
+        (
+            o.stage.name,
+            duration(o.seconds) if o.ran else "unchanged",
+            str(o.stage.output) if o.stage.output else "(shown above)",
+        )
+        for o in outcomes
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    lines = ["", f"done in {duration(seconds)}"]
+    lines += [f"  {name:<{widths[0]}}  {took:<{widths[1]}}  {place}" for name, took, place in rows]
+    reports = [o.stage.output / "report.html" for o in outcomes if o.stage.output]
+    lines += [f"report: {path}" for path in reports if path.is_file()]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
