@@ -1,0 +1,303 @@
+"""The demo corpus: simple Chinese children's stories from a grammar, and the grammar's checker.
+
+A Llama of a million parameters, trained for minutes on a CPU, can only become fluent in a language
+that is small. This one is: a dozen plots, some hundreds of words, short sentences. And because the
+stories come from a grammar, whether a model's story is a good one can be decided, not judged:
+`check` accepts exactly the texts that the grammar can write, with one hero from the first sentence
+to the last, right measure words, and an ending that belongs to the beginning.
+
+Both directions use the same plots and the same `fits`. `story` walks a plot, draws a sentence for
+each step and a word for each slot. `check` walks all plots along a text and keeps, for every slot,
+the SET of words that the text so far still allows; a measure word narrows the set before its noun
+is read. States that agree are merged after every step, so the work grows with the length of the
+text and never with the number of ways to read it.
+
+What training never shows (`WITHHELD`, verb-noun pairs) and what it shows verbatim (`CopyIndex`)
+are the two ends at which a model's stories are told apart from recited ones.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+from hanllama.data.stories_plots import DEEDS, PLOTS, Plot
+from hanllama.data.stories_words import WITHHELD, Bank, Word, fits, they
+
+__all__ = ["WITHHELD", "Story", "Verdict", "check", "stories", "story"]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A generated story: its text, its plot's name, and what is true in it.
+
+    `facts` maps slots to what fills them: `hero`, `hero_kind`, `friend`, `friend_kind`, `place`,
+    `object`, `game` and so on; a deed is verb and noun together (放风筝).
+    """
+
+    text: str
+    plot: str
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `check` found.
+
+    `ok` means that the grammar can write the text. `pairs` are the verb-noun pairs it wrote;
+    compare with `WITHHELD` to see whether the writer went beyond its training. When not `ok`,
+    `plot` is the plot that came furthest, `facts` and `pairs` are empty, and `reason` quotes where
+    the text left every plot.
+    """
+
+    ok: bool
+    plot: str | None
+    facts: dict[str, str]
+    reason: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+def stories(count: int, seed: int) -> Iterator[Story]:
+    """The first `count` training stories of `seed`."""
+    return (story(seed, index) for index in range(count))
+
+
+def story(seed: int, index: int) -> Story:
+    """Story `index` of `seed`: a pure function, the same on every machine and Python version."""
+    return _write(random.Random(f"hanllama stories {seed} {index}"))
+
+
+# Writing ------------------------------------------------------------------------------------
+
+# A sentence in pieces: ("", literal), (slot, form), or ("they", "") for hero and friend together.
+_Template = tuple[tuple[str, str], ...]
+_T = TypeVar("_T")
+
+
+def _write(rng: random.Random, forced: Word | None = None, plots: Sequence[Plot] = PLOTS) -> Story:
+    """A story drawn from `rng`; `forced` is used where its bank and the other words allow it."""
+    plot = _pick(rng, plots)
+    bound: dict[str, Word] = {}
+    _bind(rng, plot, "hero", bound, forced)
+    parts: list[str] = []
+    for step in _compiled(plot.name):
+        for slot, form in _pick(rng, step):
+            if slot == "":
+                parts.append(form)
+            elif slot == "they":
+                parts.append(they(bound["hero"], bound["friend"]))
+            else:
+                if slot not in bound:
+                    _bind(rng, plot, slot, bound, forced)
+                parts.append(bound[slot].form(form))
+    return Story("".join(parts), plot.name, _facts(bound))
+
+
+def _bind(
+    rng: random.Random, plot: Plot, slot: str, bound: dict[str, Word], forced: Word | None
+) -> None:
+    if forced is not None and forced in plot.slots[slot] and fits(slot, forced, bound):
+        bound[slot] = forced
+        return
+    # Children and animals are equally likely heroes, though there are more names of animals.
+    world = _pick(rng, ("child", "animal")) if slot == "hero" else bound["hero"].world
+    allowed = _in_training(plot.slots[slot], world)
+    for _ in range(50):  # most words fit, so trying beats filtering
+        word = _pick(rng, allowed)
+        if fits(slot, word, bound):
+            bound[slot] = word
+            return
+    bound[slot] = _pick(rng, [word for word in allowed if fits(slot, word, bound)])
+
+
+def _pick(rng: random.Random, choices: Sequence[_T]) -> _T:
+    # random() is the one method whose sequence Python promises to keep between versions.
+    return choices[int(rng.random() * len(choices))]
+
+
+@cache
+def _in_training(bank: Bank, world: str) -> Bank:
+    return tuple(
+        word for word in bank if word.world in ("", world) and (word.v, word.n) not in WITHHELD
+    )
+
+
+@cache
+def _compiled(plot_name: str) -> tuple[tuple[_Template, ...], ...]:
+    """The plot's steps with every sentence cut into pieces."""
+    plot = next(plot for plot in PLOTS if plot.name == plot_name)
+    return tuple(tuple(_cut(sentence) for sentence in step) for step in plot.steps)
+
+
+def _cut(sentence: str) -> _Template:
+    pieces: list[tuple[str, str]] = []
+    for literal, name, _, _ in string.Formatter().parse(sentence):
+        if literal:
+            pieces.append(("", literal))
+        if name == "they":
+            pieces.append(("they", ""))
+        elif name is not None:
+            slot, _, form = name.partition(".")
+            pieces.append((slot, form or "n"))
+    return tuple(pieces)
+
+
+def _facts(bound: Mapping[str, Word]) -> dict[str, str]:
+    facts = {}
+    for slot, word in bound.items():
+        facts[slot] = word.form("vn") if slot in DEEDS else word.n
+        if "kind" in word.more:
+            facts[f"{slot}_kind"] = word.more["kind"]
+    return facts
+
+
+# Checking -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One way to have read the text up to `at`: the words still possible and the verbs seen."""
+
+    at: int
+    words: Mapping[str, Bank]
+    verbs: frozenset[str]
+
+
+class _Text:
+    """A text being read, and the furthest place any reading of it came to."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.furthest = 0
+        self.plot: str | None = None
+        self.clash = False
+
+    def came_to(self, at: int, plot: Plot, clash: bool = False) -> None:
+        if at > self.furthest or self.plot is None:
+            self.furthest, self.plot, self.clash = at, plot.name, clash
+
+
+def check(text: str) -> Verdict:
+    """Whether the grammar can write `text` (blank space around it aside), and what it says.
+
+    Linear in the text for each plot: readings are merged by place and words after each sentence.
+    """
+    source = _Text(text.strip())
+    for plot in PLOTS:
+        reading = _read(source, plot)
+        if reading is not None:
+            bound = {slot: bank[0] for slot, bank in reading.words.items()}
+            pairs = tuple((bound[s].v, bound[s].n) for s in bound if s in reading.verbs)
+            return Verdict(True, plot.name, _facts(bound), "", pairs)
+    return Verdict(False, source.plot, {}, _reason(source), ())
+
+
+def _read(source: _Text, plot: Plot) -> _Reading | None:
+    """The reading of the whole text as `plot`, or None; notes in `source` how far it came."""
+    readings = [_Reading(0, {}, frozenset())]
+    for step in _compiled(plot.name):
+        after: dict[object, _Reading] = {}
+        for reading in readings:
+            for template in step:
+                for found in _match(source, plot, template, reading):
+                    words = _agree(found.words)
+                    if words is None:
+                        source.came_to(found.at, plot, clash=True)
+                    else:
+                        key = (found.at, frozenset(words.items()))
+                        after.setdefault(key, _Reading(found.at, words, found.verbs))
+        readings = list(after.values())
+    for reading in readings:
+        if reading.at == len(source.text):
+            return reading
+    return None
+
+
+def _match(source: _Text, plot: Plot, template: _Template, start: _Reading) -> list[_Reading]:
+    """Every way to read `template` at `start`."""
+    text = source.text
+    readings = [start]
+    for slot, form in template:
+        after = []
+        for reading in readings:
+            options: list[tuple[str, Bank | None]]
+            if slot == "":
+                options = [(form, None)]
+            elif slot == "they":
+                options = [(they(reading.words["hero"][0], reading.words["friend"][0]), None)]
+            else:
+                options = _options(plot, slot, form, reading, text[reading.at : reading.at + 1])
+            for written, bank in options:
+                if not text.startswith(written, reading.at):
+                    source.came_to(reading.at + _common(text, reading.at, written), plot)
+                    continue
+                words, verbs = reading.words, reading.verbs
+                if bank is not None:
+                    words = {**words, slot: bank}
+                    if form in ("v", "vn"):
+                        verbs = verbs | {slot}
+                at = reading.at + len(written)
+                source.came_to(at, plot)
+                after.append(_Reading(at, words, verbs))
+        readings = after
+    return readings
+
+
+def _options(
+    plot: Plot, slot: str, form: str, reading: _Reading, first: str
+) -> list[tuple[str, Bank | None]]:
+    """What may be written for `slot` here, each with the words that remain possible by it."""
+    bank = reading.words.get(slot)
+    if bank is None:
+        return _by_form(plot.slots[slot], form).get(first, [])
+    if len(bank) == 1:
+        return [(bank[0].form(form), bank)]
+    return [option for options in _by_form(bank, form).values() for option in options]
+
+
+@cache
+def _by_form(bank: Bank, form: str) -> dict[str, list[tuple[str, Bank | None]]]:
+    """The words of `bank` grouped by how they are written, under the first character."""
+    written: dict[str, list[Word]] = {}
+    for word in bank:
+        written.setdefault(word.form(form), []).append(word)
+    by_first: dict[str, list[tuple[str, Bank | None]]] = {}
+    for text, group in written.items():
+        by_first.setdefault(text[:1], []).append((text, tuple(group)))
+    return by_first
+
+
+def _agree(words: Mapping[str, Bank]) -> Mapping[str, Bank] | None:
+    """`words` without those that fit no other slot's certain word; None when a slot is left empty.
+
+    After a sentence nearly every slot is down to one word, so comparing with the certain ones is
+    enough.
+    """
+    certain = {slot: bank[0] for slot, bank in words.items() if len(bank) == 1}
+    agreed = {}
+    for slot, bank in words.items():
+        kept = tuple(word for word in bank if fits(slot, word, certain))
+        if not kept:
+            return None
+        agreed[slot] = kept
+    return agreed
+
+
+def _common(text: str, at: int, written: str) -> int:
+    length = 0
+    while length < len(written) and text[at + length : at + length + 1] == written[length]:
+        length += 1
+    return length
+
+
+def _reason(source: _Text) -> str:
+    read, rest = source.text[: source.furthest], source.text[source.furthest :]
+    if source.clash:
+        return f"after “{read[-20:]}”: these words do not go together in one story"
+    if not rest:
+        return f"stops after “{read[-20:]}”: the story is not over"
+    return f"after “{read[-20:]}”: unexpected “{rest[:20]}”"

@@ -1,0 +1,395 @@
+"""The words of the demo stories, and what each word may stand beside.
+
+A `Word` is one meaning with its written forms: the noun, the verb that goes with it, its measure
+word, and whatever else a plot needs to say about it. Keeping verb, measure word and noun in ONE
+entry is what makes a story and its checker agree: 一把雨伞 and 吃苹果 are never assembled from
+parts, they are looked up. A bank is a tuple of words that may fill one slot of a plot; `fits` is
+the only place that knows which words go together (a child and a school bag, a duck and no frog of
+the same name).
+
+Most banks are tables: a line holds a verb, a measure word (`-` where none is used) and the nouns
+that take both. `WITHHELD` lists verb-noun pairs that the grammar allows and that training never
+shows; a model that writes them has learned the words rather than the sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, eq=False)
+class Word:
+    """One entry of a bank; compared by identity, so homographs of two banks stay apart.
+
+    `n` is the noun (or name), `v` its verb, `cl` its measure word. `world` is "child", "animal"
+    or "" for both. `at` names the places it belongs to, empty for anywhere. `more` holds the
+    further forms that only some banks have.
+    """
+
+    n: str
+    v: str = ""
+    cl: str = ""
+    world: str = ""
+    at: tuple[str, ...] = ()
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    def form(self, name: str) -> str:
+        """The written form `name`: a field, `vn` for verb and noun together, or one of `more`."""
+        if name == "n":
+            return self.n
+        if name == "v":
+            return self.v
+        if name == "cl":
+            return self.cl
+        if name == "vn":
+            return self.v + self.n
+        return self.more[name]
+
+
+Bank = tuple[Word, ...]
+
+
+def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
+    """Whether `word` may fill `slot` in a story whose other slots hold `bound`.
+
+    The rules: everything belongs to the hero's world; a thing that belongs somewhere is there;
+    two slots never hold the same word, and two people never share a name or (animals) a kind.
+    """
+    hero = bound.get("hero")
+    if hero is not None and slot != "hero" and word.world not in ("", hero.world):
+        return False
+    for other_slot, other in bound.items():
+        if other_slot == slot:
+            continue
+        if other.n == word.n:
+            return False
+        if "kind" in word.more and "kind" in other.more:
+            same_kind = word.more["kind"] == other.more["kind"]
+            if same_kind and word.world == "animal":
+                return False
+        if other_slot == "place" and word.at and other.n not in word.at:
+            return False
+        if slot == "place" and other.at and word.n not in other.at:
+            return False
+    return True
+
+
+def they(first: Word, second: Word) -> str:
+    """The plural pronoun of two people: 它们 for animals, 她们 for girls, 他们 otherwise."""
+    if first.world == "animal":
+        return "它们"
+    both_girls = first.more["he"] == second.more["he"] == "她"
+    return "她们" if both_girls else "他们"
+
+
+def _table(text: str, world: str = "", at: tuple[str, ...] = ()) -> Bank:
+    """Words from lines of `verb measure noun noun ...`."""
+    words = []
+    for line in text.split("\n"):
+        if line.strip():
+            verb, measure, *nouns = line.split()
+            cl = "" if measure == "-" else measure
+            words += [Word(noun, verb, cl, world, at) for noun in nouns]
+    return tuple(words)
+
+
+def _plain(text: str, world: str = "") -> Bank:
+    return tuple(Word(word, world=world) for word in text.split())
+
+
+# People -------------------------------------------------------------------------------------
+
+
+def _person(name: str, kind: str, cl: str, he: str, world: str) -> Word:
+    # Children go by their names; an animal that first walks on is named with its kind.
+    full = kind + name if world == "animal" else name
+    more = {"kind": kind, "he": he, "full": full}
+    return Word(name, cl=cl, world=world, more=more)
+
+
+_BOYS = """小明 小刚 小军 小强 小杰 小龙 小宇 小航 小峰 小亮 东东 明明 亮亮 壮壮 浩浩 阿宝
+    大勇 安安"""
+_GIRLS = """小红 小丽 小芳 小美 小兰 小梅 小玉 小云 小雅 小燕 婷婷 芳芳 莉莉 丽丽 圆圆 琪琪
+    倩倩 阿珍"""
+_ANIMAL_KINDS = """只 小兔子 小猫 小狗 小熊 小松鼠 小猴子 小狐狸 小刺猬 小鸭子 小鸡 小老鼠
+    小青蛙 小乌龟 小羊 小鹿 小浣熊"""
+_ANIMAL_NAMES = """豆豆 果果 球球 点点 毛毛 朵朵 团团 多多 奇奇 皮皮 乐乐 跳跳 嘟嘟 贝贝 欢欢
+    糖糖 丁丁 米米 可可 心心"""
+
+
+def _people() -> Bank:
+    words = [_person(name, "小男孩", "个", "他", "child") for name in _BOYS.split()]
+    words += [_person(name, "小女孩", "个", "她", "child") for name in _GIRLS.split()]
+    measures = dict.fromkeys(_ANIMAL_KINDS.split()[1:], "只")
+    measures |= {"小象": "头", "小牛": "头", "小猪": "头", "小马": "匹"}
+    for kind, cl in measures.items():
+        words += [_person(name, kind, cl, "它", "animal") for name in _ANIMAL_NAMES.split()]
+    return tuple(words)
+
+
+PEOPLE = _people()
+
+FAMILY = _plain("妈妈 爸爸 奶奶 爷爷 外婆 外公 姐姐 哥哥")
+NEIGHBOURS = _plain("王阿姨 李叔叔 张爷爷 刘奶奶 陈伯伯 赵大叔", "child")
+NEIGHBOURS += _plain("山羊爷爷 大象伯伯 猫头鹰奶奶 骆驼大叔 鹅阿姨 水牛伯伯", "animal")
+
+TRAITS = _plain("可爱 聪明 善良 活泼 勤劳 懂事 热心 细心 快乐 好奇")
+
+HOMES = _plain("村子里 小镇上 城里", "child") + _plain("森林里 草原上 山谷里 大树下", "animal")
+HOMES += _plain("山脚下 小河边")
+
+TIMES = _plain("有一天 一天早上 一天上午 一天下午 星期六 星期天 这一天")
+TIMES += _plain("放学以后", "child")
+
+# Places -------------------------------------------------------------------------------------
+
+
+def _places(text: str, world: str = "") -> Bank:
+    """Words from `name/where`: 公园/里 gives 去公园 and 在公园里; a name alone is both."""
+    words = []
+    for item in text.split():
+        name, _, inside = item.partition("/")
+        words.append(Word(name, world=world, more={"in": name + inside}))
+    return tuple(words)
+
+
+PLACES = _places("草地/上 山坡/上 湖边 果园/里 花园/里 池塘边 田野/里 大树下")
+PLACES += _places("公园/里 广场/上 操场/上 院子/里", "child")
+PLACES += _places("树林/里 竹林/里 山谷/里 空地/上", "animal")
+
+SPOTS = _plain("草丛里 花丛里 石头后面 小桥边 小路边 落叶堆里 篱笆旁 水井旁 木桥下")
+SPOTS += _plain("长椅下 滑梯下", "child") + _plain("树洞里 树根旁 蘑菇后面", "animal")
+
+# Things and deeds ---------------------------------------------------------------------------
+
+COLORS = _plain("红 黄 蓝 绿 白 紫 粉 橙 金")
+
+# What a hero takes along and may lose.
+TOYS = _table("""
+    拍 个 皮球
+    踢 个 足球 毽子
+    玩 个 陀螺 沙包
+    玩 辆 小汽车
+    玩 架 小飞机
+    玩 盒 积木 拼图
+    玩 只 风车
+    放 只 风筝
+    看 本 图画书 故事书
+    吹 支 笛子 口琴
+    敲 面 小鼓
+    抱 个 布娃娃
+    抱 只 布熊
+    戴 顶 帽子
+    戴 条 围巾
+    戴 双 手套
+    撑 把 雨伞
+    提 盏 灯笼
+    提 个 篮子
+    用 支 画笔
+    用 把 扇子
+    背 个 布包
+""") + _table("背 个 书包\n用 支 铅笔 钢笔", "child")
+
+# What can be carried along and shared: every entry may be halved.
+SNACKS = _table("""
+    吃 个 苹果 桃子 橘子 梨子 柿子 石榴 面包 包子 月饼 粽子 红薯 西瓜
+    吃 根 香蕉 玉米 黄瓜 胡萝卜
+    吃 块 蛋糕 米糕 南瓜饼
+    吃 串 葡萄 糖葫芦
+    吃 包 饼干 花生 瓜子
+    吃 袋 糖果 核桃 栗子
+    吃 盒 草莓 樱桃
+    喝 瓶 果汁 牛奶 酸奶 蜂蜜水
+""")
+
+# What is served at home to say thank you.
+MEALS = _table("""
+    吃 碗 面条 米饭
+    吃 盘 饺子 汤圆
+    吃 个 苹果 桃子 包子 月饼 粽子 烤红薯
+    吃 块 蛋糕 米糕 南瓜饼
+    吃 盘 草莓 葡萄 西瓜
+    喝 杯 果汁 牛奶 热茶 蜂蜜水
+    喝 碗 绿豆汤 南瓜汤 蘑菇汤 小米粥
+""")
+
+# What one likes to do: “最喜欢…”.
+HOBBIES = _table("""
+    看 - 星星 月亮 白云 彩虹 小鸟 图画书 日出
+    画 - 太阳 月亮 星星 白云 彩虹 小鸟 房子 大树 小花 大山 小船
+    听 - 故事 音乐 雨声
+    讲 - 故事 笑话
+    数 - 星星
+    唱 - 儿歌 山歌
+    追 - 蝴蝶 蜻蜓
+    捡 - 树叶 石头 松果
+    吃 - 苹果 桃子 橘子 葡萄 草莓 樱桃 西瓜 玉米 面条 蛋糕 饼干 饺子
+    喝 - 牛奶 果汁 蜂蜜水 蘑菇汤
+    种 - 花 菜 树
+    摘 - 草莓 果子
+    采 - 野花 蘑菇
+""")
+
+_MEADOWS = ("草地", "山坡", "田野", "公园", "广场", "操场", "空地", "院子")
+_GREEN = ("草地", "山坡", "田野", "花园", "山谷", "公园", "树林")
+_TREES = ("果园", "树林", "公园", "山坡", "院子", "大树下")
+_WATER = ("湖边", "池塘边")
+_PLAYGROUNDS = ("公园", "操场", "院子")
+
+# What two play together outdoors.
+GAMES = (
+    _table("放 - 风筝\n踢 - 足球 毽子\n拍 - 皮球\n丢 - 沙包\n玩 - 陀螺 飞盘", at=_MEADOWS)
+    + _table("追 - 蝴蝶 蜻蜓\n采 - 野花", at=_GREEN)
+    + _table("捡 - 树叶 松果\n采 - 蘑菇", at=_TREES)
+    + _table("捡 - 石头\n堆 - 沙堡\n放 - 纸船\n看 - 小鱼\n画 - 小船 小鱼", at=_WATER)
+    + _table("荡 - 秋千\n滑 - 滑梯\n堆 - 沙堡", "child", _PLAYGROUNDS)
+    + _table("吹 - 泡泡\n画 - 小花 大树 蝴蝶\n看 - 蚂蚁 蝴蝶 白云\n数 - 蚂蚁")
+)
+
+# What the hero learns; every verb takes 不好, 了好几次 and 得真好.
+SKILLS = _table("""
+    放 - 风筝
+    包 - 饺子 粽子 包子 汤圆
+    叠 - 纸船 纸鹤 纸飞机
+    踢 - 毽子 足球
+    拍 - 皮球
+    吹 - 笛子 口琴
+    敲 - 小鼓
+    弹 - 钢琴 古筝
+    拉 - 小提琴 二胡
+    写 - 毛笔字
+    画 - 小鸟 蝴蝶 大树 竹子
+    剪 - 窗花 纸花
+    编 - 篮子 花环
+    捏 - 泥人
+    织 - 围巾 手套
+    做 - 蛋糕 面包 灯笼 饼干
+    下 - 象棋 围棋
+    唱 - 山歌
+    打 - 乒乓球
+    骑 - 自行车
+""")
+
+# What an elder is busy with when the hero comes along; every verb takes 好了.
+CHORES = _table("""
+    扫 - 院子 落叶
+    洗 - 衣服 被子 青菜 苹果 萝卜
+    晒 - 被子 玉米 花生 衣服
+    浇 - 菜 花
+    摘 - 苹果 橘子 黄瓜 豆角 葡萄 桃子 梨子
+    搬 - 木头 石头 白菜 南瓜 箱子
+    挖 - 红薯 萝卜 土豆 花生
+    剥 - 豆子 花生 玉米 栗子
+    收 - 玉米 白菜 衣服 豆子
+    包 - 饺子 粽子 包子
+    修 - 篱笆 木桥 桌子 小车
+    擦 - 桌子 窗户
+    种 - 白菜 豆子 萝卜
+""")
+
+# What is made for a birthday.
+GIFTS = _table("""
+    做 个 蛋糕 花环 布包 沙包
+    做 盒 饼干
+    做 盏 灯笼
+    做 只 风筝 风车
+    做 张 贺卡
+    做 顶 帽子
+    画 张 贺卡
+    画 把 扇子
+    画 只 小鸟 蝴蝶
+    画 座 房子
+    画 道 彩虹
+    织 条 围巾
+    织 双 手套
+    织 顶 帽子
+    编 个 篮子 花环
+    叠 只 纸鹤 纸船
+    叠 架 纸飞机
+    捏 个 泥人
+    缝 个 布娃娃 沙包 布包
+    缝 只 布熊
+    剪 朵 纸花
+    采 束 野花
+""")
+
+# What an accident does to a thing that belongs to someone else; `oh` is how it happened.
+
+
+def _accidents(how: str, text: str) -> Bank:
+    return tuple(Word(word.n, word.v, word.cl, more={"how": how}) for word in _table(text))
+
+
+ACCIDENTS = (
+    _accidents("跑得太快", "打碎 个 花瓶 杯子 碗 盘子\n打翻 个 花盆 篮子\n撞倒 个 花盆 雪人")
+    + _accidents("玩得太高兴", "打破 面 镜子 小鼓\n弄坏 把 雨伞 扇子 椅子\n弄丢 把 钥匙 扇子")
+    + _accidents("喝水的时候", "弄湿 本 图画书 故事书\n弄湿 张 贺卡\n弄湿 件 毛衣")
+    + _accidents("画画的时候", "弄脏 条 围巾\n弄脏 件 毛衣\n弄脏 顶 帽子\n弄脏 本 故事书")
+    + _accidents("走路不小心", "踩坏 盏 灯笼\n踩坏 只 风筝\n踩坏 架 小飞机\n踩坏 个 花环")
+)
+
+# A seed, and what becomes of it.
+
+
+def _plants(text: str) -> Bank:
+    words = []
+    for line in text.split("\n"):
+        if line.strip():
+            noun, grown, joy = line.split()
+            words.append(Word(noun, "种", "粒", more={"grown": grown, "joy": joy}))
+    return tuple(words)
+
+
+PLANTS = _plants("""
+    向日葵 开出了金黄的花 花儿真美
+    牵牛花 开出了紫色的花 花儿真美
+    菊花 开出了黄色的花 花儿真美
+    月季花 开出了红色的花 花儿真香
+    茉莉花 开出了白色的花 花儿真香
+    西瓜 结出了圆圆的西瓜 西瓜真甜
+    南瓜 结出了大大的南瓜 南瓜真大
+    黄瓜 结出了长长的黄瓜 黄瓜真脆
+    草莓 结出了红红的草莓 草莓真甜
+    葡萄 结出了紫紫的葡萄 葡萄真甜
+    豆角 结出了长长的豆角 豆角真多
+    玉米 结出了金黄的玉米 玉米真香
+    辣椒 结出了红红的辣椒 辣椒真多
+""")
+
+# A fear: when it comes, what an elder says, what the hero does, what turns out to be true.
+
+
+def _fears(text: str, world: str = "") -> Bank:
+    words = []
+    for line in text.split("\n"):
+        if line.strip():
+            noun, when, advice, deed, truth = line.split()
+            more = {"when": when, "advice": advice, "deed": deed, "truth": truth}
+            words.append(Word(noun, world=world, more=more))
+    return tuple(words)
+
+
+FEARS = _fears("""
+    黑 一天晚上，灯忽然灭了 夜里有星星陪着你 走到窗前，看见了满天的星星 黑夜也很美
+    打雷 一天夜里，外面打起了雷 雷声是云在敲鼓 听着雷声，数了一下又一下 雷声一点儿也不可怕
+    过桥 这天，路上有一座小木桥 眼睛看着前面，慢慢走 扶着栏杆，一步一步走过了桥 小桥又稳又结实
+    坐船 这天，大家要坐船过河 坐稳了，看看远处的山 坐在船上，看着远处的青山 坐船这么好玩
+    爬山 这天，大家要去爬山 别往下看，跟着我走 跟在后面，一步一步爬到了山顶 山顶上这么美
+    大风 一天夜里，外面刮起了大风 那是风在唱歌 闭上眼睛，听着呼呼的风声 风声就像一首歌
+    走夜路 一天晚上，天黑了才回家 有月亮给我们照路 提着灯笼，一步一步走回了家 夜里的路也很美
+    毛毛虫 这天，树上有一条毛毛虫 毛毛虫会变成蝴蝶 走到树下，看了看毛毛虫 毛毛虫一点儿也不可怕
+    上台 这天，轮到上台唱歌了 看着大家，大声唱就好 走上台，大声唱了起来 上台唱歌这么开心
+    一个人睡 这天晚上，要一个人睡觉了 抱着布熊，想想开心的事 抱着布熊，很快就睡着了 一个人睡也很舒服
+""") + _fears(
+    """
+    打针 这天，要去医院打针 打针只疼一下 伸出胳膊，数到了三 打针一点儿也不疼
+    大狗 这天，路上来了一只大狗 慢慢走，别跑 站着不动，大狗摇了摇尾巴 大狗一点儿也不凶
+""",
+    "child",
+)
+
+GLAD = _plain("高兴 开心 快乐")
+SAD = _plain("难过 伤心 着急")
+
+WITHHELD: frozenset[tuple[str, str]] = frozenset()
