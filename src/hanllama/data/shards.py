@@ -67,34 +67,54 @@ class ShardWriter:
         self._offsets: list[int] = [0]
 
     def add(self, ids: Ids, text_bytes: int = 0) -> None:
-        """Append one document.
+        """Append one document: [tokens] ids, BOS and EOS included. See `extend`."""
+        self.extend(ids, np.array([ids.size]), text_bytes)
+
+    def extend(self, ids: Ids, lengths: Ids, text_bytes: int = 0) -> None:
+        """Append documents that lie end to end.
 
         Args:
-            ids: [tokens] integers of any type, BOS and EOS included.
-            text_bytes: the UTF-8 bytes of its text, for bits per byte later.
+            ids: [tokens] integers of any type, each document with its BOS and EOS.
+            lengths: [documents] tokens of each.
+            text_bytes: the UTF-8 bytes of all their texts, for bits per byte later.
 
         Raises InputError when an id does not fit the vocabulary: a wrapped id is a silent lie.
         """
-        if ids.size == 0:
+        if lengths.size == 0:
+            return
+        if lengths.min() < 1:
             raise InputError(f"an empty document cannot be written to split {self.split!r}")
+        ends = np.cumsum(lengths, dtype=np.int64)
+        assert int(ends[-1]) == ids.size, "the lengths must add up to the ids"
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.vocab_size:
             bad = low if low < 0 else high
             raise InputError(
-                f"token id {bad} is outside the vocabulary of {self.vocab_size} (document"
-                f" {self.n_documents} of split {self.split!r}); is this the right tokenizer?"
+                f"token id {bad} is outside the vocabulary of {self.vocab_size} (split"
+                f" {self.split!r}, after document {self.n_documents}); is this the right tokenizer?"
             )
-        data = ids.astype(self.dtype, copy=False).tobytes()
+        ids = ids.astype(self.dtype, copy=False)
+        begin = first = 0
+        while first < lengths.size:
+            # Up to and including the document that fills the file.
+            room = self.shard_tokens - self._offsets[-1]
+            last = min(int(np.searchsorted(ends, begin + room)) + 1, lengths.size)
+            end = int(ends[last - 1])
+            self._write(ids[begin:end], ends[first:last] - begin)
+            begin, first = end, last
+        self.n_tokens += int(ids.size)
+        self.n_documents += int(lengths.size)
+        self.n_bytes += text_bytes
+
+    def _write(self, ids: Ids, ends: NDArray[np.int64]) -> None:
+        data = ids.tobytes()
         path = self.folder / self._name(".bin")
         with fs.storage(path):
             if self._file is None:
                 self._file = open(path, "wb")  # noqa: SIM115 (it spans calls)
             self._file.write(data)
         self._hash.update(data)
-        self._offsets.append(self._offsets[-1] + ids.size)
-        self.n_tokens += int(ids.size)
-        self.n_documents += 1
-        self.n_bytes += text_bytes
+        self._offsets.extend((ends + self._offsets[-1]).tolist())
         if self._offsets[-1] >= self.shard_tokens:
             self._finish_file()
 

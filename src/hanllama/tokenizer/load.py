@@ -104,10 +104,10 @@ class Tokenizer:
         return np.array(sizes, dtype=np.int32)
 
     def is_fallback(self) -> NDArray[np.bool_]:
-        """[vocab_size] bool: ids that stand for a single byte or for the unknown.
+        """[vocab_size] bool: the unknown, and bytes from which characters are spelt (0x80 and up).
 
-        A text full of them is a text this vocabulary does not know. (A byte-level BPE has no
-        fallback: its bytes are ordinary pieces, and all entries are False.)
+        A text full of them is a text this vocabulary does not know; a newline, which is also a
+        byte, says nothing. (A byte-level BPE has no fallback: all entries are False.)
         """
         mask = np.zeros(self.vocab_size, dtype=bool)
         mask[self._backend.fallback] = True
@@ -313,7 +313,11 @@ class _SentencePiece:
         self.pieces = [_piece_bytes(p) for p in proto.pieces]
         hidden = (hf.UNKNOWN, hf.CONTROL, hf.UNUSED)
         self.special = {i for i, p in enumerate(proto.pieces) if p.type in hidden}
-        self.fallback = [i for i, p in enumerate(proto.pieces) if p.type in (hf.UNKNOWN, hf.BYTE)]
+        self.fallback = [
+            i
+            for i, p in enumerate(proto.pieces)
+            if p.type == hf.UNKNOWN or (p.type == hf.BYTE and self.pieces[i] >= b"\x80")
+        ]
         self.prefixed = bool(proto.normalizer_spec.add_dummy_prefix)
         self._cuttable = newline_stands_alone(proto)
         self._prefix = ""
@@ -371,7 +375,7 @@ class _Json:
         self.special = unused | {i for i, t in added.items() if t.get("special")}
         self.fallback = []
         if description.get("model", {}).get("byte_fallback"):
-            names = [f"<0x{b:02X}>" for b in range(256)]
+            names = [f"<0x{b:02X}>" for b in range(0x80, 0x100)]
             self.fallback = [self.ids[n] for n in names if n in self.ids]
         unknown = description.get("model", {}).get("unk_token")
         if unknown in self.ids:

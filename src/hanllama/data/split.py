@@ -1,0 +1,307 @@
+"""Which documents are held out: by document, by hash, and never a copy of what stays in training.
+
+Documents are ranked by a hash of the seed and their id, so the choice is a pure function of the
+corpus and the seed, and adding documents moves few others. They are taken in that order until the
+wanted share of characters is reached. A candidate that another document largely repeats (a second
+edition of the book, an anthology that holds it) is refused and stays in training; otherwise the
+held-out loss would measure memory.
+
+"Repeats" is containment of character 13-grams, letters and digits alone, so that line breaks and
+punctuation of an edition do not matter: more than 20 % of the candidate's n-grams occur in one
+other document. Thirteen is the length that GPT-3's contamination check made customary. To bound
+memory only n-grams whose hash ends in zeros are kept: all of them at first, then half, a quarter
+and so on, whenever there are too many; every document is always sampled alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama.errors import ConfigError, InputError
+from hanllama.records import Document
+
+NGRAM = 13
+REFUSED_ABOVE = 0.2
+# One document may be this share of the corpus and still be held out whole; where all are larger
+# (a single book), the end of one is held out instead.
+LARGEST_WHOLE = 0.2
+# 32 Mi hashes are 256 MiB, and keep one n-gram in 64 of a corpus of two billion characters.
+MAX_GRAMS = 2**25
+_CANDIDATES_A_ROUND = 512
+# Candidates beyond this multiple of the wanted share are not looked at: a corpus of which so much
+# repeats itself is made that way (generated stories), and will not yield.
+_SEARCHED_SHARES = 4
+_FILTER_BITS = 24
+
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The choice.
+
+    Attributes:
+        documents: numbers of the held-out documents, in the order of the corpus.
+        tail_characters: 0, or: only that many characters at the end of the (one) document.
+        refused: candidates that repeat another document.
+        note: what the user should know, or "".
+    """
+
+    documents: tuple[int, ...]
+    tail_characters: int = 0
+    refused: int = 0
+    note: str = ""
+
+
+class Sketch:
+    """What the choice needs to know of a corpus, gathered in one pass: a few bytes a document."""
+
+    def __init__(self, seed: int, max_grams: int = MAX_GRAMS) -> None:
+        self.seed, self.max_grams = seed, max_grams
+        self.kept_of = 1  # one n-gram of so many is kept
+        self._n_grams = 0
+        self._ranks: list[Hashes] = []
+        self._wholes: list[Hashes] = []
+        self._characters: list[NDArray[np.int64]] = []
+        self._counts: list[NDArray[np.int64]] = []
+        self._grams: list[Hashes] = []
+
+    def add(self, documents: Sequence[Document], part: SketchPart) -> None:
+        """Take the next documents of the corpus; `part` is `sketch_part` of their texts."""
+        self._ranks.append(
+            np.array([rank(self.seed, d.id or d.source) for d in documents], dtype=np.uint64)
+        )
+        self._wholes.append(part.wholes)
+        self._characters.append(part.characters)
+        self._counts.append(part.counts)
+        self._grams.append(part.grams)
+        if self.kept_of > 1:
+            self._thin(len(self._grams) - 1)
+        self._n_grams += self._grams[-1].size
+        while self._n_grams > self.max_grams:
+            self.kept_of *= 2
+            for i in range(len(self._grams)):
+                self._thin(i)
+            self._n_grams = sum(g.size for g in self._grams)
+
+    def _thin(self, i: int) -> None:
+        keep = (self._grams[i] & np.uint64(self.kept_of - 1)) == 0
+        kept_before = np.concatenate([[0], np.cumsum(keep)])
+        ends = np.concatenate([[0], np.cumsum(self._counts[i])])
+        self._counts[i] = np.diff(kept_before[ends])
+        self._grams[i] = self._grams[i][keep]
+
+    @property
+    def n_documents(self) -> int:
+        return sum(c.size for c in self._characters)
+
+    @property
+    def n_characters(self) -> int:
+        return sum(int(c.sum()) for c in self._characters)
+
+    def choose(self, share: float) -> Holdout:
+        """Choose the held-out documents.
+
+        Args:
+            share: of the corpus's characters, from 0 (nothing) to below 0.5.
+
+        Raises InputError when the corpus is too small to be divided.
+        """
+        if not 0 <= share < 0.5:
+            raise ConfigError(f"holdout must be at least 0 and less than 0.5, not {share}")
+        if share == 0:
+            return Holdout(())
+        sizes = np.concatenate(self._characters)
+        total = int(sizes.sum())
+        target = max(int(share * total), 1)
+        order = np.lexsort((np.arange(sizes.size), np.concatenate(self._ranks)))
+        if int(sizes.min()) > LARGEST_WHOLE * total:
+            return self._tail(order, sizes, target)
+        # A novel of which the wanted share is a tenth would take the rest of the share with it:
+        # what is far too large comes last, the smallest of it first.
+        large = np.where(sizes > 2 * target, sizes, 0)
+        order = order[np.argsort(large[order], kind="stable")]
+        order = order[sizes[order] <= LARGEST_WHOLE * total]
+        taken, refused = self._search(order, sizes, target)
+        held = int(sizes[taken].sum()) if taken else 0
+        note = ""
+        if held < target / 2:
+            # Least repeated first; the sort is stable, so then by rank.
+            for i, repeated in sorted(refused, key=lambda pair: pair[1]):
+                if held < target and (not taken or held + sizes[i] <= 2 * target):
+                    taken.append(i)
+                    held += int(sizes[i])
+                    note = (
+                        "nearly every document repeats another one; the held-out ones share up to"
+                        f" {repeated:.0%} of their {NGRAM}-grams with a single other document, so"
+                        " their loss is partly memory"
+                    )
+        refused_count = sum(i not in taken for i, _ in refused)
+        return Holdout(tuple(sorted(int(i) for i in taken)), 0, refused_count, note)
+
+    def _search(
+        self, order: NDArray[np.int64], sizes: NDArray[np.int64], target: int
+    ) -> tuple[list[int], list[tuple[int, float]]]:
+        """Accepted candidates, and refused ones with the share of them that is repeated."""
+        taken: list[int] = []
+        refused: list[tuple[int, float]] = []
+        held = seen = at = 0
+        while held < target and at < order.size and (seen < _SEARCHED_SHARES * target or not at):
+            # As many as would fill what is missing, were all of them accepted.
+            needed = np.cumsum(sizes[order[at : at + _CANDIDATES_A_ROUND]]) + held
+            stop = at + int(np.searchsorted(needed, target)) + 1
+            candidates = order[at : min(stop, at + _CANDIDATES_A_ROUND)]
+            for i, repeated in zip(candidates.tolist(), self._repeated(candidates), strict=True):
+                seen += int(sizes[i])
+                if repeated > REFUSED_ABOVE:
+                    refused.append((i, repeated))
+                elif held < target:
+                    taken.append(i)
+                    held += int(sizes[i])
+            at += candidates.size
+        return taken, refused
+
+    def _tail(self, order: NDArray[np.int64], sizes: NDArray[np.int64], target: int) -> Holdout:
+        """Few large documents: the end of the one that is repeated least."""
+        if sizes.max() < 2:
+            raise InputError(
+                "the corpus is too small to hold anything out; give more text or --holdout 0"
+            )
+        order = order[sizes[order] >= 2]
+        repeated = self._repeated(order)
+        best = int(np.argmin(repeated > REFUSED_ABOVE))
+        refused = int((repeated > REFUSED_ABOVE).sum())
+        note = "the end of one document is held out, since each is a large part of the corpus"
+        if repeated[best] > REFUSED_ABOVE:
+            best = int(np.argmin(repeated))
+            note += f"; another document repeats {repeated[best]:.0%} of it"
+        i = int(order[best])
+        return Holdout((i,), min(target, int(sizes[i]) // 2), refused, note)
+
+    def _repeated(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[candidates] the largest share of a candidate's n-grams found in one other document."""
+        wholes = np.concatenate(self._wholes)
+        values, occurrences = np.unique(wholes, return_counts=True)
+        copies = occurrences[np.searchsorted(values, wholes[candidates])] > 1
+        worst = np.where(copies, 1.0, 0.0)
+        pairs = [np.unique(self._grams_of(i)) for i in candidates.tolist()]
+        n_own = np.array([p.size for p in pairs])
+        grams = np.concatenate(pairs)
+        by_gram = np.argsort(grams, kind="stable")
+        grams = grams[by_gram]
+        owners = np.repeat(np.arange(len(pairs)), n_own)[by_gram]
+        table = np.zeros(1 << _FILTER_BITS, dtype=bool)
+        table[_slot(grams)] = True
+        first_document = 0
+        for counts, all_grams in zip(self._counts, self._grams, strict=True):
+            maybe = np.flatnonzero(table[_slot(all_grams)])
+            # Which document of the batch each hit lies in, then each (document, n-gram) once.
+            document = np.searchsorted(np.cumsum(counts), maybe, side="right")
+            found = all_grams[maybe]
+            low = np.searchsorted(grams, found, side="left")
+            size = np.searchsorted(grams, found, side="right") - low
+            _, once = np.unique(document * (grams.size + 1) + low, return_index=True)
+            once = once[size[once] > 0]
+            document, low, size = document[once], low[once], size[once]
+            # Every owner of such an n-gram gets a point from that document.
+            step = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
+            owner = owners[np.repeat(low, size) + step]
+            giver = np.repeat(document, size)
+            foreign = candidates[owner] != giver + first_document
+            keys, points = np.unique(
+                giver[foreign] * len(pairs) + owner[foreign], return_counts=True
+            )
+            at = keys % len(pairs)
+            np.maximum.at(worst, at, points / np.maximum(n_own[at], 1))
+            first_document += counts.size
+        return worst
+
+    def _grams_of(self, number: int) -> Hashes:
+        for counts, grams in zip(self._counts, self._grams, strict=True):
+            if number < counts.size:
+                end = int(counts[: number + 1].sum())
+                return grams[end - int(counts[number]) : end]
+            number -= counts.size
+        raise IndexError(number)
+
+
+@dataclass(frozen=True)
+class SketchPart:
+    """The hashes of some documents; made in any thread, added in order."""
+
+    characters: NDArray[np.int64]  # [documents]
+    wholes: Hashes  # [documents] of the whole text
+    counts: NDArray[np.int64]  # [documents] n-grams each
+    grams: Hashes  # [n-grams] end to end
+
+
+def sketch_part(texts: Sequence[str]) -> SketchPart:
+    """Hash the n-grams of some texts, all at once: a poem costs no more calls than a novel."""
+    characters = np.array([len(t) for t in texts], dtype=np.int64)
+    wholes = np.array([_hash64(t.encode()) for t in texts], dtype=np.uint64)
+    codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
+    keep = _letters()[codes]
+    ends = np.concatenate([[0], np.cumsum(keep)])[np.cumsum(characters)]
+    starts = np.concatenate([[0], ends[:-1]])
+    grams = _ngram_hashes(codes[keep].astype(np.uint64))
+    inside = np.ones(grams.size, dtype=bool)
+    # The last 12 positions of a document begin n-grams that would reach into the next one.
+    over = ends[:, None] - np.arange(1, NGRAM)
+    over = over[(over >= starts[:, None]) & (over < grams.size)]
+    inside[over] = False
+    counts = np.maximum(ends - starts - (NGRAM - 1), 0)
+    return SketchPart(characters, wholes, counts, grams[inside])
+
+
+def rank(seed: int, name: str) -> int:
+    """A document's place in the queue for the held-out split: 64 bits of a hash."""
+    return _hash64(f"{seed}\0{name}".encode())
+
+
+def cut_tail(text: str, characters: int) -> int:
+    """Where the last `characters` of a text begin, moved on to the next line's start if any."""
+    at = len(text) - characters
+    line = text.find("\n", at - 1) + 1
+    return line if 0 < line < len(text) else at
+
+
+def _hash64(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _ngram_hashes(codes: NDArray[np.uint64]) -> Hashes:
+    """[characters - 12] a 64-bit hash of each 13-gram.
+
+    The polynomial over 13 characters is put together from those over 8, 4 and 1 (five products
+    a character instead of thirteen), then mixed, because its low bits alone decide what is kept.
+    """
+    n = codes.size - NGRAM + 1
+    if n <= 0:
+        return np.zeros(0, dtype=np.uint64)
+    base = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: any large odd number would do
+    power = [np.uint64(pow(base, k, 2**64)) for k in range(NGRAM)]
+    two: Hashes = codes[:-1] * power[1] + codes[1:]
+    four: Hashes = two[:-2] * power[2] + two[2:]
+    eight: Hashes = four[:-4] * power[4] + four[4:]
+    whole: Hashes = eight[:n] * power[5] + four[8 : 8 + n] * power[1] + codes[12 : 12 + n]
+    whole ^= whole >> np.uint64(32)
+    whole *= np.uint64(0xBF58476D1CE4E5B9)  # the multiplier of splitmix64
+    whole ^= whole >> np.uint64(29)
+    return whole
+
+
+def _slot(grams: Hashes) -> NDArray[np.int64]:
+    """The place of an n-gram in the filter table; the high bits, since low ones may all be 0."""
+    return (grams >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
+
+
+@functools.cache
+def _letters() -> NDArray[np.bool_]:
+    """[0x110000] bool: characters that count, `str.isalnum` (Han, letters, digits)."""
+    return np.array([chr(c).isalnum() for c in range(0x110000)], dtype=bool)
