@@ -189,6 +189,8 @@ def _mentioned(file: Path) -> list[str]:
 def _data_beside(file: Path) -> list[Path]:
     """The files, and the files of folders without code, that a module names and stand beside it."""
     data: list[Path] = []
+    if not file.is_relative_to(PACKAGE):
+        return data
     for node in ast.walk(_parse(file)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if not re.fullmatch(r"\w[\w.-]*", node.value):

@@ -7,7 +7,8 @@ and not time, a stage that ran again with the same result leaves the later ones 
 
 A record is written before a stage begins (`running`) and after it ended (`done`), each in one
 step. So a killed run is told from a finished one: the interrupted stage runs again and finds its
-own checkpoints, everything before it is skipped.
+own checkpoints, everything before it is skipped. Results are replaced, except a training's: that
+goes on from what is there or is set aside.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from hanllama.fingerprint import Contents, of_code
 from hanllama.plugins import nearest
 from hanllama.progress import duration
 from hanllama.recipe import Stage
+
+# Options that say where a result goes and how the work is divided, never what the result is:
+# every verb keeps to that (promise clean_same and its siblings).
+NEUTRAL = ("output", "force", "workers", "threads")
 
 
 @dataclass(frozen=True)
@@ -98,20 +103,27 @@ def _run_stage(
         _say(f"{label}: done already and unchanged, skipped")
         return Outcome(stage, False, 0.0)
     _say(f"{label}: {stage.verb} ({why})")
-    resumes = (
+    finished, before = record.get("state") == "done", record.get("fingerprint", wanted)
+    goes_on = (
         not forced
-        and record.get("state") != "done"
-        and record.get("fingerprint", {}).get("inputs", wanted["inputs"]) == wanted["inputs"]
+        and before["inputs"] == wanted["inputs"]
+        and (before["code"] == wanted["code"] or not finished)
     )
-    ready = _make_room(stage, resumes)
+    ready = _make_room(stage, goes_on)
     journal.write(ready, {"state": "running", "fingerprint": wanted})
     began = time.monotonic()
     try:
         ready.run()
     except ResumeError as error:
-        raise ResumeError(
-            f"{error}; --force {stage.name} begins this stage afresh and sets aside what is there"
-        ) from error
+        if not finished:
+            raise ResumeError(
+                f"{error}; --force {stage.name} begins this stage afresh and sets aside what is"
+                " there"
+            ) from error
+        # An earlier, complete result with another config: the verb says it cannot go on from it.
+        _say(f"  {error}")
+        _set_aside(ready)
+        ready.run()
     seconds = time.monotonic() - began
     journal.write(
         ready,
@@ -125,25 +137,31 @@ def _run_stage(
     return Outcome(ready, True, seconds)
 
 
-def _make_room(stage: Stage, resumes: bool) -> Stage:
+def _make_room(stage: Stage, goes_on: bool) -> Stage:
     """The stage, ready to write where an earlier result may lie.
 
-    A verb with a `force` option replaces its own result. One without (a training) goes on with
-    what it finds; unless it may, the earlier folder is set aside, never deleted: it may have
-    cost days.
+    A verb with a `force` option replaces its own result. One without (a training) goes on from
+    what it finds, or refuses to; where its input or code changed, the earlier folder is set aside.
     """
     if stage.output is None or not stage.output.exists():
         return stage
     if "force" in {f.name for f in dataclasses.fields(stage.config)}:
         return dataclasses.replace(stage, config=dataclasses.replace(stage.config, force=True))
-    if stage.output.is_dir() and not resumes:
-        number = 1
-        while (aside := stage.output.with_name(f"{stage.output.name}.previous-{number}")).exists():
-            number += 1
-        with fs.storage(aside):
-            os.replace(stage.output, aside)
-        _say(f"  the earlier {stage.output} is kept as {aside}")
+    if not goes_on:
+        _set_aside(stage)
     return stage
+
+
+def _set_aside(stage: Stage) -> None:
+    """Move a stage's folder out of the way; it is never deleted, since it may have cost days."""
+    if stage.output is None or not stage.output.is_dir():
+        return
+    number = 1
+    while (aside := stage.output.with_name(f"{stage.output.name}.previous-{number}")).exists():
+        number += 1
+    with fs.storage(aside):
+        os.replace(stage.output, aside)
+    _say(f"  the earlier {stage.output} is kept as {aside}")
 
 
 class _Journal:
@@ -190,9 +208,8 @@ class _Journal:
         Raises InputError when something it reads is not there.
         """
         resolved = config.to_dict(stage.config)
-        # A config may name options that change how the work is done and never its result.
-        for key in ("output", "force", *getattr(stage.config, "unfingerprinted", ())):
-            _drop(resolved, key)
+        for key in NEUTRAL:
+            resolved.pop(key, None)
         read: dict[str, str] = {}
         for path in (*stage.reads, *self._named_files(resolved)):
             read[self._portable(path, inputs)] = self._content(path, stage)
@@ -287,15 +304,6 @@ def _map_texts(value: Any, change: Any) -> Any:
     if isinstance(value, list):
         return [_map_texts(v, change) for v in value]
     return change(value) if isinstance(value, str) else value
-
-
-def _drop(mapping: dict[str, Any], key: str) -> None:
-    group, dot, rest = key.partition(".")
-    if dot:
-        if isinstance(mapping.get(group), dict):
-            _drop(mapping[group], rest)
-    else:
-        mapping.pop(key, None)
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

@@ -11,15 +11,15 @@
         options: {inputs: "{clean}", vocab_size: 8000}
 
 `{input}` stands for what `--input` named (all of it, where it is a whole value), `{output}` for
-the run's folder. A stage's own output is `<output>/<nn>-<name>` unless its options name another
-place; `{{` and `}}` are plain braces.
+the run's folder. The output of a verb that must have one is `<output>/<nn>-<name>` unless the
+stage's options name another place; `{{` and `}}` are plain braces.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +146,12 @@ def resolve(
         cls = cli.resolve(cli.COMMANDS[verb].config)
         for key, text in changes.get(name, {}).items():
             options = _merge(options, _override(cls, key, text, where))
-        writes = "output" in {f.name for f in fields(cls)}
-        if writes:
+        output_option = next((o for o in config.options(cls) if o.key == "output"), None)
+        if output_option and output_option.default is MISSING:
             options = {"output": f"{{output}}/{number:02d}-{name}", **options}
         reads: list[str] = []
         mine = config.load(cls, _substitute(options, values, where, reads), where)
-        place = getattr(mine, "output", "") if writes else ""
+        place = getattr(mine, "output", "")
         stages.append(Stage(name, verb, mine, Path(place) if place else None, tuple(reads)))
         if place:
             values[name] = [place]
