@@ -43,7 +43,7 @@ class RunFolder:
         self._metrics: Any = None
         if (path / CONFIG).is_file():
             require_same_config(path / CONFIG, self.values)
-        elif path.exists() and any(path.iterdir()):
+        elif path.exists() and any(not f.name.startswith(".tmp-") for f in path.iterdir()):
             raise InputError(f"{path} is not empty and holds no run; choose another output folder")
         fs.write_text(path / CONFIG, self.config_yaml)
 

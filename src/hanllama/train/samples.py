@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hanllama.model.generate import generate_tokens
 from hanllama.model.llama import Llama
 from hanllama.model.sampling import Sampling
 from hanllama.tokenizer.load import load_tokenizer
@@ -22,6 +21,8 @@ class Sampler:
 
     def write(self, model: Llama, step: int) -> list[str]:
         """Each prompt with its continuation."""
+        from hanllama.model.generate import generate_tokens
+
         room = model.config.max_position_embeddings - self._tokens
         ids = [self._tokenizer.encode(p)[-max(room, 1) :] for p in self._prompts]
         sampling = Sampling(

@@ -1,0 +1,125 @@
+"""Forked trials for promise 2: die at the n-th file operation of a save, resume, compare bytes.
+
+`python _kill_trials.py SHARDS FOLDER` prints {"killed": …, "wrong": […]} as its last line. One warm
+process forks all trials. Python's file operations are met by an audit hook that sends SIGKILL; the
+large writes inside the safetensors library raise no such event, so there the kernel is told to
+kill the process (SIGXFSZ) when a file grows past a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import tiny
+import torch
+
+from hanllama.train import checkpoints
+from hanllama.train.objectives.pretrain import pretrain
+
+# os.replace raises "os.rename" too; an "open" counts when it may write.
+EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "open"}
+
+
+def in_fork(work: Callable[[], None], quiet: bool = True) -> int:
+    """Run `work` in a forked child; its wait status."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if quiet:
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, 1)
+                os.dup2(null, 2)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1]
+
+
+def is_write(event: str, args: tuple[object, ...]) -> bool:
+    if event not in EVENTS:
+        return False
+    if event != "open":
+        return True
+    mode, flags = args[1], args[2]
+    if isinstance(mode, str):
+        return any(c in mode for c in "wax+")
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+
+def main(data: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+
+    def config(name: str, **loop: object):  # type: ignore[no-untyped-def]
+        return tiny.pretrain_config(data, folder / name, max_steps=4, save_every=2, keep=1, **loop)
+
+    with contextlib.redirect_stdout(sys.stderr):
+        pretrain(config("whole"))
+    expected = (folder / "whole" / "model" / "model.safetensors").read_bytes()
+    size = len(expected)
+
+    def run(name: str, kill_at: int | None) -> Callable[[], None]:
+        """Train with the hook counting inside saves and the publishing of the result."""
+
+        def work() -> None:
+            seen = [0]
+
+            def hook(event: str, args: tuple[object, ...]) -> None:
+                if is_write(event, args):
+                    seen[0] += 1
+                    if seen[0] == kill_at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            settled = config(name)
+            if kill_at is None:
+                sys.addaudithook(hook)
+                pretrain(settled)
+                (folder / "count").write_text(str(seen[0]))
+            else:
+                sys.addaudithook(hook)
+                pretrain(settled)
+
+        return work
+
+    def limited(name: str, limit: int) -> Callable[[], None]:
+        def work() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            pretrain(config(name))
+
+        return work
+
+    assert in_fork(run("counted", None)) == 0
+    events = int((folder / "count").read_text())
+    trials = [(f"event {n} of {events}", run("trial", n)) for n in range(1, events + 1)]
+    trials += [
+        (f"byte {limit}", limited("trial", limit)) for limit in (size // 3, size - 1, 2 * size - 9)
+    ]
+    killed, wrong = 0, []
+    for name, work in trials:
+        shutil.rmtree(folder / "trial", ignore_errors=True)
+        status = in_fork(work)
+        killed += os.WIFSIGNALED(status)
+        for checkpoint in checkpoints.all_in(folder / "trial" / "checkpoints"):
+            checkpoints.verify(checkpoint)
+        again = in_fork(lambda: pretrain(config("trial")))
+        model = folder / "trial" / "model" / "model.safetensors"
+        if again != 0 or not model.is_file() or model.read_bytes() != expected:
+            wrong.append(name)
+    print(json.dumps({"killed": killed, "events": events, "wrong": wrong}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,390 @@
+"""Promises 1-10 and 14 of a training run: killed, filled up, altered, interrupted, divided.
+
+Real processes, real signals, real files. `run_pretrain` starts the command as a user would;
+`_kill_trials.py` runs many forked trials in one warm process, since importing torch costs seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from hanllama import config as configs
+from hanllama import fs
+from hanllama.data.mix import PackedRows
+from hanllama.data.shards import open_shards
+from hanllama.errors import CorruptError, Interrupted, NonFiniteError, ResumeError
+from hanllama.model.checkpoint import load_model
+from hanllama.train import checkpoints
+from hanllama.train.config import PretrainConfig
+from hanllama.train.objectives.pretrain import Pretrain, pretrain
+from hanllama.train.parallel import World
+
+GOLDEN = Path(__file__).parent / "golden_pretrain.json"
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    return tiny.shards(folder / "shards", tiny.tokenizer(folder / "tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happened to."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    pretrain(tiny.pretrain_config(data, output))
+    return output
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def losses(run: Path) -> list[str]:
+    """Every step's loss as a hex float: equal means equal to the last bit."""
+    lines = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"].hex() for line in lines if "loss" in line]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def run_pretrain(
+    config: PretrainConfig, *, processes: int = 1, before: Callable[[], None] | None = None
+) -> subprocess.Popen[str]:
+    """`hanllama pretrain --config FILE` as a process of its own (under torchrun for several)."""
+    file = Path(config.output).with_suffix(".yaml")
+    file.write_text(configs.to_yaml(config), encoding="utf-8")
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    return subprocess.Popen(
+        [*command, "hanllama", "pretrain", "--config", str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=before,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def test_resume_exact(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    """12 + 12 steps equal 24: losses as hex floats, weights byte for byte."""
+    with pytest.raises(Interrupted):
+        pretrain(tiny.pretrain_config(data, tmp_path / "run", stop_at=12))
+    assert len(losses(tmp_path / "run")) == 12
+    pretrain(tiny.pretrain_config(data, tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(uninterrupted)
+    assert weights(tmp_path / "run") == weights(uninterrupted)
+
+
+def test_resume_exact_from_any_step(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    for step in (1, 5, 23):
+        output = tmp_path / f"run{step}"
+        with pytest.raises(Interrupted):
+            pretrain(tiny.pretrain_config(data, output, stop_at=step))
+        pretrain(tiny.pretrain_config(data, output))
+        assert losses(output) == losses(uninterrupted)
+        assert weights(output) == weights(uninterrupted)
+
+
+def test_complete_run_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
+    config = tiny.pretrain_config(data, tmp_path / "run")
+    pretrain(config)
+    before = weights(tmp_path / "run")
+    pretrain(config)
+    assert weights(tmp_path / "run") == before
+    assert len(losses(tmp_path / "run")) == 24
+
+
+def test_kill9(data: Path, tmp_path: Path) -> None:
+    """SIGKILL at every file operation inside a save, and death in the middle of every large
+    write: the newest checkpoint loads and the rerun reaches the same bytes."""
+    result = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "_kill_trials.py"), str(data), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["killed"] >= 30, report
+    assert report["wrong"] == [], report
+
+
+def test_disk_full(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    """The disk refuses the second checkpoint: not 0, the path named, the first one intact."""
+    config = tiny.pretrain_config(data, tmp_path / "run", stop_at=12)
+    with pytest.raises(Interrupted):
+        pretrain(config)
+    first = tmp_path / "run" / "checkpoints" / "step-000012"
+    size = (first / "model.safetensors").stat().st_size
+
+    def small_files_only() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    whole = tiny.pretrain_config(data, tmp_path / "run")
+    code, output = finish(run_pretrain(whole, before=small_files_only))
+    assert code == 2, output
+    assert "step-000024" in output and "cannot write" in output
+    assert "Traceback" not in output
+    checkpoints.verify(first)
+    assert [c.name for c in checkpoints.all_in(first.parent)] == ["step-000012"]
+    pretrain(whole)
+    assert weights(tmp_path / "run") == weights(uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_sigterm(data: Path, tmp_path: Path, number: int, code: int) -> None:
+    """The current step ends, a checkpoint is written, exit 143 (130); the resume is exact."""
+    config = tiny.pretrain_config(data, tmp_path / "run", max_steps=300, save_every=300)
+    process = run_pretrain(config)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if metrics.exists() and metrics.read_text().count("\n") >= 3:
+            break
+        time.sleep(0.01)
+    process.send_signal(number)
+    returned, output = finish(process)
+    assert returned == code, output
+    (saved,) = checkpoints.all_in(tmp_path / "run" / "checkpoints")
+    assert 3 <= checkpoints.step_of(saved) < 300
+    assert f"step {checkpoints.step_of(saved)} of 300" in output
+    pretrain(config)
+    pretrain(replace(config, output=str(tmp_path / "whole")))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer/optimizer.safetensors"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_corrupt(data: Path, tmp_path: Path, name: str, damage: str) -> None:
+    """A truncated or missing file or one flipped bit in the newest checkpoint is refused."""
+    with pytest.raises(Interrupted):
+        pretrain(tiny.pretrain_config(data, tmp_path / "run", stop_at=3))
+    file = tmp_path / "run" / "checkpoints" / "step-000003" / name
+    content = bytearray(file.read_bytes())
+    if damage == "truncated":
+        file.write_bytes(content[:-7])
+    elif damage == "flipped":
+        content[len(content) * 2 // 3] ^= 0b100
+        file.write_bytes(content)
+    else:
+        file.unlink()
+    with pytest.raises(CorruptError, match=Path(name).name):
+        pretrain(tiny.pretrain_config(data, tmp_path / "run"))
+
+
+def test_retention(data: Path, tmp_path: Path) -> None:
+    """keep=2 keeps the two newest and the best, and never the last valid one is deleted."""
+    config = tiny.pretrain_config(data, tmp_path / "run", save_every=2, keep=2)
+    pretrain(config)
+    folder = tmp_path / "run" / "checkpoints"
+    found = checkpoints.all_in(folder)
+    assert [checkpoints.step_of(c) for c in found][-2:] == [22, 24]
+    assert checkpoints.best(found) in found
+    assert len(found) <= 3
+    # A kill in the middle of a removal: its marker is gone first, so it counts for nothing.
+    shutil.copytree(found[-1], folder / "step-000020")
+    (folder / "step-000020" / fs.SUMS).unlink()
+    checkpoints.retain(folder, keep=1)
+    assert checkpoints.all_in(folder)[-1].name == "step-000024"
+    assert not (folder / "step-000020").exists()
+    checkpoints.retain(folder, keep=1)
+    assert checkpoints.all_in(folder), "the last valid checkpoint was deleted"
+
+
+def test_fingerprint(data: Path, tmp_path: Path) -> None:
+    """Changed shards, tokenizer, model or settings on resume: refused, naming the field."""
+    config = tiny.pretrain_config(data, tmp_path / "run", stop_at=3)
+    with pytest.raises(Interrupted):
+        pretrain(config)
+    other = tiny.shards(tmp_path / "other", data / "tokenizer", seed=2)
+    with pytest.raises(ResumeError, match="data has changed"):
+        pretrain(replace(config, data=str(other)))
+    tokens = tiny.tokenizer(tmp_path / "tokenizer", vocab_size=390)
+    another = tiny.shards(tmp_path / "another", tokens)
+    with pytest.raises(ResumeError, match="tokenizer|data|model"):
+        pretrain(replace(config, data=str(another)))
+    with pytest.raises(ResumeError, match=r"model\.num_hidden_layers 2, now it is 3"):
+        pretrain(replace(config, model=replace(config.model, num_hidden_layers=3)))
+    with pytest.raises(ResumeError, match=r"optim\.learning_rate"):
+        pretrain(replace(config, optim=replace(config.optim, learning_rate=1e-4)))
+
+
+def test_fingerprint_ignores_where_data_lies(data: Path, tmp_path: Path) -> None:
+    config = tiny.pretrain_config(data, tmp_path / "run", stop_at=3)
+    with pytest.raises(Interrupted):
+        pretrain(config)
+    shutil.copytree(data, tmp_path / "moved")
+    pretrain(tiny.pretrain_config(tmp_path / "moved", tmp_path / "run"))
+
+
+def test_nonfinite(data: Path, tmp_path: Path) -> None:
+    """A NaN stops before the update: weights unchanged, rows recorded, exit code 2."""
+    config = tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=2, stop_at=3)
+    with pytest.raises(Interrupted):
+        pretrain(config)
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-000003"
+    poison(checkpoint)
+    before = (checkpoint / "model.safetensors").read_bytes()
+    with pytest.raises(NonFiniteError, match="step 4") as caught:
+        pretrain(tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=2))
+    record = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
+    assert record["step"] == 4 and record["loss"] == "nan"
+    rows = PackedRows(open_shards(data).split("train"), 32, seed=0, pad=3).batch(3, 8)
+    assert set(record["rows"]) <= set(rows.tolist()) and record["rows"]
+    assert str(record["rows"][0]) in str(caught.value)
+    assert (checkpoint / "model.safetensors").read_bytes() == before
+    assert len(checkpoints.all_in(checkpoint.parent)) == 1
+
+
+def poison(checkpoint: Path) -> None:
+    """Put a NaN into the weights of a checkpoint and make its checksums right again."""
+    from safetensors.torch import load_file, save_file
+
+    file = checkpoint / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    fs.write_sums(checkpoint)
+
+
+def test_spikes_are_logged_and_not_skipped(data: Path, tmp_path: Path) -> None:
+    from collections import deque
+
+    from hanllama.train.loop import is_spike
+
+    calm = deque([3.0 + 0.01 * (i % 5) for i in range(50)])
+    assert is_spike(3.5, calm) and not is_spike(3.03, calm)
+    assert not is_spike(9.0, deque([3.0] * 5)), "too few losses to judge by"
+
+
+def gradients(objective: Pretrain) -> list[torch.Tensor]:
+    """The step's gradient as the loop makes it."""
+    micros = objective.prepare(0)
+    total = sum(m.weight for m in micros)
+    objective.model.zero_grad()
+    for micro in micros:
+        (objective.loss(micro) / total).backward()
+    return [p.grad.clone() for p in objective.model.parameters() if p.grad is not None]
+
+
+def objective(data: Path, micro_batch_size: int, world: World | None = None) -> Pretrain:
+    from hanllama.model.llama import Llama
+
+    shards = open_shards(data)
+    model = Llama(tiny.SHAPE.resolve(shards.vocab_size, 32), torch.Generator().manual_seed(0))
+    return Pretrain(
+        model,
+        PackedRows(shards.split("train"), 32, 0, 0),
+        None,
+        shards.token_bytes,
+        batch_size=8,
+        micro_batch_size=micro_batch_size,
+        eval_rows=0,
+        across_documents=False,
+        compile=False,
+        world=world or World(),
+        fingerprint={},
+    )
+
+
+def test_accumulate(data: Path) -> None:
+    """1x8 = 8x1 = 3x3 on rows of very uneven length: gradients within 1e-6."""
+    whole = gradients(objective(data, 8))
+    for size in (1, 3, 4):
+        parts = gradients(objective(data, size))
+        for a, b in zip(whole, parts, strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-6)
+
+
+def test_accumulate_over_two_ranks(data: Path) -> None:
+    """What two processes would add up is the gradient of the one."""
+    whole = gradients(objective(data, 8))
+    total = sum(m.weight for m in objective(data, 8).prepare(0))
+    summed = [torch.zeros_like(g) for g in whole]
+    for rank in range(2):
+        part = objective(data, 3, World(rank, 2))
+        own = sum(m.weight for m in part.prepare(0))
+        for sum_, grad in zip(summed, gradients(part), strict=True):
+            sum_ += grad * (own / total)
+    for a, b in zip(whole, summed, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_accumulate_two_gloo_processes(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    """torchrun with two gloo processes equals one; its checkpoint goes on in one process."""
+    config = tiny.pretrain_config(data, tmp_path / "run", stop_at=12, micro_batch_size=3)
+    code, output = finish(run_pretrain(config, processes=2))
+    assert len(losses(tmp_path / "run")) == 12, output
+    assert code != 0, "stopped early, and says so"
+    pretrain(tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=3))
+    one = [float.fromhex(x) for x in losses(uninterrupted)]
+    two = [float.fromhex(x) for x in losses(tmp_path / "run")]
+    assert np.allclose(one, two, rtol=0, atol=1e-5)
+    a, b = (load_model(run / "model").state_dict() for run in (uninterrupted, tmp_path / "run"))
+    for name in a:
+        assert torch.allclose(a[name], b[name], rtol=0, atol=2e-4), name
+
+
+def test_golden(data: Path, tmp_path: Path) -> None:
+    """20 steps equal the committed losses within 1e-4, and on one machine run twice exactly."""
+    for name in ("a", "b"):
+        config = tiny.pretrain_config(data, tmp_path / name, max_steps=20, save_every=20)
+        pretrain(config)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    found = [float.fromhex(x) for x in losses(tmp_path / "a")]
+    if os.environ.get("HANLLAMA_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps([round(x, 6) for x in found]) + "\n")
+    assert np.allclose(found, json.loads(GOLDEN.read_text()), rtol=0, atol=1e-4)
+
+
+def test_batch_pure(data: Path) -> None:
+    """A fresh process in any order gives the same batches; each window once per epoch."""
+    rows = PackedRows(open_shards(data).split("train"), 32, seed=0, pad=0)
+    steps = rows.n_rows // 8 + 5
+    here = {s: rows.rows(rows.batch(s, 8)).tokens_RT.tolist() for s in range(steps)}
+    script = (
+        "import json, sys; from hanllama.data.mix import PackedRows;"
+        "from hanllama.data.shards import open_shards;"
+        "rows = PackedRows(open_shards(sys.argv[1]).split('train'), 32, seed=0, pad=0);"
+        "print(json.dumps({s: rows.rows(rows.batch(s, 8)).tokens_RT.tolist()"
+        f" for s in reversed(range({steps}))}}))"
+    )
+    fresh = subprocess.run(
+        [sys.executable, "-c", script, str(data)], capture_output=True, text=True, check=True
+    )
+    assert {int(k): v for k, v in json.loads(fresh.stdout).items()} == here
+    for epoch in range(3):
+        numbers = rows.batch(0, rows.n_rows * 3).reshape(3, -1)[epoch]
+        assert sorted(numbers.tolist()) == list(range(rows.n_rows))
+    labels = rows.rows(np.arange(rows.n_rows)).labels_RT
+    split = open_shards(data).split("train")
+    assert (labels >= 0).sum() == split.n_tokens - split.n_documents

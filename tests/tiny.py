@@ -1,0 +1,99 @@
+"""Tiny real things for tests: text, a tokenizer folder, a shards folder, a run config.
+
+Everything is made by the product's own code from a seed, so that tests exercise real files.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from hanllama import fs
+from hanllama.data.shards import ShardWriter, write_manifest
+from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
+from hanllama.tokenizer.train import TokenizerTrainConfig
+from hanllama.tokenizer.train import train as train_tokenizer
+from hanllama.train.config import LoopConfig, ModelShape, OptimConfig, PretrainConfig
+
+_PEOPLE = "小明 小红 老王 阿花 奶奶 爸爸 老师 小狗 小猫 哥哥".split()
+_VERBS = "看见 喜欢 找到 拿着 画了 买了 想要 送来".split()
+_THINGS = "苹果 风筝 雨伞 书包 月亮 红花 小船 铅笔 鸡蛋 石头 帽子 西瓜".split()
+_PLACES = "河边 山上 学校 家里 公园 树下 门口".split()
+
+
+def text(seed: int, sentences: int) -> str:
+    """Simple Chinese sentences, a line each."""
+    draw = random.Random(f"tiny {seed}")
+    lines = []
+    for _ in range(sentences):
+        person, place = draw.choice(_PEOPLE), draw.choice(_PLACES)
+        lines.append(f"{person}在{place}{draw.choice(_VERBS)}{draw.choice(_THINGS)}。")
+    return "\n".join(lines)
+
+
+def tokenizer(folder: Path, vocab_size: int = 400) -> Path:
+    """A SentencePiece tokenizer folder trained on `text`."""
+    corpus = folder.with_name(folder.name + "-corpus.txt")
+    corpus.write_text(text(0, 2000), encoding="utf-8")
+    train_tokenizer(
+        TokenizerTrainConfig(inputs=(str(corpus),), output=str(folder), vocab_size=vocab_size)
+    )
+    return folder
+
+
+def shards(folder: Path, tokenizer_folder: Path, documents: int = 60, seed: int = 1) -> Path:
+    """A shards folder of documents of very uneven length, a tenth of them held out."""
+    tokens = load_tokenizer(tokenizer_folder)
+    draw = random.Random(f"shards {seed}")
+    texts = [text(seed * 1000 + i, draw.choice((1, 2, 3, 5, 30))) for i in range(documents)]
+    with fs.publish(folder) as beside:
+        writers = {
+            name: ShardWriter(beside, name, tokens.vocab_size) for name in ("train", "heldout")
+        }
+        for i, ids in enumerate(tokens.encode_documents(texts)):
+            name = "heldout" if i % 10 == 0 else "train"
+            writers[name].add(ids, len(texts[i].encode()))
+        write_manifest(
+            beside,
+            writers,
+            vocab_size=tokens.vocab_size,
+            tokenizer_hash=tokens.hash,
+            token_bytes=tokens.token_bytes(),
+            facts={},
+        )
+        (beside / "tokenizer").mkdir()
+        copy_tokenizer(tokenizer_folder, beside / "tokenizer")
+    return folder
+
+
+SHAPE = ModelShape(
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
+
+
+def pretrain_config(data: Path, output: Path, **loop: object) -> PretrainConfig:
+    """A run of a 2-layer model that takes a second."""
+    settings: dict[str, object] = {
+        "max_steps": 24,
+        "batch_size": 8,
+        "micro_batch_size": 8,
+        "log_every": 1,
+        "save_every": 12,
+        "eval_rows": 8,
+        "sample_tokens": 0,
+        "device": "cpu",
+        "trackers": (),
+        **loop,
+    }
+    return PretrainConfig(
+        data=str(data),
+        output=str(output),
+        context=32,
+        model=SHAPE,
+        optim=OptimConfig(learning_rate=3e-3),
+        loop=LoopConfig(**settings),  # type: ignore[arg-type]
+    )
