@@ -193,7 +193,7 @@ def _data_beside(file: Path) -> list[Path]:
         return data
     for node in ast.walk(_parse(file)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if not re.fullmatch(r"\w[\w.-]*", node.value):
+            if not re.fullmatch(r"[a-z][a-z0-9_.-]{0,60}", node.value):
                 continue
             named = file.parent / node.value
             if named.is_file() and named.suffix != ".py":
