@@ -304,34 +304,39 @@ class _Parts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.number = self.documents = self.bytes = 0
+        self._path = folder
         self._held = 0
         self._out: Any = None
 
     def write(self, line: bytes) -> None:
-        path = self.folder / f"part-{self.number:05d}.jsonl"
-        with fs.storage(path):
-            if self._out is None or self._held + len(line) > PART_BYTES:
-                self._close()
-                path = self.folder / f"part-{self.number:05d}.jsonl"
-                self._out = open(path, "wb")  # noqa: SIM115 (open across calls)
-                self.number += 1
-                self._held = 0
+        """Add a line, to a part of its own if the present one would grow over the limit."""
+        if self._out is None or self._held + len(line) > PART_BYTES:
+            self._next()
+        with fs.storage(self._path):
             self._out.write(line)
         self._held += len(line)
         self.bytes += len(line)
         self.documents += 1
 
+    def _next(self) -> None:
+        self._close()
+        self._path = self.folder / f"part-{self.number:05d}.jsonl"
+        with fs.storage(self._path):
+            self._out = open(self._path, "wb")  # noqa: SIM115 (open across calls)
+        self._held = 0
+        self.number += 1
+
     def _close(self) -> None:
         if self._out is not None:
-            self._out.close()
+            with fs.storage(self._path):
+                self._out.close()
             self._out = None
 
     def __enter__(self) -> _Parts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with fs.storage(self.folder):
-            self._close()
+        self._close()
 
 
 # --- checks ------------------------------------------------------------------------------------

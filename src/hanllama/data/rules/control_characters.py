@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from hanllama.data.rules import Drop
 
-_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+_LINE_ENDS = re.compile("[\r\x0b\x0c\x85\u2028\u2029]")
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"  # C0 and C1 controls, but tab and line ends
     "\xad\u061c\u180e\u200b\u200e\u200f\u2060-\u2064\ufeff"  # soft hyphen, zero width, marks
@@ -33,9 +33,11 @@ _IDLE_JOINER = re.compile(
 @dataclass(frozen=True)
 class Rule:
     def __call__(self, text: str) -> str | Drop:
-        text = _LINE_ENDS.sub("\n", text)
+        text = _LINE_ENDS.sub("\n", text.replace("\r\n", "\n"))
         text = _INVISIBLE.sub("", text)
-        return _IDLE_JOINER.sub("", text)
+        if "\u200c" in text or "\u200d" in text:  # the slow pattern only where it is needed
+            text = _IDLE_JOINER.sub("", text)
+        return text
 
 
 EXAMPLES = [
