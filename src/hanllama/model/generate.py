@@ -1,0 +1,224 @@
+"""Writing text with a model: `hanllama generate`.
+
+Ids become text by the tokenizer's stream decoder, whether printed as they come or at the end, so
+both give the same text: never half a character, and nothing from a stop text on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hanllama import fs
+from hanllama.errors import ConfigError, CorruptError, InputError
+from hanllama.model.checkpoint import load_model
+from hanllama.model.decode import (
+    Finish,
+    Token,
+    decode,
+    decoding_layout,
+    generate_tokens,
+    room_for,
+)
+from hanllama.model.folder import load_config, stop_ids
+from hanllama.model.sampling import GenerateConfig
+from hanllama.tokenizer.load import Tokenizer, load_tokenizer
+
+__all__ = ["generate", "generate_tokens"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text written for one prompt."""
+
+    prompt: str
+    text: str
+    finish: Finish
+    tokens: int
+
+
+def generate(config: GenerateConfig) -> list[Sample]:
+    """The command: print each prompt with its continuation; see GenerateConfig."""
+    prompts = _prompts(config)
+    tokenizer = load_tokenizer(config.model)
+    device, dtype = pick_device(config.device, config.dtype)
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    eos_ids = {tokenizer.eos_id, *stop_ids(config.model, load_config(config.model))}
+    model = load_model(config.model, device=device, dtype=dtype)
+    room_for(model, encoded, config.max_new_tokens)  # refuse a prompt before any text is written
+    decoding_layout(model)
+    jobs = [(row, row // config.count) for row in range(len(prompts) * config.count)]
+    size = 1 if config.stream else config.batch
+    samples: list[Sample] = []
+    for begin in range(0, len(jobs), size):
+        part = jobs[begin : begin + size]
+        texts = [TextRow(tokenizer, prompts[p], config.stop) for _, p in part]
+        tokens = decode(
+            model,
+            [encoded[p] for _, p in part],
+            config.sampling(),
+            sorted(eos_ids),
+            streams=[row for row, _ in part],
+            vocab_size=min(tokenizer.vocab_size, model.config.vocab_size),
+            stop=_stopper(texts, prompts[part[0][1]] if config.stream else None),
+        )
+        samples += _collect(tokens, texts, [prompts[p] for _, p in part], config.stream)
+    if config.output:
+        records = (json.dumps(vars(s), ensure_ascii=False) + "\n" for s in samples)
+        fs.write_text(Path(config.output), "".join(records))
+    cut = sum(sample.finish == "context" for sample in samples)
+    if cut:
+        print(
+            f"hanllama: notice: {cut} of {len(samples)} texts end where the model's context of"
+            f" {model.config.max_position_embeddings} tokens is full",
+            file=sys.stderr,
+        )
+    return samples
+
+
+def _stopper(texts: list[TextRow], streamed_prompt: str | None) -> Callable[[int, int], bool]:
+    """Feeds each token to its row's text, prints it when streaming, and stops at a stop text."""
+    if streamed_prompt is not None:
+        print(streamed_prompt, end="", flush=True)
+
+    def push(row: int, token: int) -> bool:
+        piece = texts[row].push(token)
+        if streamed_prompt is not None:
+            print(piece, end="", flush=True)
+        return texts[row].stopped
+
+    return push
+
+
+def _collect(
+    tokens: Iterator[Token], texts: list[TextRow], prompts: list[str], stream: bool
+) -> list[Sample]:
+    """Run a batch to its end; print it, or what streaming still holds back."""
+    counts = [0] * len(texts)
+    finishes: dict[int, Finish] = {}
+    for token in tokens:
+        counts[token.row] += 1
+        if token.finish is not None:
+            finishes[token.row] = token.finish
+    samples = []
+    for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+        rest = text.finish()
+        print((rest if stream else prompt + text.text) + "\n", flush=True)
+        finish: Finish = "stop" if text.stopped else finishes[row]
+        samples.append(Sample(prompt, text.text, finish, counts[row]))
+    return samples
+
+
+def _prompts(config: GenerateConfig) -> list[str]:
+    prompts = list(config.prompt)
+    if config.prompts_file:
+        prompts += _read_prompts(Path(config.prompts_file))
+    return prompts or [""]
+
+
+def _read_prompts(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"prompts file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"prompts file {path} is not UTF-8: {error}") from error
+    # On \n alone: U+2028 and its like occur inside real text.
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise InputError(f"prompts file {path} holds no prompt")
+    if path.suffix != ".jsonl":
+        return [line.removesuffix("\r") for _, line in lines]
+    prompts = []
+    for number, line in lines:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise CorruptError(f"{path}, line {number}: not JSON: {error}") from error
+        if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
+            raise InputError(f"{path}, line {number}: needs a field `prompt` with text")
+        prompts.append(record["prompt"])
+    return prompts
+
+
+# --- ids to text ---------------------------------------------------------------------------------
+
+
+class TextRow:
+    """One row's ids turned into text: never half a character, nothing from a stop text on."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: str, stop: Sequence[str] = ()) -> None:
+        self._decoder = tokenizer.stream(continues=bool(prompt))
+        self._stop = stop
+        self._held = ""  # may be the beginning of a stop text
+        self.stopped = False
+        self.text = ""
+
+    def push(self, token_id: int) -> str:
+        """The text that became certain with this id."""
+        return self._accept(self._decoder.push(token_id))
+
+    def finish(self) -> str:
+        """What is left when the row has ended."""
+        piece = self._accept(self._decoder.finish())
+        if self.stopped:
+            return piece
+        held, self._held = self._held, ""
+        self.text += held
+        return piece + held
+
+    def _accept(self, piece: str) -> str:
+        if self.stopped:
+            return ""
+        pending = self._held + piece
+        found = [place for text in self._stop if (place := pending.find(text)) >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            pending = pending[: min(found)]
+        else:
+            keep = max((_overlap(pending, text) for text in self._stop), default=0)
+            self._held = pending[len(pending) - keep :]
+            pending = pending[: len(pending) - keep]
+        self.text += pending
+        return pending
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` that begins `stop`."""
+    lengths = range(min(len(text), len(stop) - 1), 0, -1)
+    return next((n for n in lengths if text.endswith(stop[:n])), 0)
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """A prompt's ids; an empty one is BOS alone. InputError where the tokenizer has no BOS."""
+    ids = tokenizer.encode(prompt)
+    if ids:
+        return ids
+    if tokenizer.bos_id is None:
+        raise InputError("an empty prompt needs a tokenizer with a BOS token; give some text")
+    return [tokenizer.bos_id]
+
+
+def pick_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """`auto` and the like -> where and in which precision to compute.
+
+    Raises ConfigError for a device that is not there.
+    """
+    if name == "auto":
+        gpu = "cuda" if torch.cuda.is_available() else "mps"
+        name = gpu if gpu == "cuda" or torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
+    if dtype == "auto":
+        gpu_dtype = "bf16" if device.type != "cuda" or torch.cuda.is_bf16_supported() else "fp16"
+        dtype = "fp32" if device.type == "cpu" else gpu_dtype
+    return device, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
