@@ -187,41 +187,48 @@ def markdown_table(cls: type) -> str:
 
 
 def _flags(known: list[Option], argv: list[str], command: str) -> dict[str, list[str]]:
-    """Group the command line as {key: its texts}; positional words come first."""
+    """Group the command line as {key: its texts}; bare words fill the positional options."""
     by_key = {o.key: o for o in known}
     found: dict[str, list[str]] = {}
     words = []
-    while argv and not argv[0].startswith("--"):
-        words.append(argv.pop(0))
+    while argv:
+        word = argv.pop(0)
+        if re.match(r"-[A-Za-z]", word):
+            raise ConfigError(f"{command}: unknown option {word}; options begin with --")
+        if not word.startswith("--"):
+            words.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        key, negated = _resolve(name.replace("-", "_"), by_key, command)
+        is_bool = key != "config" and _is_bool(by_key[key].type)
+        texts = [value] if equals else []
+        while not equals and argv and not _is_flag(argv[0]):
+            if is_bool and argv[0].lower() not in _BOOL_WORDS:
+                break  # `--stream MODEL`: the word after a switch is an argument of its own
+            texts.append(argv.pop(0))
+            if key == "config" or not _is_list(by_key[key].type):
+                break
+        if is_bool and not texts:
+            texts = ["false" if negated else "true"]
+        elif not texts or negated:
+            raise ConfigError(f"{command}: --{name} {'takes no' if texts else 'needs a'} value")
+        if key in found and (key == "config" or _is_list(by_key[key].type)):
+            found[key] += texts
+        else:
+            found[key] = texts
     positional = [o for o in known if o.positional]
     for index, o in enumerate(positional):
         rest = len(positional) - index - 1
         take = max(len(words) - rest, 0) if _is_list(o.type) else min(1, len(words))
         if take:
-            found[o.key] = words[:take]
+            found[o.key] = words[:take] + (found.get(o.key, []) if _is_list(o.type) else [])
         words = words[take:]
     if words:
         raise ConfigError(f"{command}: unexpected argument {words[0]!r}; see --help")
-    while argv:
-        word = argv.pop(0)
-        if not word.startswith("--"):
-            raise ConfigError(f"{command}: unexpected argument {word!r}; see --help")
-        name, equals, value = word[2:].partition("=")
-        key, negated = _resolve(name.replace("-", "_"), by_key, command)
-        texts = [value] if equals else []
-        while not equals and argv and not _is_flag(argv[0]):
-            texts.append(argv.pop(0))
-            if key == "config" or not _is_list(by_key[key].type):
-                break
-        if key != "config" and _is_bool(by_key[key].type) and not texts:
-            texts = ["false" if negated else "true"]
-        elif not texts or negated:
-            raise ConfigError(f"{command}: --{name} needs a value")
-        if key in found and (key == "config" or _is_list(by_key[key].type)):
-            found[key] += texts
-        else:
-            found[key] = texts
     return found
+
+
+_BOOL_WORDS = ("true", "false", "yes", "no")
 
 
 def _is_flag(word: str) -> bool:
@@ -299,12 +306,19 @@ def _check(hint: Any, value: Any, key: str, where: str) -> Any:
 
     if _is_list(hint) and isinstance(value, str):
         value = [value]
+    optional = type(None) in get_args(hint)
+    if optional and value == "none":  # as the help writes it
+        value = None
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
+    wrong = f"{where}: {key} must be {_type_name(hint)}, not {value!r}"
     try:
-        return parser.parse_object({"value": value}).value
+        checked = parser.parse_object({"value": value}).value
     except Exception as error:
-        raise ConfigError(f"{where}: {key} must be {_type_name(hint)}, not {value!r}") from error
+        raise ConfigError(wrong) from error
+    if checked is None and not optional:  # jsonargparse lets `null` pass for any type
+        raise ConfigError(wrong)
+    return checked
 
 
 # --- words for types -----------------------------------------------------------------------------
