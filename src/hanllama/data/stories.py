@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -28,7 +30,7 @@ from typing import TypeVar
 from hanllama.data.stories_plots import DEEDS, PLOTS, Plot
 from hanllama.data.stories_words import WITHHELD, Bank, Word, fits, they
 
-__all__ = ["WITHHELD", "Story", "Verdict", "check", "stories", "story"]
+__all__ = ["WITHHELD", "CopyIndex", "Story", "Verdict", "check", "stories", "story"]
 
 
 @dataclass(frozen=True)
@@ -301,3 +303,107 @@ def _reason(source: _Text) -> str:
     if not rest:
         return f"stops after “{read[-20:]}”: the story is not over"
     return f"after “{read[-20:]}”: unexpected “{rest[:20]}”"
+
+
+# Copies -------------------------------------------------------------------------------------
+
+_STRIDE = 4  # every fourth place is indexed: a quarter of the time and memory
+_DEPTH = 48  # places are sorted by this many characters; more would only cost memory
+_END = "\0"  # between training texts, so that no copy runs from one into the next
+
+
+class CopyIndex:
+    """Finds the longest span of a text that stands verbatim in the training texts.
+
+    A suffix array over every fourth place of the training text, four bytes a place: any span of
+    four characters or more covers an indexed place among its first four. For each place of the
+    queried text a binary search finds how far some training text goes on the same way; that bounds
+    the answer from below. Then only the places that could still beat it are looked at one by one,
+    with up to three characters gained on their left. Building sorts one first character at a time,
+    so that the sort keys of the whole corpus never exist at once.
+
+    A suffix automaton answers in one pass, but in Python costs hundreds of bytes a character.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        """Indexes `texts`; 20,000 stories take a few seconds and some tens of megabytes."""
+        corpus = _END.join(texts)
+        by_first: dict[str, array[int]] = {}
+        for order, first in enumerate(corpus[::_STRIDE]):
+            by_first.setdefault(first, array("I")).append(order * _STRIDE)
+        places = array("I")
+        for first in sorted(by_first):
+            places.extend(sorted(by_first.pop(first), key=lambda at: corpus[at : at + _DEPTH]))
+        self._corpus = corpus
+        self._places = places
+
+    def longest_copy(self, text: str) -> str:
+        """A longest span of `text` that stands in one training text; "" when there is none.
+
+        `text` may not hold the character U+0000.
+        """
+        ahead = [self._ahead(text, at) for at in range(len(text))]
+        length = max(ahead, default=0)
+        if length < 2 * _STRIDE:
+            return self._short_copy(text)
+        start = ahead.index(length)
+        for at, reach in enumerate(ahead):
+            # Anything longer is seen from the first indexed place in it, at most three behind.
+            # Places that agree to the depth are in no order, so there a neighbour bounds nothing.
+            if reach >= _DEPTH or reach + _STRIDE - 1 > length:
+                least = length + 2 - _STRIDE
+                for place in self._sharing(text[at : at + min(least, _DEPTH)]):
+                    left = self._behind(text, at, place)
+                    found = left + self._common(text, at, place)
+                    if found > length:
+                        start, length = at - left, found
+        return text[start : start + length]
+
+    def _short_copy(self, text: str) -> str:
+        """The answer for texts so foreign that spans may hide between indexed places."""
+        best = ""
+        for at in range(len(text)):
+            while len(longer := text[at : at + len(best) + 1]) > len(best):
+                if longer not in self._corpus:
+                    break
+                best = longer
+        return best
+
+    def _ahead(self, text: str, at: int) -> int:
+        """How far `text` from `at` agrees with its neighbours in the sorted places."""
+        rank = self._rank(text[at : at + _DEPTH])
+        neighbours = self._places[max(rank - 1, 0) : rank + 1]
+        return max((self._common(text, at, place) for place in neighbours), default=0)
+
+    def _sharing(self, span: str) -> Iterator[int]:
+        """The indexed places where `span` begins."""
+        for rank in range(self._rank(span), len(self._places)):
+            place = self._places[rank]
+            if not self._corpus.startswith(span, place):
+                return
+            yield place
+
+    def _rank(self, span: str) -> int:
+        corpus, size = self._corpus, len(span)
+        return bisect_left(self._places, span, key=lambda at: corpus[at : at + size])
+
+    def _common(self, text: str, at: int, place: int) -> int:
+        """The length of what `text` at `at` and the training text at `place` have in common."""
+        corpus, room = self._corpus, min(len(text) - at, len(self._corpus) - place)
+        length, step = 0, 32
+        while step:  # whole slices compare faster than characters
+            if length + step <= room and corpus.startswith(
+                text[at + length : at + length + step], place + length
+            ):
+                length += step
+            else:
+                step //= 2
+        return length
+
+    def _behind(self, text: str, at: int, place: int) -> int:
+        """How many characters, fewer than the stride, agree before `at` and `place`."""
+        most = min(_STRIDE - 1, at, place)
+        left = 0
+        while left < most and text[at - left - 1] == self._corpus[place - left - 1]:
+            left += 1
+        return left
