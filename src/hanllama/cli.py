@@ -86,7 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     if debug:
         words.remove("--debug")
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()  # here, where a reader that has gone is understood
+        return code
     except HanllamaError as error:
         if debug:
             raise

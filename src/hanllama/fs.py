@@ -9,6 +9,7 @@ are swept by the next writer of the same place.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -20,18 +21,23 @@ from typing import Any
 from hanllama.errors import CorruptError, InputError, StorageError
 
 SUMS = "SHA256SUMS"
-_STORAGE_ERRNOS = {"EFBIG", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO"}
+_FULL_ERRNOS = {"EFBIG", "ENOSPC", "EDQUOT"}  # only ever said of a write
+_STORAGE_ERRNOS = _FULL_ERRNOS | {"EROFS", "EACCES", "EPERM", "EIO"}
 
 
 @contextlib.contextmanager
 def storage(path: Path) -> Iterator[None]:
     """Turn the disk's refusal of a write into a StorageError that names `path`."""
+    with _refusals(path, _STORAGE_ERRNOS):
+        yield
+
+
+@contextlib.contextmanager
+def _refusals(path: Path, names: set[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        import errno
-
-        if errno.errorcode.get(error.errno or 0) in _STORAGE_ERRNOS:
+        if errno.errorcode.get(error.errno or 0) in names:
             raise StorageError(
                 f"cannot write {path}: {error.strerror}; free some space or choose another folder"
                 " (what was complete before is untouched)"
@@ -44,11 +50,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".tmp-{path.name}")
-        with open(beside, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, path)
+        try:
+            with open(beside, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)  # on a full disk its space is needed
+            raise
         sync_folder(path.parent)
 
 
@@ -93,7 +103,9 @@ def publish(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
     try:
-        yield beside
+        # What the caller opens for reading may fail as well, so only what says "full" is ours.
+        with _refusals(path, _FULL_ERRNOS):
+            yield beside
         with storage(path):
             write_sums(beside)
             _sync_tree(beside)
@@ -136,7 +148,11 @@ def verify_sums(folder: Path) -> None:
     marker = folder / SUMS
     if not marker.is_file():
         raise CorruptError(f"{folder} has no {SUMS}: it was never completed; remove it")
-    for number, line in enumerate(marker.read_text(encoding="utf-8").splitlines(), 1):
+    text = marker.read_text(encoding="utf-8")
+    if not text.endswith("\n") and (text or _files(folder)):
+        raise CorruptError(f"{marker} is truncated; restore {folder} from another copy")
+    # Not splitlines(): a file's name may hold U+2028.
+    for number, line in enumerate(text.split("\n")[:-1], 1):
         expected, _, name = line.partition("  ")
         if len(expected) != 64 or not name:
             raise CorruptError(f"{marker}, line {number}: not a checksum: {line[:80]!r}")
