@@ -21,7 +21,7 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -277,9 +277,11 @@ class _Merge:
         file.documents += piece.read.documents
         file.characters += piece.read.characters
         file.quarantined += len(piece.rejects)
-        for line, digest, identity, characters in piece.documents:
-            if self._is_new(digest, identity, characters):
-                self.parts.write(line)
+        self.parts.write(
+            line
+            for line, digest, identity, characters in piece.documents
+            if self._is_new(digest, identity, characters)
+        )
 
     def _is_new(self, digest: bytes, identity: str, characters: int) -> bool:
         tally = self.funnel.duplicates
@@ -308,15 +310,24 @@ class _Parts:
         self._held = 0
         self._out: Any = None
 
-    def write(self, line: bytes) -> None:
-        """Add a line, to a part of its own if the present one would grow over the limit."""
-        if self._out is None or self._held + len(line) > PART_BYTES:
-            self._next()
-        with fs.storage(self._path):
-            self._out.write(line)
-        self._held += len(line)
-        self.bytes += len(line)
-        self.documents += 1
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Add lines; one that the present part has no room for begins a new part."""
+        run: list[bytes] = []
+        for line in lines:
+            if self._out is None or self._held + len(line) > PART_BYTES:
+                self._put(run)
+                self._next()
+                run = []
+            run.append(line)
+            self._held += len(line)
+            self.bytes += len(line)
+            self.documents += 1
+        self._put(run)
+
+    def _put(self, run: list[bytes]) -> None:
+        if run:
+            with fs.storage(self._path):
+                self._out.writelines(run)
 
     def _next(self) -> None:
         self._close()
