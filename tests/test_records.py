@@ -365,6 +365,14 @@ def test_files_are_found_sorted_once_and_without_what_is_no_corpus(tmp_path: Pat
     assert len(records.files([str(tmp_path / "**" / "*.txt")])) == 2
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("文")
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(InputError, match="closed cannot be read: Permission denied"):
+        records.files([str(tmp_path)])
+
+
 def test_nothing_to_read_is_an_error_that_says_what_would_be_read(tmp_path: Path) -> None:
     with Quarantine() as quarantine:
         with pytest.raises(InputError, match="does not exist"):

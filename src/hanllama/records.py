@@ -241,7 +241,7 @@ def _walk(folder: Path) -> list[Path]:
     """Every visible file below a folder, sorted; each real folder is entered once."""
     seen: set[str] = set()
     found: list[Path] = []
-    for here, folders, names in os.walk(folder, followlinks=True):
+    for here, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()
@@ -250,6 +250,10 @@ def _walk(folder: Path) -> list[Path]:
         folders[:] = sorted(d for d in folders if not d.startswith("."))
         found += [Path(here, name) for name in names if not name.startswith(".")]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"folder {error.filename} cannot be read: {error.strerror}") from error
 
 
 def _is_corpus_file(path: Path) -> bool:
