@@ -34,36 +34,28 @@ class Token:
     finish: Finish | None
 
 
-@dataclass(frozen=True)
-class Completion:
-    """All that a row wrote (its EOS included) and why it ended."""
-
-    ids: list[int]
-    finish: Finish
-
-
 def generate_tokens(
     model: Llama,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    eos_ids: Sequence[int] = (),
+    eos_ids: Sequence[int] | None = None,
     **options: Any,
-) -> list[Completion]:
-    """Continue every prompt; one Completion each, in order. The arguments are `decode`'s."""
+) -> list[list[int]]:
+    """The ids that continue each prompt, in order; an EOS that ended one is its last.
+
+    The arguments are those of `decode`.
+    """
     ids: list[list[int]] = [[] for _ in prompts]
-    finishes: dict[int, Finish] = {}
     for token in decode(model, prompts, sampling, eos_ids, **options):
         ids[token.row].append(token.id)
-        if token.finish is not None:
-            finishes[token.row] = token.finish
-    return [Completion(written, finishes[row]) for row, written in enumerate(ids)]
+    return ids
 
 
 def decode(
     model: Llama,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    eos_ids: Sequence[int] = (),
+    eos_ids: Sequence[int] | None = None,
     *,
     streams: Sequence[int] | None = None,
     vocab_size: int | None = None,
@@ -75,7 +67,7 @@ def decode(
         model: on any device; its mode and gradients are left alone.
         prompts: token ids, each with at least one.
         sampling: how the next token is chosen.
-        eos_ids: ids that end a row.
+        eos_ids: ids that end a row; None for those of the model's config.
         streams: the random stream of each row (with `sampling.seed`); default 0, 1, 2, …
         vocab_size: choose among the ids below this only, where the model has rows that its
             tokenizer lacks.
@@ -100,7 +92,7 @@ def decode(
         logits_BV = _next_logits(model, torch.tensor(padded, device=weight.device), cache)
         chosen_B = chooser.choose(logits_BV[:, :vocab_size], 0)
     rows = list(range(len(prompts)))
-    ends = frozenset(eos_ids)
+    ends = frozenset(model.config.eos_ids if eos_ids is None else eos_ids)
     step = 0
     while True:
         kept = []
