@@ -10,7 +10,8 @@ held-out loss would measure memory.
 punctuation of an edition do not matter: more than 20 % of the candidate's n-grams occur in one
 other document. Thirteen is the length that GPT-3's contamination check made customary. To bound
 memory only n-grams whose hash ends in zeros are kept: all of them at first, then half, a quarter
-and so on, whenever there are too many; every document is always sampled alike.
+and so on, whenever there are too many; every document is always sampled alike. Hashes of 32 bits
+are enough: against a threshold of 20 %, a chance hit in 10,000 n-grams does not matter.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ REFUSED_ABOVE = 0.2
 # One document may be this share of the corpus and still be held out whole; where all are larger
 # (a single book), the end of one is held out instead.
 LARGEST_WHOLE = 0.2
-# 32 Mi hashes are 256 MiB, and keep one n-gram in 64 of a corpus of two billion characters.
-MAX_GRAMS = 2**25
+# 16 MiB of hashes: every n-gram of a corpus of 4 million characters, one in 64 of 260 million.
+MAX_GRAMS = 2**22
 _CANDIDATES_A_ROUND = 512
 # Candidates beyond this multiple of the wanted share are not looked at: a corpus of which so much
 # repeats itself is made that way (generated stories), and will not yield.
 _SEARCHED_SHARES = 4
-_FILTER_BITS = 24
+_FILTER_BITS = 22
 
-Hashes = NDArray[np.uint64]
+Hashes = NDArray[np.uint32]  # of n-grams
+Names = NDArray[np.uint64]  # hashes of whole texts and of ids
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Sketch:
         self.seed, self.max_grams = seed, max_grams
         self.kept_of = 1  # one n-gram of so many is kept
         self._n_grams = 0
-        self._ranks: list[Hashes] = []
-        self._wholes: list[Hashes] = []
+        self._ranks: list[Names] = []
+        self._wholes: list[Names] = []
         self._characters: list[NDArray[np.int64]] = []
         self._counts: list[NDArray[np.int64]] = []
         self._grams: list[Hashes] = []
@@ -91,7 +93,7 @@ class Sketch:
             self._n_grams = sum(g.size for g in self._grams)
 
     def _thin(self, i: int) -> None:
-        keep = (self._grams[i] & np.uint64(self.kept_of - 1)) == 0
+        keep = (self._grams[i] & np.uint32(self.kept_of - 1)) == 0
         kept_before = np.concatenate([[0], np.cumsum(keep)])
         ends = np.concatenate([[0], np.cumsum(self._counts[i])])
         self._counts[i] = np.diff(kept_before[ends])
@@ -236,7 +238,7 @@ class SketchPart:
     """The hashes of some documents; made in any thread, added in order."""
 
     characters: NDArray[np.int64]  # [documents]
-    wholes: Hashes  # [documents] of the whole text
+    wholes: Names  # [documents] of the whole text
     counts: NDArray[np.int64]  # [documents] n-grams each
     grams: Hashes  # [n-grams] end to end
 
@@ -249,7 +251,7 @@ def sketch_part(texts: Sequence[str]) -> SketchPart:
     keep = _letters()[codes]
     ends = np.concatenate([[0], np.cumsum(keep)])[np.cumsum(characters)]
     starts = np.concatenate([[0], ends[:-1]])
-    grams = _ngram_hashes(codes[keep].astype(np.uint64))
+    grams = _ngram_hashes(codes[keep])
     inside = np.ones(grams.size, dtype=bool)
     # The last 12 positions of a document begin n-grams that would reach into the next one.
     over = ends[:, None] - np.arange(1, NGRAM)
@@ -275,33 +277,50 @@ def _hash64(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _ngram_hashes(codes: NDArray[np.uint64]) -> Hashes:
-    """[characters - 12] a 64-bit hash of each 13-gram.
+def _ngram_hashes(codes: NDArray[np.uint32]) -> Hashes:
+    """[characters - 12] a 32-bit hash of each 13-gram.
 
     The polynomial over 13 characters is put together from those over 8, 4 and 1 (five products
     a character instead of thirteen), then mixed, because its low bits alone decide what is kept.
     """
     n = codes.size - NGRAM + 1
     if n <= 0:
-        return np.zeros(0, dtype=np.uint64)
-    base = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: any large odd number would do
-    power = [np.uint64(pow(base, k, 2**64)) for k in range(NGRAM)]
-    two: Hashes = codes[:-1] * power[1] + codes[1:]
-    four: Hashes = two[:-2] * power[2] + two[2:]
-    eight: Hashes = four[:-4] * power[4] + four[4:]
-    whole: Hashes = eight[:n] * power[5] + four[8 : 8 + n] * power[1] + codes[12 : 12 + n]
-    whole ^= whole >> np.uint64(32)
-    whole *= np.uint64(0xBF58476D1CE4E5B9)  # the multiplier of splitmix64
-    whole ^= whole >> np.uint64(29)
+        return np.zeros(0, dtype=np.uint32)
+    out = np.empty(n, dtype=np.uint32)
+    for at in range(0, n, _CACHED):
+        out[at : at + _CACHED] = _hash_block(codes[at : at + _CACHED + NGRAM - 1])
+    return out
+
+
+# Characters hashed at once: all intermediate arrays stay in the processor's second-level cache.
+_CACHED = 1 << 15
+_POWERS = [np.uint32(pow(0x9E3779B1, k, 2**32)) for k in range(6)]  # any large odd base would do
+
+
+def _hash_block(codes: NDArray[np.uint32]) -> Hashes:
+    n = codes.size - NGRAM + 1
+    two: Hashes = codes[:-1] * _POWERS[1] + codes[1:]
+    four: Hashes = two[:-2] * _POWERS[2] + two[2:]
+    eight: Hashes = four[:-4] * _POWERS[4] + four[4:]
+    whole: Hashes = eight[:n] * _POWERS[5] + four[8 : 8 + n] * _POWERS[1] + codes[12 : 12 + n]
+    whole ^= whole >> np.uint32(15)
+    whole *= np.uint32(0x2C1B3C6D)  # mixing multiplier of a known good 32-bit hash (lowbias32 kind)
+    whole ^= whole >> np.uint32(12)
     return whole
 
 
-def _slot(grams: Hashes) -> NDArray[np.int64]:
+def _slot(grams: Hashes) -> Hashes:
     """The place of an n-gram in the filter table; the high bits, since low ones may all be 0."""
-    return (grams >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
+    return grams >> np.uint32(32 - _FILTER_BITS)
 
 
 @functools.cache
 def _letters() -> NDArray[np.bool_]:
-    """[0x110000] bool: characters that count, `str.isalnum` (Han, letters, digits)."""
-    return np.array([chr(c).isalnum() for c in range(0x110000)], dtype=bool)
+    """[0x110000] bool: characters that count, `str.isalnum` (Han, letters, digits).
+
+    Beyond the first plane everything counts: nearly all of it is Han, and asking a million times
+    would cost more than a novel.
+    """
+    table = np.ones(0x110000, dtype=bool)
+    table[:0x10000] = [chr(c).isalnum() for c in range(0x10000)]
+    return table

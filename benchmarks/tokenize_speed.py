@@ -1,0 +1,177 @@
+"""Text to shards, end to end: `hanllama tokenize` beside a loop over HF `encode_batch_fast`.
+
+Both sides read the same files, and write the same ids of the same documents (BOS, tokens, EOS) as
+uint16. Ours does everything the command does (held-out split, copies refused, checksums, flushed
+to disk); the loop only reads, encodes and writes. Each run is a process of its own, the two sides
+take turns, medians of the rounds count; imports are left out, loading the tokenizer is not. The
+ids of both sides are compared.
+
+    python benchmarks/tokenize_speed.py TOKENIZER_FOLDER FILE_OR_FOLDER... [--rounds 3]
+
+prints one markdown row for one thread and one for two. (Not called `tokenize.py`: a script's folder
+comes first on Python's path, and every script here would import that instead of the standard
+library's `tokenize`.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("inputs", nargs="+")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--side", choices=["hf", "ours"], help="(internal) run one side")
+    parser.add_argument("--out", type=Path, help="(internal) where that side writes")
+    options = parser.parse_args()
+    if options.side:
+        run_side(options)
+        return
+    print("| threads | HF MB/s | ours MB/s | wall ratio | CPU ratio | equal ids |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for threads in options.threads:
+        print(row(options, threads), flush=True)
+
+
+def row(options: argparse.Namespace, threads: int) -> str:
+    """Take turns, then the medians."""
+    facts: dict[str, list[dict[str, float]]] = {"hf": [], "ours": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        for _ in range(options.rounds):
+            for side in ("hf", "ours"):
+                facts[side].append(in_own_process(options, side, threads, Path(scratch)))
+        equal = same_ids(Path(scratch))
+    wall = {s: statistics.median(f["seconds"] for f in facts[s]) for s in facts}
+    cpu = {s: statistics.median(f["cpu_seconds"] for f in facts[s]) for s in facts}
+    megabytes = facts["hf"][0]["bytes"] / 1e6
+    return (
+        f"| {threads} | {megabytes / wall['hf']:.2f} | {megabytes / wall['ours']:.2f}"
+        f" | {wall['hf'] / wall['ours']:.2f} | {cpu['hf'] / cpu['ours']:.2f}"
+        f" | {'yes' if equal else 'NO'} |"
+    )
+
+
+def in_own_process(
+    options: argparse.Namespace, side: str, threads: int, scratch: Path
+) -> dict[str, float]:
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "RAYON_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
+        "BENCHMARK_WORKERS": str(threads),
+    }
+    command = [sys.executable, __file__, str(options.tokenizer), *options.inputs]
+    command += ["--side", side, "--out", str(scratch / side)]
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    facts: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return facts
+
+
+def run_side(options: argparse.Namespace) -> None:
+    """One side in this process: prints its seconds as JSON."""
+    import tokenizers
+
+    from hanllama.data.tokenize import TokenizeConfig, tokenize
+
+    began, cpu = time.perf_counter(), time.process_time()
+    if options.side == "ours":
+        workers = int(os.environ["BENCHMARK_WORKERS"])
+        config = TokenizeConfig(
+            inputs=tuple(options.inputs),
+            tokenizer=str(options.tokenizer),
+            output=str(options.out),
+            workers=workers,
+            force=True,
+        )
+        tokenize(config)
+        n_bytes = 0
+    else:
+        tokenizer = tokenizers.Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
+        tokenizer.encode_special_tokens = True
+        n_bytes = hf_loop(tokenizer, options.inputs, options.out)
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+    print(json.dumps({**took, "bytes": n_bytes}))
+
+
+def hf_loop(tokenizer: object, inputs: list[str], out: Path) -> int:
+    """The plain loop: batches of documents through `encode_batch_fast` into one uint16 file."""
+    eos = np.array([tokenizer.token_to_id("</s>")], dtype=np.uint16)  # type: ignore[attr-defined]
+    n_bytes = 0
+    with open(out, "wb") as file:
+        for texts in batches(plain_texts(inputs)):
+            n_bytes += sum(len(t.encode()) for t in texts)
+            for row in tokenizer.encode_batch_fast(texts):  # type: ignore[attr-defined]
+                file.write(np.array(row.ids, dtype=np.uint16).tobytes())
+                file.write(eos.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    return n_bytes
+
+
+def batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    """1,024 short documents or a few long ones: enough for both threads, and for one."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        if not text.strip():
+            continue
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == 1024 or characters > 3_000_000:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def plain_texts(inputs: list[str]) -> Iterator[str]:
+    """UTF-8 txt files and JSON lines, in the order in which `hanllama` reads them."""
+    import pyarrow as pa
+
+    from hanllama import records
+
+    for path in records.files(inputs):
+        if path.suffix == ".txt":
+            yield next(iter(records.read_file(path, records.Quarantine()))).text
+            continue
+        with pa.input_stream(str(path), compression="detect") as stream:
+            for line in stream.read().split(b"\n"):
+                if line:
+                    yield json.loads(line)["text"]
+
+
+def same_ids(scratch: Path) -> bool:
+    """Whether the shards, put back into the order of the corpus, are the loop's file."""
+    from hanllama.data.shards import open_shards
+
+    shards = open_shards(scratch / "ours")
+    held = set(shards.manifest["holdout"]["documents"])
+    if shards.manifest["holdout"]["tail_characters"]:
+        raise SystemExit("this corpus is a single document; use a larger one")
+    rows: dict[str, Iterator[np.ndarray]] = {}
+    for name, split in shards.splits.items():
+        starts = split.document_starts()
+        rows[name] = iter(np.split(split.read(0, split.n_tokens), starts[1:-1]))
+    n_documents = sum(s.n_documents for s in shards.splits.values())
+    ours = [next(rows["heldout" if i in held else "train"]) for i in range(n_documents)]
+    theirs = np.fromfile(scratch / "hf", dtype="<u2")
+    return bool(np.array_equal(np.concatenate(ours), theirs))
+
+
+if __name__ == "__main__":
+    main()
