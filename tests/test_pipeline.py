@@ -297,8 +297,8 @@ def test_a_file_named_by_an_option_counts_by_its_content(bench: Bench) -> None:
 # --- killed --------------------------------------------------------------------------------------
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+def _wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
@@ -525,3 +525,44 @@ def test_every_shipped_recipe_is_valid_at_every_scale(
 
 def test_tiny_speaks_of_verbs_that_exist() -> None:
     assert set(recipe.tiny_overlay()) <= set(cli.COMMANDS)
+
+
+def _hanllama(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "hanllama", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.slow
+def test_the_tiny_demo_runs_from_nothing_to_checked_samples(tmp_path: Path) -> None:
+    demo = _hanllama("run", "demo", "--scale", "tiny", "--output", str(tmp_path / "d"))
+    said, _ = demo.communicate(timeout=600)
+    assert demo.returncode == 0, said
+    assert "of 100 samples parse" in said
+    assert (tmp_path / "d" / "04-pretrain" / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "d" / "04-pretrain" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_novels_in_any_encoding_survive_a_kill_in_the_training(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    words = ["run", "novels-tiny", "--scale", "tiny", "--output", str(tmp_path / "n"), "--input",
+             str(shared_data / "pretrain" / "novels"), str(shared_data / "messy")]  # fmt: skip
+    words += ["--set", "pretrain.max_steps=200"]
+    first = _hanllama(*words)
+    _wait_for(lambda: bool(list(tmp_path.glob("n/04-pretrain/checkpoints/step-*"))), 300)
+    first.kill()
+    first.communicate()
+    second = _hanllama(*words)
+    said, _ = second.communicate(timeout=600)
+    assert second.returncode == 0, said
+    assert said.count("unchanged, skipped") == 3 and "it was interrupted" in said
+    lines = (tmp_path / "n" / "04-pretrain" / "metrics.jsonl").read_text().splitlines()
+    steps = [line["step"] for line in map(json.loads, lines) if "loss" in line]
+    assert steps == sorted(set(steps)) and steps[-1] == 200
+    assert (tmp_path / "n" / "05-samples.jsonl").read_text().count("\n") == 3

@@ -292,7 +292,10 @@ def _linear_ticks(low: float, high: float, count: int = 5) -> list[tuple[float, 
     """About `count` multiples of 1, 2 or 5 times a power of ten within [low, high]."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    # The nearest of them by ratio: the limits are the geometric means of neighbours.
+    step = power * next(
+        m for m, limit in ((1, 1.4), (2, 3.2), (5, 7.1), (10, 11)) if rough / power < limit
+    )
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [(i * step, _tick_text(i * step, step)) for i in range(first, last + 1)]
 
