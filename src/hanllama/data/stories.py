@@ -1,7 +1,7 @@
 """The demo corpus: simple Chinese children's stories from a grammar, and the grammar's checker.
 
 A Llama of a million parameters, trained for minutes on a CPU, can only become fluent in a language
-that is small. This one is: a dozen plots, some hundreds of words, short sentences. And because the
+that is small. This one is: eleven plots, some hundreds of words, short sentences. And because the
 stories come from a grammar, whether a model's story is a good one can be decided, not judged:
 `check` accepts exactly the texts that the grammar can write, with one hero from the first sentence
 to the last, right measure words, and an ending that belongs to the beginning.
@@ -24,7 +24,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 from hanllama.data.stories_plots import DEEDS, PLOTS, Plot
@@ -179,7 +179,7 @@ class _Text:
         self.clash = False
 
     def came_to(self, at: int, plot: Plot, clash: bool = False) -> None:
-        if at > self.furthest or self.plot is None:
+        if at > self.furthest or self.plot is None or (clash and at == self.furthest):
             self.furthest, self.plot, self.clash = at, plot.name, clash
 
 
@@ -206,7 +206,8 @@ def _read(source: _Text, plot: Plot) -> _Reading | None:
         for reading in readings:
             for template in step:
                 for found in _match(source, plot, template, reading):
-                    words = _agree(found.words)
+                    # A sentence that names nobody and nothing new cannot bring a clash.
+                    words = found.words if found.words is reading.words else _agree(found.words)
                     if words is None:
                         source.came_to(found.at, plot, clash=True)
                     else:
@@ -235,11 +236,13 @@ def _match(source: _Text, plot: Plot, template: _Template, start: _Reading) -> l
                 options = _options(plot, slot, form, reading, text[reading.at : reading.at + 1])
             for written, bank in options:
                 if not text.startswith(written, reading.at):
-                    source.came_to(reading.at + _common(text, reading.at, written), plot)
+                    if reading.at + len(written) > source.furthest:
+                        source.came_to(reading.at + _common(text, reading.at, written), plot)
                     continue
                 words, verbs = reading.words, reading.verbs
                 if bank is not None:
-                    words = {**words, slot: bank}
+                    if bank is not words.get(slot):
+                        words = {**words, slot: bank}
                     if form in ("v", "vn"):
                         verbs = verbs | {slot}
                 at = reading.at + len(written)
@@ -253,15 +256,13 @@ def _options(
     plot: Plot, slot: str, form: str, reading: _Reading, first: str
 ) -> list[tuple[str, Bank | None]]:
     """What may be written for `slot` here, each with the words that remain possible by it."""
-    bank = reading.words.get(slot)
-    if bank is None:
-        return _by_form(plot.slots[slot], form).get(first, [])
+    bank = reading.words.get(slot, plot.slots[slot])
     if len(bank) == 1:
         return [(bank[0].form(form), bank)]
-    return [option for options in _by_form(bank, form).values() for option in options]
+    return _by_form(bank, form).get(first, [])
 
 
-@cache
+@lru_cache(maxsize=4096)  # whole banks and the few narrowed ones; a bound, since texts are foreign
 def _by_form(bank: Bank, form: str) -> dict[str, list[tuple[str, Bank | None]]]:
     """The words of `bank` grouped by how they are written, under the first character."""
     written: dict[str, list[Word]] = {}
@@ -276,8 +277,8 @@ def _by_form(bank: Bank, form: str) -> dict[str, list[tuple[str, Bank | None]]]:
 def _agree(words: Mapping[str, Bank]) -> Mapping[str, Bank] | None:
     """`words` without those that fit no other slot's certain word; None when a slot is left empty.
 
-    After a sentence nearly every slot is down to one word, so comparing with the certain ones is
-    enough.
+    Comparing with the certain words is enough: every sentence that brings a word writes a form
+    that only this word of its bank has, or the next ones do (a test holds the banks to it).
     """
     certain = {slot: bank[0] for slot, bank in words.items() if len(bank) == 1}
     agreed = {}
@@ -285,7 +286,7 @@ def _agree(words: Mapping[str, Bank]) -> Mapping[str, Bank] | None:
         kept = tuple(word for word in bank if fits(slot, word, certain))
         if not kept:
             return None
-        agreed[slot] = kept
+        agreed[slot] = bank if len(kept) == len(bank) else kept
     return agreed
 
 

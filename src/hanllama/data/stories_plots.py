@@ -83,7 +83,7 @@ LOST = Plot(
         ),
         (
             "{hero}{sad}得快要哭了。",
-            "{hero}心里{sad}极了。",
+            "{hero}{sad}极了。",
         ),
         PARAGRAPH,
         (
@@ -161,7 +161,7 @@ FRIEND = Plot(
         ),
         (
             "{they}一起{game.vn}，玩得真{glad}。",
-            "{they}一边{game.vn}，一边说说笑笑。",
+            "{they}一起{game.vn}，{glad}极了。",
         ),
         PARAGRAPH,
         (
@@ -428,7 +428,7 @@ PROMISE = Plot(
         ),
         (
             "{they}一起{game.vn}，玩得真{glad}。",
-            "{they}一边{game.vn}，一边说说笑笑。",
+            "{they}一起{game.vn}，{glad}极了。",
         ),
         (
             "回到家，{hero}{food.v}着{food}，心里甜甜的。",
