@@ -7,6 +7,7 @@ newlines, controls and look-alikes of special tokens. What is typed stays text o
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -63,10 +64,9 @@ def assert_agree(folder: Path, count: int) -> None:
 
 def test_a_trained_tokenizer(tmp_path: Path) -> None:
     draw = random.Random(0)
-    plain = [p for p in PARTS if "\x00" not in p]
-    lines = ["".join(draw.choices(plain, k=8)).replace("\n", " ") for _ in range(2000)]
-    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
-    words = ["tokenizer", "train", str(tmp_path / "a.txt"), "--output", str(tmp_path / "t")]
+    lines = [json.dumps({"text": "".join(draw.choices(PARTS, k=8))}) for _ in range(2000)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    words = ["tokenizer", "train", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "t")]
     assert cli.main([*words, "--vocab-size", "900"]) == 0
     assert_agree(tmp_path / "t", 3000)
 

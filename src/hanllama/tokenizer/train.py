@@ -233,7 +233,9 @@ def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) 
             progress.advance(document_bytes / 1e6)
     if not sample.lines:
         names = ", ".join(options.inputs)
-        why = f"holds no text; {quarantine.count} records were unusable"
+        why = "holds no text"
+        if quarantine.count:
+            why += f"; none of its records could be used: {quarantine.summary()}"
         if sample.too_long:
             why = f"has only lines longer than max_sentence_length {longest}; raise it"
         raise InputError(f"corpus {names} {why}")
