@@ -95,8 +95,11 @@ def test_cache_refuses_what_does_not_fit_and_stays_usable() -> None:
 def test_cache_a_text_does_not_depend_on_its_neighbours(temperature: float) -> None:
     model = make()
     prompts = [tokens(40)[:n].tolist() for n in (9, 3, 14, 1)]
-    sampling = Sampling(20, temperature=temperature, top_k=0, top_p=0.9, seed=7)
-    together = generate_tokens(model, prompts, sampling, eos_ids=[5])
+    penalty = 1.2  # greedy random weights would repeat themselves and never meet an end
+    sampling = Sampling(20, temperature, top_k=0, top_p=0.9, repetition_penalty=penalty, seed=7)
+    ends = list(range(0, 97, 7))
+    together = generate_tokens(model, prompts, sampling, ends)
+    assert len({len(row) for row in together}) > 2  # rows left the batch one after another
     for row, prompt in enumerate(prompts):
-        alone = generate_tokens(model, [prompt], sampling, eos_ids=[5], streams=[row])
+        alone = generate_tokens(model, [prompt], sampling, ends, streams=[row])
         assert alone[0] == together[row]
