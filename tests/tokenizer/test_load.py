@@ -67,7 +67,7 @@ def test_a_model_whose_pieces_cross_newlines_is_encoded_whole() -> None:
     backend = loading._SentencePiece(proto, data)
     whole = sentencepiece.SentencePieceProcessor(model_proto=data)
     text = ("小兔子\n小兔子说" * 5 + "\n") * 60
-    assert backend.encode([text])[0].tolist() == whole.encode(text)
+    assert backend.encode_flat([text])[0].tolist() == whole.encode(text)
 
 
 def test_decoding_gives_back_the_text(folder: Path) -> None:

@@ -167,15 +167,14 @@ def _fill_spool(
 
     def work(documents: list[Document]) -> _Batch:
         texts = [d.text for d in documents]
-        rows = tokenizer.encode_documents(texts)
-        ids = np.concatenate(rows)
+        ids, lengths = tokenizer.encode_flat(texts)
         # The type was chosen to hold every id below vocab_size, and the shard writer checks that
         # none is above; here none may wrap on its way there.
         assert int(ids.min()) >= 0 and int(ids.max()) < tokenizer.vocab_size
         return _Batch(
             documents,
             ids.astype(spool.dtype),
-            np.array([r.size for r in rows], dtype=np.int64),
+            lengths,
             np.array([len(t.encode()) for t in texts], dtype=np.int64),
             int(np.count_nonzero(is_fallback[ids])),
             splitting.sketch_part(texts) if options.holdout else None,

@@ -9,8 +9,9 @@ characters, as with transformers' `split_special_tokens=True`.
 Long documents. SentencePiece's BPE merges over the whole string it is given, which costs n log n
 and the cache: a novel takes three times as long as its pages. When no piece holds a newline
 together with anything else, no merge can cross one, so a text may be cut after newlines and the
-ids put end to end: the same ids, by construction. `_SentencePiece` checks the condition on the
-model; a model that does not meet it is encoded whole.
+ids put end to end: the same ids, by construction. `segments.py` carries this to every boundary
+that no piece crosses. `_SentencePiece` checks the conditions on the model; a model that does not
+meet them is encoded whole.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from hanllama import fs
 from hanllama.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
+from hanllama.tokenizer.segments import SegmentEncoder
 
 FILES = (
     "tokenizer.model",
@@ -71,18 +73,30 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids that transformers' AutoTokenizer gives, BOS included where it adds one."""
-        ids: list[int] = self._backend.encode([text])[0].tolist()
+        ids: list[int] = self._backend.encode_flat([text])[0].tolist()
         start = [self.bos_id] if self.adds_bos and self.bos_id is not None else []
         return [*start, *ids, *([self.eos_id] if self._adds_eos else [])]
 
     def encode_documents(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Training rows: one int32 array a text, BOS where the tokenizer adds one, closed by EOS.
+        """Training rows: an int32 array a text, BOS where the tokenizer adds one, closed by EOS."""
+        ids, lengths = self.encode_flat(texts)
+        return np.split(ids, np.cumsum(lengths)[:-1]) if len(texts) else []
 
-        Releases the interpreter lock while it works: threads encode in parallel.
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The rows of `encode_documents` end to end: ids int32 [tokens], lengths int64 [texts].
+
+        Most of it releases the interpreter lock: threads encode in parallel.
         """
-        start = [self.bos_id] if self.adds_bos and self.bos_id is not None else []
-        bos, eos = np.array(start, dtype=np.int32), np.array([self.eos_id], dtype=np.int32)
-        return [np.concatenate([bos, ids, eos]) for ids in self._backend.encode(texts)]
+        ids, lengths = self._backend.encode_flat(texts)
+        before = int(self.adds_bos and self.bos_id is not None)
+        shift = np.arange(len(texts), dtype=np.int64) * (before + 1) + before
+        out = np.empty(ids.size + len(texts) * (before + 1), dtype=np.int32)
+        out[np.arange(ids.size) + np.repeat(shift, lengths)] = ids
+        ends = np.cumsum(lengths) + shift
+        out[ends] = self.eos_id
+        if self.bos_id is not None and before:
+            out[ends - lengths - 1] = self.bos_id
+        return out, lengths + (before + 1)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, special tokens left out; malformed UTF-8 becomes U+FFFD a byte."""
@@ -188,15 +202,17 @@ def copy_tokenizer(source: str | Path, target: str | Path) -> None:
     A lone `tokenizer.model` gets the `tokenizer.json` that transformers needs to read it rightly.
     """
     source, target = Path(source), Path(target)
-    tokenizer = load_tokenizer(source)
+    model, described = source / "tokenizer.model", source / "tokenizer.json"
+    adds_bos = True
+    if not described.is_file():
+        adds_bos = load_tokenizer(source).adds_bos  # and refuse what is no tokenizer
     for name in FILES:
         if (source / name).is_file():
             with fs.storage(target / name):
                 shutil.copyfile(source / name, target / name)
-    model = source / "tokenizer.model"
-    if model.is_file() and not (source / "tokenizer.json").is_file():
+    if not described.is_file():
         proto = hf.parse_model(model.read_bytes(), str(model))
-        hf.write_files(target, proto, adds_bos=tokenizer.adds_bos)
+        hf.write_files(target, proto, adds_bos=adds_bos)
 
 
 # --- settings --------------------------------------------------------------------------------
@@ -300,7 +316,9 @@ class _Backend(Protocol):
     prefixed: bool
     digest: str
 
-    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]: ...
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of all texts end to end, and how many each has."""
+        ...
 
 
 class _SentencePiece:
@@ -328,21 +346,32 @@ class _SentencePiece:
             self._prefix = " "
             data = proto.SerializeToString()
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+        self._segments = None
+        if self._cuttable and SegmentEncoder.fits(proto):
+            self._segments = SegmentEncoder(proto, self._run_one)
 
-    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         if not self._cuttable:
-            return self._run(list(texts))
+            return _flat(self._run(list(texts)))
         chunks: list[str] = []
         ends = []
         for text in texts:
             if text:
                 _cut(self._prefix + text, chunks)
             ends.append(len(chunks))
-        rows = self._run(chunks)
-        return [
-            rows[end - 1] if end - begin == 1 else np.concatenate([_NOTHING, *rows[begin:end]])
-            for begin, end in zip([0, *ends], ends, strict=False)
-        ]
+        if self._segments is not None:
+            try:
+                ids, counts = self._segments.encode([c.replace(" ", hf.SPACE) for c in chunks])
+            except UnicodeEncodeError as error:
+                raise _not_text(texts, error) from error
+        else:
+            ids, counts = _flat(self._run(chunks))
+        token_ends = np.concatenate([[0], np.cumsum(counts)])[ends]
+        return ids, np.diff(token_ends, prepend=0)
+
+    def _run_one(self, text: str) -> NDArray[np.int32]:
+        ids: NDArray[np.int32] = self._processor.encode(text, return_type="numpy")
+        return ids
 
     def _run(self, texts: list[str]) -> list[NDArray[np.int32]]:
         try:
@@ -382,12 +411,17 @@ class _Json:
             self.fallback.append(self.ids[unknown])
             self.special.add(self.ids[unknown])
 
-    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         try:
             rows = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         except TypeError as error:
             raise _not_text(texts, error) from error
-        return [np.array(row.ids, dtype=np.int32) for row in rows]
+        return _flat([np.array(row.ids, dtype=np.int32) for row in rows])
+
+
+def _flat(rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    lengths = np.array([row.size for row in rows], dtype=np.int64)
+    return np.concatenate([np.zeros(0, np.int32), *rows]), lengths
 
 
 def newline_stands_alone(proto: Any) -> bool:
@@ -457,8 +491,8 @@ def _byte_level_table() -> dict[str, int]:
     return table | {chr(256 + n): b for n, b in enumerate(rest)}
 
 
-def _not_text(texts: Sequence[str], error: TypeError) -> Exception:
-    """What a back end's refusal of `texts` means; both say no more than `TypeError`."""
+def _not_text(texts: Sequence[str], error: Exception) -> Exception:
+    """What a back end's refusal of `texts` means; they say no more than `TypeError`."""
     for text in texts:
         try:
             text.encode()
@@ -479,4 +513,3 @@ def _replace_bytes(error: UnicodeError) -> tuple[str, int]:
 # One U+FFFD a byte, as sentencepiece has it; Python's own handler gives one a broken sequence.
 _BAD_BYTES = "hanllama-byte"
 codecs.register_error(_BAD_BYTES, _replace_bytes)
-_NOTHING = np.zeros(0, dtype=np.int32)
