@@ -84,6 +84,8 @@ def in_own_process(
 
 def run_side(options: argparse.Namespace) -> None:
     """One side in this process: prints its seconds as JSON."""
+    import pyarrow  # noqa: F401 (both sides read .zst with it)
+    import sentencepiece.sentencepiece_model_pb2  # noqa: F401
     import tokenizers
 
     from hanllama.data.tokenize import TokenizeConfig, tokenize

@@ -348,7 +348,7 @@ class _SentencePiece:
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
         self._segments = None
         if self._cuttable and SegmentEncoder.fits(proto):
-            self._segments = SegmentEncoder(proto, self._run_one)
+            self._segments = SegmentEncoder(proto, self._run)
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         if not self._cuttable:
@@ -369,16 +369,12 @@ class _SentencePiece:
         token_ends = np.concatenate([[0], np.cumsum(counts)])[ends]
         return ids, np.diff(token_ends, prepend=0)
 
-    def _run_one(self, text: str) -> NDArray[np.int32]:
-        ids: NDArray[np.int32] = self._processor.encode(text, return_type="numpy")
-        return ids
-
     def _run(self, texts: list[str]) -> list[NDArray[np.int32]]:
         try:
-            rows = self._processor.encode(texts, return_type="numpy", num_threads=1)
-        except TypeError as error:
+            # One by one: a list makes sentencepiece start a thread pool, for a millisecond a call.
+            return [self._processor.encode(text, return_type="numpy") for text in texts]
+        except (TypeError, RuntimeError) as error:
             raise _not_text(texts, error) from error
-        return list(rows)
 
 
 class _Json:
