@@ -28,10 +28,9 @@ def corpus(count: int, characters: int = 2000) -> list[Document]:
 def choose(
     documents: list[Document], share: float, seed: int = 0, batch: int = 7, **options: int
 ) -> splitting.Holdout:
-    sketch = Sketch(seed, **options)
+    sketch = Sketch(**options)
     for at in range(0, len(documents), batch):
-        part = documents[at : at + batch]
-        sketch.add(part, sketch_part([d.text for d in part]))
+        sketch.add(sketch_part(documents[at : at + batch], seed))
     return sketch.choose(share)
 
 
@@ -94,10 +93,10 @@ def test_copies_are_still_found_when_few_ngrams_are_kept() -> None:
 
 def test_thinning_keeps_the_same_ngrams_whenever_it_happens() -> None:
     documents = corpus(60, 4000)
-    few, many = Sketch(0, max_grams=12_000), Sketch(0, max_grams=12_000)
+    few, many = Sketch(max_grams=12_000), Sketch(max_grams=12_000)
     for d in documents:
-        few.add([d], sketch_part([d.text]))
-    many.add(documents, sketch_part([d.text for d in documents]))
+        few.add(sketch_part([d], 0))
+    many.add(sketch_part(documents, 0))
     assert few.kept_of == many.kept_of >= 16
     assert (np.concatenate(few._grams) == np.concatenate(many._grams)).all()
     assert np.concatenate(few._counts).tolist() == np.concatenate(many._counts).tolist()
@@ -105,8 +104,8 @@ def test_thinning_keeps_the_same_ngrams_whenever_it_happens() -> None:
 
 def test_a_batch_hashes_each_document_as_alone() -> None:
     texts = [prose(1, 100), "短", "", "正好十三个字的一句话在此啊哈", prose(2, 30), "。，！" * 9]
-    together = sketch_part(texts)
-    alone = [sketch_part([t]) for t in texts]
+    together = sketch_part([Document(t) for t in texts], 0)
+    alone = [sketch_part([Document(t)], 0) for t in texts]
     assert together.counts.tolist() == [int(p.counts[0]) for p in alone]
     assert together.grams.tolist() == [g for p in alone for g in p.grams.tolist()]
     assert together.counts.tolist() == [88, 0, 0, 2, 18, 0]

@@ -87,10 +87,12 @@ def test_every_document_is_there_once_in_order_with_bos_and_eos(
 def test_the_same_bytes_with_any_number_of_workers(
     corpus: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hanllama.data.tokenize._BATCH_CHARACTERS", 500)  # many small batches
-    for workers in ("1", "2", "5"):
-        assert run(corpus, tokenizer, tmp_path / workers, "--workers", workers) == 0
-    sums = {(tmp_path / w / "SHA256SUMS").read_bytes() for w in ("1", "2", "5")}
+    for workers, job_bytes in (("1", 2**20), ("1", 1), ("2", 1), ("3", 2000)):
+        monkeypatch.setattr("hanllama.data.tokenize._JOB_BYTES", job_bytes)
+        output = tmp_path / f"{workers}-{job_bytes}"
+        assert run(corpus, tokenizer, output, "--workers", workers) == 0
+    sums = {path.read_bytes() for path in tmp_path.glob("*/SHA256SUMS")}
+    assert len(list(tmp_path.glob("*/SHA256SUMS"))) == 4
     assert len(sums) == 1
 
 

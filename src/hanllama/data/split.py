@@ -64,8 +64,8 @@ class Holdout:
 class Sketch:
     """What the choice needs to know of a corpus, gathered in one pass: a few bytes a document."""
 
-    def __init__(self, seed: int, max_grams: int = MAX_GRAMS) -> None:
-        self.seed, self.max_grams = seed, max_grams
+    def __init__(self, max_grams: int = MAX_GRAMS) -> None:
+        self.max_grams = max_grams
         self.kept_of = 1  # one n-gram of so many is kept
         self._n_grams = 0
         self._ranks: list[Names] = []
@@ -74,11 +74,9 @@ class Sketch:
         self._counts: list[NDArray[np.int64]] = []
         self._grams: list[Hashes] = []
 
-    def add(self, documents: Sequence[Document], part: SketchPart) -> None:
-        """Take the next documents of the corpus; `part` is `sketch_part` of their texts."""
-        self._ranks.append(
-            np.array([rank(self.seed, d.id or d.source) for d in documents], dtype=np.uint64)
-        )
+    def add(self, part: SketchPart) -> None:
+        """Take the next documents of the corpus."""
+        self._ranks.append(part.ranks)
         self._wholes.append(part.wholes)
         self._characters.append(part.characters)
         self._counts.append(part.counts)
@@ -235,16 +233,19 @@ class Sketch:
 
 @dataclass(frozen=True)
 class SketchPart:
-    """The hashes of some documents; made in any thread, added in order."""
+    """The hashes of some documents; made in any process, added in order."""
 
+    ranks: Names  # [documents] places in the queue for the held-out split
     characters: NDArray[np.int64]  # [documents]
     wholes: Names  # [documents] of the whole text
     counts: NDArray[np.int64]  # [documents] n-grams each
     grams: Hashes  # [n-grams] end to end
 
 
-def sketch_part(texts: Sequence[str]) -> SketchPart:
+def sketch_part(documents: Sequence[Document], seed: int) -> SketchPart:
     """Hash the n-grams of some texts, all at once: a poem costs no more calls than a novel."""
+    texts = [d.text for d in documents]
+    ranks = np.array([rank(seed, d.id or d.source) for d in documents], dtype=np.uint64)
     characters = np.array([len(t) for t in texts], dtype=np.int64)
     wholes = np.array([_hash64(t.encode()) for t in texts], dtype=np.uint64)
     codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
@@ -258,7 +259,7 @@ def sketch_part(texts: Sequence[str]) -> SketchPart:
     over = over[(over >= starts[:, None]) & (over < grams.size)]
     inside[over] = False
     counts = np.maximum(ends - starts - (NGRAM - 1), 0)
-    return SketchPart(characters, wholes, counts, grams[inside])
+    return SketchPart(ranks, characters, wholes, counts, grams[inside])
 
 
 def rank(seed: int, name: str) -> int:

@@ -1,22 +1,26 @@
 """`hanllama tokenize`: a corpus -> token shards, with a held-out split.
 
-One pass over the corpus: documents are read, tokenized in batches and appended to a spool file,
-and beside them go a few hashes a document from which, at the end, the held-out split is chosen
-(`split.py`). Then the spool is dealt out to the two splits, a plain copy. So the text is read and
-tokenized once, and memory does not grow with it.
+One pass over the corpus: its pieces (books, runs of JSON lines) go to worker processes, which
+parse and tokenize them; the tokens are appended to a spool file, and beside them goes a few hashes
+a document from which, at the end, the held-out split is chosen (`split.py`). Then the spool is
+dealt out to the two splits, a plain copy. So the text is read and tokenized once, and memory does
+not grow with it.
 
-The batches are cut by the reader and come back in order, so the shards are the same bytes for any
-number of workers. Workers are threads: sentencepiece, the tokenizers library and numpy all work
-outside the interpreter lock, and threads need no copies between processes.
+The pieces are cut by one reader and come back in order, so the shards are the same bytes for any
+number of workers.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +39,16 @@ from hanllama.data.shards import (
     token_dtype,
     write_manifest,
 )
-from hanllama.errors import ConfigError, InputError
+from hanllama.errors import ConfigError, HanllamaError, InputError
 from hanllama.progress import Progress, duration
-from hanllama.records import Document
+from hanllama.records import Document, Piece, Reject
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
 
-# Characters and documents in a batch: enough to outweigh a batch's fixed cost (about a
-# millisecond), few enough that workers share a small corpus.
-_BATCH_CHARACTERS = 2**18
-_BATCH_DOCUMENTS = 4096
+# What a worker gets at once: many small files, or one run of lines, or one book.
+_JOB_BYTES = 2**20
+# A smaller corpus is tokenized before a second process has started.
+_SMALL_BYTES = 12_000_000
+_COPY_DOCUMENTS = 4096
 _SPOOL = ".spool"
 # Sources that the manifest names; a corpus of a million files is named by its inputs.
 _SOURCES = 1000
@@ -58,7 +63,9 @@ class TokenizeConfig:
     output: str = option(help="the shards folder to write")
     holdout: float = option(0.01, help="share of the characters to hold out, by document")
     seed: int = option(0, help="of the choice of held-out documents")
-    workers: int = option(0, help="threads; 0 means one per core; the result does not depend on it")
+    workers: int = option(
+        0, help="processes; 0 means one per core; the result does not depend on it"
+    )
     shard_tokens: int = option(SHARD_TOKENS, help="tokens after which the next file begins")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
     force: bool = option(False, help="replace the output folder if it exists")
@@ -106,27 +113,98 @@ def tokenize(options: TokenizeConfig) -> Path:
     return output
 
 
-# --- one pass over the corpus ----------------------------------------------------------------
+# --- in a worker -----------------------------------------------------------------------------
 
 
 @dataclass
 class _Batch:
-    """Some documents, tokenized; made by a worker."""
+    """The documents of some pieces, tokenized."""
 
-    documents: list[Document]
+    rejects: list[Reject]
+    blank: int  # documents without a visible character: left out
+    sources: Counter[str]
     ids: Ids  # end to end, in the shards' own type
     lengths: NDArray[np.int64]
     text_bytes: NDArray[np.int64]
+    characters: int
     fallbacks: int
     sketch: splitting.SketchPart | None
+
+
+class _Worker:
+    """Parses and tokenizes pieces, in whatever process."""
+
+    def __init__(self, options: TokenizeConfig, tokenizer: Tokenizer) -> None:
+        self.options, self.tokenizer = options, tokenizer
+        self.dtype = token_dtype(tokenizer.vocab_size)
+        self.is_fallback = tokenizer.is_fallback()
+
+    def __call__(self, pieces: list[Piece]) -> _Batch:
+        rejects: list[Reject] = []
+        documents: list[Document] = []
+        blank = 0
+        for piece in pieces:
+            for item in records.parse(piece, self.options.text_field):
+                if isinstance(item, Reject):
+                    rejects.append(item)
+                elif _is_blank(item):
+                    blank += 1
+                else:
+                    documents.append(item)
+        texts = [d.text for d in documents]
+        ids, lengths = self.tokenizer.encode_flat(texts)
+        # The type was chosen to hold every id below vocab_size, and the shard writer checks that
+        # none is above; here none may wrap on its way there.
+        assert ids.size == 0 or 0 <= int(ids.min()) <= int(ids.max()) < self.tokenizer.vocab_size
+        return _Batch(
+            rejects,
+            blank,
+            Counter(d.source.rsplit(":", 1)[0] for d in documents),
+            ids.astype(self.dtype),
+            lengths,
+            np.array([len(t.encode()) for t in texts], dtype=np.int64),
+            sum(map(len, texts)),
+            int(np.count_nonzero(self.is_fallback[ids])),
+            splitting.sketch_part(documents, self.options.seed) if self.options.holdout else None,
+        )
+
+
+_worker: _Worker | None = None
+
+
+def _start_worker(options: TokenizeConfig) -> None:
+    global _worker
+    # Ctrl-C reaches the whole group; the parent decides, and a dead parent ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = _Worker(options, load_tokenizer(options.tokenizer))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(pieces: list[Piece]) -> _Batch:
+    assert _worker is not None
+    return _worker(pieces)
+
+
+def _is_blank(document: Document) -> bool:
+    return not document.text or document.text.isspace()
+
+
+# --- one pass over the corpus ----------------------------------------------------------------
 
 
 class _Spool:
     """The whole corpus as tokens in one file, and what is known of its documents."""
 
-    def __init__(self, path: Path, dtype: np.dtype[Any], seed: int) -> None:
+    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         self.path, self.dtype = path, dtype
-        self.sketch = splitting.Sketch(seed)
+        self.sketch = splitting.Sketch()
         self.documents = self.characters = self.bytes = self.tokens = 0
         self.fallbacks = self.blank = 0
         self.sources: Counter[str] = Counter()
@@ -137,18 +215,18 @@ class _Spool:
         with fs.storage(self.path):
             out.write(batch.ids.tobytes())
         if batch.sketch is not None:
-            self.sketch.add(batch.documents, batch.sketch)
+            self.sketch.add(batch.sketch)
         self._lengths.append(batch.lengths)
         self._text_bytes.append(batch.text_bytes)
-        self.documents += len(batch.documents)
-        self.characters += sum(len(d.text) for d in batch.documents)
+        self.documents += batch.lengths.size
+        self.blank += batch.blank
+        self.characters += batch.characters
         self.bytes += int(batch.text_bytes.sum())
         self.tokens += int(batch.ids.size)
         self.fallbacks += batch.fallbacks
-        for document in batch.documents:
-            name = document.source.rsplit(":", 1)[0]
+        for name, count in batch.sources.items():
             if name in self.sources or len(self.sources) < _SOURCES:
-                self.sources[name] += 1
+                self.sources[name] += count
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -162,73 +240,75 @@ class _Spool:
 def _fill_spool(
     options: TokenizeConfig, tokenizer: Tokenizer, path: Path, quarantine: records.Quarantine
 ) -> _Spool:
-    spool = _Spool(path, token_dtype(tokenizer.vocab_size), options.seed)
-    is_fallback = tokenizer.is_fallback()
-
-    def work(documents: list[Document]) -> _Batch:
-        texts = [d.text for d in documents]
-        ids, lengths = tokenizer.encode_flat(texts)
-        # The type was chosen to hold every id below vocab_size, and the shard writer checks that
-        # none is above; here none may wrap on its way there.
-        assert int(ids.min()) >= 0 and int(ids.max()) < tokenizer.vocab_size
-        return _Batch(
-            documents,
-            ids.astype(spool.dtype),
-            lengths,
-            np.array([len(t.encode()) for t in texts], dtype=np.int64),
-            int(np.count_nonzero(is_fallback[ids])),
-            splitting.sketch_part(texts) if options.holdout else None,
-        )
-
-    stream = records.read(list(options.inputs), quarantine, text_field=options.text_field)
-    batches = _batches(stream, spool)
+    spool = _Spool(path, token_dtype(tokenizer.vocab_size))
+    pieces, size = _pieces(options.inputs)
+    workers = options.workers or (1 if size < _SMALL_BYTES else os.cpu_count() or 1)
     with (
         Progress("tokenize", unit="MB") as progress,
         fs.storage(path),
         open(path, "wb") as out,
     ):
-        for batch in _in_order(work, batches, options.workers or os.cpu_count() or 1):
+        for batch in _in_order(options, tokenizer, _jobs(pieces), workers):
+            for reject in batch.rejects:
+                quarantine.put(reject)
             spool.add(batch, out)
             progress.advance(int(batch.text_bytes.sum()) / 1e6, documents=spool.documents)
     return spool
 
 
-def _batches(stream: Iterable[Document], spool: _Spool) -> Iterator[list[Document]]:
-    """Runs of documents; blank ones are counted and left out."""
-    batch: list[Document] = []
-    characters = 0
-    for document in stream:
-        if not document.text or document.text.isspace():
-            spool.blank += 1
-            continue
-        batch.append(document)
-        characters += len(document.text)
-        if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_DOCUMENTS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def _pieces(inputs: Iterable[str]) -> tuple[Iterator[Piece], int]:
+    """The corpus cut into pieces, and its size on disk (0 for standard input)."""
+    names = list(inputs)
+    if names == ["-"]:
+        return records.standard_input(), 0
+    if "-" in names:
+        raise InputError("standard input (-) cannot be mixed with files; give one or the other")
+    paths = records.files(names)
+    size = sum(path.stat().st_size for path in paths)
+    return (piece for path in paths for piece in records.pieces(path)), size
+
+
+def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Runs of pieces, each about `_JOB_BYTES` or a single larger piece."""
+    job: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        held = sum(len(line) for line in piece.lines if isinstance(line, bytes))
+        job.append(piece)
+        size += held if piece.kind == "lines" else piece.size
+        if size >= _JOB_BYTES:
+            yield job
+            job, size = [], 0
+    if job:
+        yield job
 
 
 def _in_order(
-    work: Callable[[list[Document]], _Batch], batches: Iterable[list[Document]], workers: int
+    options: TokenizeConfig, tokenizer: Tokenizer, jobs: Iterable[list[Piece]], workers: int
 ) -> Iterator[_Batch]:
-    """`map(work, batches)` on some threads, reading ahead by two batches a worker."""
+    """The jobs' results in their order, from this process or from `workers` others."""
     if workers == 1:
-        yield from map(work, batches)
+        yield from map(_Worker(options, tokenizer), jobs)
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="tokenize") as pool:
-        waiting: deque[Future[_Batch]] = deque()
-        try:
-            for batch in batches:
-                waiting.append(pool.submit(work, batch))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+    # spawn: a forked child would inherit the locks of threads that pyarrow and others started.
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _start_worker, (options,)
+    )
+    waiting: deque[Future[_Batch]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(_work, job))
+            # Enough that nobody waits for work, few enough that memory does not grow.
+            if len(waiting) > 3 * workers:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise HanllamaError(
+            "a worker process was killed, most likely for lack of memory; lower --workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # --- the spool -> shards ---------------------------------------------------------------------
@@ -250,7 +330,7 @@ def _deal(
 
     def copy(name: str, begin: int, end: int) -> None:
         # In steps, so that a corpus larger than memory is no array in memory.
-        step = _BATCH_DOCUMENTS
+        step = _COPY_DOCUMENTS
         for low in range(begin, end, step):
             high = min(low + step, end)
             part = slice(low, high)
@@ -280,7 +360,7 @@ def _document(options: TokenizeConfig, number: int) -> Document:
         raise InputError("standard input cannot be read twice; give a file or --holdout 0")
     with records.Quarantine() as again:
         stream = records.read(list(options.inputs), again, text_field=options.text_field)
-        kept = (d for d in stream if d.text and not d.text.isspace())
+        kept = (d for d in stream if not _is_blank(d))
         for i, document in enumerate(kept):
             if i == number:
                 return document
