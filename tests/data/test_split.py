@@ -98,6 +98,10 @@ def test_thinning_keeps_the_same_ngrams_whenever_it_happens() -> None:
         few.add(sketch_part([d], 0))
     many.add(sketch_part(documents, 0))
     assert few.kept_of == many.kept_of >= 16
+    hinted = Sketch(max_grams=12_000)
+    for d in documents:
+        hinted.add(sketch_part([d], 0, kept_of=hinted.kept_of))
+    assert (np.concatenate(hinted._grams) == np.concatenate(many._grams)).all()
     assert (np.concatenate(few._grams) == np.concatenate(many._grams)).all()
     assert np.concatenate(few._counts).tolist() == np.concatenate(many._counts).tolist()
 

@@ -237,29 +237,40 @@ class SketchPart:
 
     ranks: Names  # [documents] places in the queue for the held-out split
     characters: NDArray[np.int64]  # [documents]
-    wholes: Names  # [documents] of the whole text
+    wholes: Names  # [documents] equal for equal texts
     counts: NDArray[np.int64]  # [documents] n-grams each
     grams: Hashes  # [n-grams] end to end
 
 
-def sketch_part(documents: Sequence[Document], seed: int) -> SketchPart:
-    """Hash the n-grams of some texts, all at once: a poem costs no more calls than a novel."""
+def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> SketchPart:
+    """Hash the n-grams of some texts, all at once: a poem costs no more calls than a novel.
+
+    Args:
+        kept_of: what `Sketch.kept_of` was at some time: n-grams that would be thinned out anyway
+            are not even made.
+    """
     texts = [d.text for d in documents]
     ranks = np.array([rank(seed, d.id or d.source) for d in documents], dtype=np.uint64)
     characters = np.array([len(t) for t in texts], dtype=np.int64)
-    wholes = np.array([_hash64(t.encode()) for t in texts], dtype=np.uint64)
+    wholes = np.array([_whole(t) for t in texts], dtype=np.uint64)
     codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
-    keep = _letters()[codes]
-    ends = np.concatenate([[0], np.cumsum(keep)])[np.cumsum(characters)]
+    letters = _letters()[codes]
+    ends = np.concatenate([[0], np.cumsum(letters)])[np.cumsum(characters)]
     starts = np.concatenate([[0], ends[:-1]])
-    grams = _ngram_hashes(codes[keep])
-    inside = np.ones(grams.size, dtype=bool)
+    grams = _ngram_hashes(codes[letters])
+    kept = (grams & np.uint32(kept_of - 1)) == 0
     # The last 12 positions of a document begin n-grams that would reach into the next one.
     over = ends[:, None] - np.arange(1, NGRAM)
     over = over[(over >= starts[:, None]) & (over < grams.size)]
-    inside[over] = False
-    counts = np.maximum(ends - starts - (NGRAM - 1), 0)
-    return SketchPart(ranks, characters, wholes, counts, grams[inside])
+    kept[over] = False
+    places = np.flatnonzero(kept)
+    counts = np.searchsorted(places, ends) - np.searchsorted(places, starts)
+    return SketchPart(ranks, characters, wholes, counts, grams[places])
+
+
+def _whole(text: str) -> int:
+    """Equal for equal texts: what finds copies too short to have an n-gram that is kept."""
+    return _hash64(f"{len(text)} {text[:2000]}".encode())
 
 
 def rank(seed: int, name: str) -> int:

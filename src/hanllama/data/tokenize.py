@@ -12,6 +12,7 @@ number of workers.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -139,7 +140,7 @@ class _Worker:
         self.dtype = token_dtype(tokenizer.vocab_size)
         self.is_fallback = tokenizer.is_fallback()
 
-    def __call__(self, pieces: list[Piece]) -> _Batch:
+    def __call__(self, pieces: list[Piece], kept_of: int) -> _Batch:
         rejects: list[Reject] = []
         documents: list[Document] = []
         blank = 0
@@ -156,6 +157,9 @@ class _Worker:
         # The type was chosen to hold every id below vocab_size, and the shard writer checks that
         # none is above; here none may wrap on its way there.
         assert ids.size == 0 or 0 <= int(ids.min()) <= int(ids.max()) < self.tokenizer.vocab_size
+        sketch = None
+        if self.options.holdout:
+            sketch = splitting.sketch_part(documents, self.options.seed, kept_of)
         return _Batch(
             rejects,
             blank,
@@ -165,7 +169,7 @@ class _Worker:
             np.array([len(t.encode()) for t in texts], dtype=np.int64),
             sum(map(len, texts)),
             int(np.count_nonzero(self.is_fallback[ids])),
-            splitting.sketch_part(documents, self.options.seed) if self.options.holdout else None,
+            sketch,
         )
 
 
@@ -187,9 +191,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(pieces: list[Piece]) -> _Batch:
+def _work(pieces: list[Piece], kept_of: int) -> _Batch:
     assert _worker is not None
-    return _worker(pieces)
+    return _worker(pieces, kept_of)
 
 
 def _is_blank(document: Document) -> bool:
@@ -248,7 +252,8 @@ def _fill_spool(
         fs.storage(path),
         open(path, "wb") as out,
     ):
-        for batch in _in_order(options, tokenizer, _jobs(pieces), workers):
+        jobs = ((job, spool.sketch.kept_of) for job in _jobs(pieces))
+        for batch in _in_order(options, tokenizer, jobs, workers):
             for reject in batch.rejects:
                 quarantine.put(reject)
             spool.add(batch, out)
@@ -284,11 +289,14 @@ def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _in_order(
-    options: TokenizeConfig, tokenizer: Tokenizer, jobs: Iterable[list[Piece]], workers: int
+    options: TokenizeConfig,
+    tokenizer: Tokenizer,
+    jobs: Iterable[tuple[list[Piece], int]],
+    workers: int,
 ) -> Iterator[_Batch]:
     """The jobs' results in their order, from this process or from `workers` others."""
     if workers == 1:
-        yield from map(_Worker(options, tokenizer), jobs)
+        yield from itertools.starmap(_Worker(options, tokenizer), jobs)
         return
     # spawn: a forked child would inherit the locks of threads that pyarrow and others started.
     pool = ProcessPoolExecutor(
@@ -297,7 +305,7 @@ def _in_order(
     waiting: deque[Future[_Batch]] = deque()
     try:
         for job in jobs:
-            waiting.append(pool.submit(_work, job))
+            waiting.append(pool.submit(_work, *job))
             # Enough that nobody waits for work, few enough that memory does not grow.
             if len(waiting) > 3 * workers:
                 yield waiting.popleft().result()

@@ -127,7 +127,7 @@ class SegmentEncoder:
         joined[newlines[newlines < joined.size]] = False
         joined[newlines[newlines > 0] - 1] = False
         starts = np.concatenate([[0], np.flatnonzero(~joined) + 1])
-        lengths = np.diff(starts, append=codes.size)
+        lengths = np.concatenate([starts[1:], [codes.size]]) - starts
 
         counts = np.ones(starts.size, dtype=np.int64)
         first = codes[starts]
@@ -146,10 +146,12 @@ class SegmentEncoder:
         at = ends - counts
         out = np.empty(int(ends[-1]), dtype=np.int32)
         out[at] = singles  # right for single characters; the others are overwritten
-        for k in range(3):
-            has = counts[short] > k
-            shifted = values[has] >> np.uint64(k * _ID_BITS)
-            out[at[short[has]] + k] = shifted & np.uint64((1 << _ID_BITS) - 1)
+        mask = np.uint64((1 << _ID_BITS) - 1)
+        places = at[short]
+        out[places] = values & mask
+        for k in (1, 2):
+            more = np.flatnonzero(counts[short] > k)
+            out[places[more] + k] = (values[more] >> np.uint64(k * _ID_BITS)) & mask
         before = np.cumsum(other_counts) - other_counts
         place = np.repeat(at[others] - before, other_counts) + np.arange(other_ids.size)
         out[place] = other_ids
