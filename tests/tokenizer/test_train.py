@@ -100,12 +100,16 @@ def test_lines_too_long_are_counted_and_only_such_lines_refused(
     path = tmp_path / "a.txt"
     path.write_text("小兔子去森林\n" * 20 + "很长" * 2000 + "\n", encoding="utf-8")
     words = ("--output", tmp_path / "t", "--vocab-size", "275", "--max-sentence-length", "1000")
-    assert run(path, *words) == 0
-    assert "1 lines longer than 1,000 bytes" in capsys.readouterr().out
+    left_out = (*words, "--cut-long-lines", "false")
+    assert run(path, *left_out) == 0
+    assert "left out            1 lines longer than 1,000 bytes" in capsys.readouterr().out
     path.write_text("很长" * 2000, encoding="utf-8")
-    assert run(path, *words, "--force") == 2
+    assert run(path, *left_out, "--force") == 2
     assert "longer than max_sentence_length 1000" in capsys.readouterr().err
     assert load_tokenizer(tmp_path / "t"), "the previous tokenizer survives a failed --force"
+    assert run(path, *words, "--force", "--vocab-size", "266") == 0, "cut, they can be trained on"
+    record = json.loads((tmp_path / "t" / "training.json").read_text(encoding="utf-8"))
+    assert record["corpus"]["sample_bytes"] == 12_000 and record["corpus"]["lines_too_long"] == 1
 
 
 def test_an_existing_output_is_kept_without_force(corpus: Path, tmp_path: Path) -> None:

@@ -42,12 +42,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "vocab_size": 16384,
         "character_coverage": 0.9995,
         "max_sentence_length": 16384,
+        "cut_long_lines": True,
         "split_digits": True,
     },
     "baby-llama2": {
         "vocab_size": 32000,
         "character_coverage": 0.9995,
         "max_sentence_length": 2657,
+        "cut_long_lines": False,
         "split_digits": False,
     },
 }
@@ -68,7 +70,10 @@ class TokenizerTrainConfig:
         None, help="share of the corpus whose characters get pieces; the rest falls into bytes"
     )
     max_sentence_length: int | None = option(
-        None, help="longer lines (in UTF-8 bytes) are left out of the training, and counted"
+        None, help="the longest line to train on, in UTF-8 bytes; longer ones are counted"
+    )
+    cut_long_lines: bool | None = option(
+        None, help="cut longer lines into several instead of leaving them out"
     )
     split_digits: bool | None = option(None, help="every digit is a piece of its own")
     sample_bytes: int = option(
@@ -138,7 +143,8 @@ def train(options: TokenizerTrainConfig) -> Path:
     print(f"trained on          {len(sample.lines):,} lines, {sample.bytes / 1e6:,.1f} MB")
     if sample.too_long:
         limit = options.setting("max_sentence_length")
-        print(f"left out            {sample.too_long:,} lines longer than {limit:,} bytes")
+        done = "cut                " if options.setting("cut_long_lines") else "left out           "
+        print(f"{done} {sample.too_long:,} lines longer than {limit:,} bytes")
     print(
         f"vocabulary          {len(proto.pieces):,} pieces: {characters:,} characters,"
         f" {normal - characters:,} longer, 256 bytes, {len(proto.pieces) - normal - 256} special"
@@ -215,6 +221,7 @@ def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) 
     Raises InputError when no line is left.
     """
     longest = options.setting("max_sentence_length")
+    cut = options.setting("cut_long_lines")
     sample = LineSample(options.sample_bytes, options.seed)
     documents = records.read(list(options.inputs), quarantine, text_field=options.text_field)
     with Progress("read", unit="MB") as progress:
@@ -227,6 +234,8 @@ def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) 
                 document_bytes += size + 1
                 if size > longest:
                     sample.too_long += 1
+                    for part in _parts(line, longest) if cut else ():
+                        sample.add(part, len(part.encode()))
                 elif line and not line.isspace():
                     sample.add(line, size)
             sample.total_bytes += document_bytes - 1
@@ -240,6 +249,12 @@ def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) 
             why = f"has only lines longer than max_sentence_length {longest}; raise it"
         raise InputError(f"corpus {names} {why}")
     return sample
+
+
+def _parts(line: str, longest: int) -> list[str]:
+    """A line in parts of at most `longest` bytes; a character has at most four."""
+    step = max(longest // 4, 1)
+    return [line[at : at + step] for at in range(0, len(line), step)]
 
 
 def train_model(lines: list[str], options: TokenizerTrainConfig) -> bytes:
