@@ -1,0 +1,142 @@
+"""Bring the generated tables of README and docs up to date: `python docs/generate.py`.
+
+A table stands between `<!-- options: hanllama.data.clean:CleanConfig -->` (or `<!-- presets -->`,
+`<!-- rules -->`, `<!-- recipes -->`) and `<!-- end -->`, and is written from the code that it
+describes, so that no page can promise an option, a size or a rule that does not exist.
+`tests/test_docs.py` fails while a table is not current.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from hanllama import cli, config, plugins, recipe
+from hanllama.data import ruleset
+from hanllama.model.presets import PRESETS, preset
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"<!-- (options: (\S+)|presets|rules|recipes) -->\n.*?<!-- end -->", re.DOTALL)
+# What the sizes without a vocabulary of their own are counted with: the demo's.
+DEMO_VOCABULARY = 2000
+
+
+def pages() -> list[Path]:
+    """Every page that may hold a table."""
+    return [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("README*.md"))]
+
+
+def refresh(text: str) -> str:
+    """A page with every table between markers written anew."""
+
+    def block(match: re.Match[str]) -> str:
+        kind = match[1].split(":")[0]
+        table = options_table(match[2]) if kind == "options" else _TABLES[kind]()
+        return f"<!-- {match[1]} -->\n\n{table}\n<!-- end -->"
+
+    return BLOCK.sub(block, text)
+
+
+def options_table(location: str) -> str:
+    """The options of a config class, given as `module:Class`."""
+    rows = config.markdown_table(cli.resolve(location)).splitlines()
+    return "\n".join([*rows[:2], *map(_escaped, rows[2:])]) + "\n"
+
+
+def presets_table() -> str:
+    """The named sizes, their exact counts beside what their sources state."""
+    rows = []
+    for name, found in PRESETS.items():
+        shape = preset(name, found.vocab_size or DEMO_VOCABULARY)
+        exact = shape.parameter_count()
+        vocabulary = f"{shape.vocab_size:,}" + ("" if found.vocab_size else " (yours)")
+        untied = exact + shape.vocab_size * shape.hidden_size if shape.tie_word_embeddings else exact
+        rows.append(
+            (
+                f"`{name}`",
+                found.stated or "–",
+                f"{exact:,}",
+                f"{untied:,}",
+                f"{shape.parameter_count(embeddings=False):,}",
+                vocabulary,
+                f"{shape.num_hidden_layers} x {shape.hidden_size}",
+                f"{shape.num_attention_heads} / {shape.num_key_value_heads}",
+                f"{shape.intermediate_size:,}",
+                f"{shape.max_position_embeddings:,}",
+                found.source,
+            )
+        )
+    headings = (
+        "preset",
+        "stated",
+        "exact",
+        "exact, untied",
+        "without embeddings",
+        "vocabulary",
+        "layers x width",
+        "heads / kv",
+        "FFN",
+        "context",
+        "source",
+    )
+    notes = [f"- `{n}`: {note}." for n, p in PRESETS.items() for note in p.notes]
+    return _table(headings, rows) + "\n" + "\n".join(notes) + "\n"
+
+
+def rules_table() -> str:
+    """The cleaning rules: what each does (its docstring's first line) and its parameters."""
+    rows = []
+    for name in plugins.names(ruleset.PACKAGE):
+        module = plugins.load(ruleset.PACKAGE, name)
+        found = [o for o in config.options(module.Rule)]
+        parameters = "; ".join(f"`{o.key}` ({o.default}): {o.help}" for o in found) or "none"
+        rows.append((f"`{name}`", (module.__doc__ or "").split("\n")[0], parameters))
+    return _table(("rule", "what it does", "parameters (default)"), rows)
+
+
+def recipes_table() -> str:
+    """The recipes that come with hanllama."""
+    rows = []
+    for name in recipe.names():
+        found = recipe.read(name)
+        verbs = ", ".join(f"`{stage['name']}` ({stage['verb']})" for stage in found.stages)
+        text = found.description.get("en", "")
+        rows.append((f"`{name}`", text, "yes" if found.needs_input else "no", verbs))
+    return _table(("recipe", "what it does", "needs `--input`", "stages (verb)"), rows)
+
+
+_TABLES: dict[str, Callable[[], str]] = {
+    "presets": presets_table,
+    "rules": rules_table,
+    "recipes": recipes_table,
+}
+
+
+def _escaped(row: str) -> str:
+    """A row whose last cell, the help, may hold a `|`, which would begin another cell."""
+    cells = row.removeprefix("| ").removesuffix(" |").split(" | ", 3)
+    cells[3] = cells[3].replace("|", "\\|")
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(headings)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def main() -> int:
+    """Rewrite the pages whose tables are not current."""
+    for page in pages():
+        before = page.read_text(encoding="utf-8")
+        after = refresh(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(f"rewritten: {page.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
