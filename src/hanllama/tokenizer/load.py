@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from hanllama import fs
 from hanllama.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
-from hanllama.tokenizer.segments import SegmentEncoder
+from hanllama.tokenizer.segments import BLOCK, SegmentEncoder
 
 FILES = (
     "tokenizer.model",
@@ -356,12 +356,14 @@ class _SentencePiece:
         chunks: list[str] = []
         ends = []
         for text in texts:
-            if text:
-                _cut(self._prefix + text, chunks)
+            if text and self._segments is None:
+                _cut(self._prefix + text, chunks, _CHUNK)
+            elif text:
+                _cut((self._prefix + text).replace(" ", hf.SPACE), chunks, BLOCK // 2)
             ends.append(len(chunks))
         if self._segments is not None:
             try:
-                ids, counts = self._segments.encode([c.replace(" ", hf.SPACE) for c in chunks])
+                ids, counts = self._segments.encode(chunks)
             except UnicodeEncodeError as error:
                 raise _not_text(texts, error) from error
         else:
@@ -435,11 +437,11 @@ def newline_stands_alone(proto: Any) -> bool:
     return bool(spec.model_type == hf.BPE and plain and known and not joined and not spaced)
 
 
-def _cut(text: str, chunks: list[str]) -> None:
-    """Append `text` to `chunks` in parts of about `_CHUNK` characters, each ending in a newline."""
+def _cut(text: str, chunks: list[str], length: int) -> None:
+    """Append `text` to `chunks` in parts of about `length` characters, each ending in a newline."""
     begin, size = 0, len(text)
-    while size - begin > _CHUNK:
-        end = text.find("\n", begin + _CHUNK) + 1
+    while size - begin > length:
+        end = text.find("\n", begin + length) + 1
         if end == 0:
             break
         chunks.append(text[begin:end])

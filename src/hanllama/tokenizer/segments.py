@@ -2,16 +2,19 @@
 
 A BPE merge joins two neighbours into a piece, so it can cross the boundary between two characters
 only if some piece holds these two characters side by side. The pairs that occur inside pieces are
-few (9,214 for a 16k vocabulary trained on novels), and in Chinese text six of ten boundaries are
-none of them. Cut there, the text falls into segments of 1.6 characters on average, each with its
-ids independent of all others: the same ids as for the whole, by construction. Segments repeat, so
+few (9,214 for a 16k vocabulary trained on novels), and in Chinese text most boundaries are none of
+them. Cut there, the text falls into segments of 1.3 characters on average, each with its ids
+independent of all others: the same ids as for the whole, by construction. Segments repeat, so
 nearly all of the work is table lookups, done for thousands of segments at once:
 
-- one character: a table by code point;
-- two or three: their code points packed into 63 bits are an exact key (no hash to collide) into a
-  table of ids that fills as it goes;
-- longer ones, characters spelt in bytes, and what the table does not hold yet: sentencepiece, one
-  call for all of a block, with newlines between, which no merge crosses either.
+- one character: a table by code point, and what the vocabulary lacks is spelt in bytes;
+- two to four: characters that can be joined are numbered, below 65,535, so four numbers of 16 bits
+  are an exact key (no hash to collide) into a table of ids that fills as it goes;
+- longer ones, and what the table does not hold yet: sentencepiece, one call for many, with newlines
+  between, which no merge crosses either.
+
+A segment has hardly ever more ids than characters. So ids are written where the characters stand,
+and in the end the places without one are left out, which is cheaper than computing every place.
 
 The pair test is a hashed bit table without verification: a false alarm makes a segment longer, and
 changes no id. The table of short segments belongs to a thread and only remembers, so no id depends
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,10 +39,14 @@ Ids = NDArray[np.int32]
 _PAIR_BITS = 20  # 1 MiB of bytes: stays in the second-level cache; 1-10 % false alarms
 _SLOT_BITS = 19  # 8 MiB a thread
 _ID_BITS = 20  # three ids and their count in one 64-bit value
-_EMPTY = np.uint64(2**64 - 1)  # no three code points pack to this
+_EMPTY = np.uint64(2**64 - 1)  # no four numbers below 65,535 pack to this
 _NEWLINE = 10
 _ASKED = 150  # segments in one string for sentencepiece, which is fastest on some 600 characters
-_BLOCK = 1 << 17  # characters at once, measured: smaller pays more calls, larger leaves the cache
+_SHORT = 4  # characters of the longest segment that the table holds
+# Characters at once, measured: smaller pays more calls, larger leaves the cache.
+BLOCK = 1 << 17
+# By length: which bits of a key are the segment's own.
+_OWN_BITS = np.array([2 ** (16 * k) - 1 for k in range(_SHORT + 1)], dtype=np.uint64)
 
 
 class SegmentEncoder:
@@ -53,22 +61,26 @@ class SegmentEncoder:
         self._whole = whole
         self._thread = threading.local()
         self._character_ids = np.full(0x110000, -1, dtype=np.int32)
+        self._byte_ids = np.full(256, -1, dtype=np.int32)
+        self._numbers = np.zeros(0x110000, dtype=np.uint16)  # 0: is never joined with anything
         self._pairs = np.zeros(1 << _PAIR_BITS, dtype=bool)
         pairs: set[str] = set()
         pieces: dict[str, int] = {}
         for i, piece in enumerate(proto.pieces):
             text = piece.piece
-            if piece.type == hf.BYTE and int(text[1:-1], 16) < 0x80:
-                code = int(text[1:-1], 16)
-                if self._character_ids[code] < 0:
-                    self._character_ids[code] = i
+            if piece.type == hf.BYTE:
+                self._byte_ids[int(text[1:-1], 16)] = i
             elif piece.type == hf.NORMAL:
                 if len(text) == 1:
                     self._character_ids[ord(text)] = i
                 elif len(text) == 2:
                     pieces[text] = i
                 pairs.update(map("".join, itertools.pairwise(text)))
+        ascii_ids = self._character_ids[:0x80]
+        np.copyto(ascii_ids, self._byte_ids[:0x80], where=ascii_ids < 0)
         self._seed = np.full((1 << _SLOT_BITS, 2), _EMPTY, dtype=np.uint64)
+        joinable = sorted(map(ord, set("".join(pairs))))
+        self._numbers[joinable] = np.arange(1, len(joinable) + 1)
         if pairs:
             self._learn_pairs(sorted(pairs), pieces)
 
@@ -81,20 +93,22 @@ class SegmentEncoder:
         ids[whole >= 0, 0] = whole[whole >= 0]
         ids[whole >= 0, 1] = 0
         known = (ids >= 0).all(axis=1)
-        wide, tokens = codes[known].astype(np.uint64), ids[known].astype(np.uint64)
+        wide, tokens = self._numbers[codes[known]].astype(np.uint64), ids[known].astype(np.uint64)
         counts = np.where(whole[known] >= 0, 1, 2).astype(np.uint64)
         packed = tokens[:, 0] | tokens[:, 1] << np.uint64(_ID_BITS)
         packed |= counts << np.uint64(3 * _ID_BITS)
-        _insert(self._seed, wide[:, 0] | wide[:, 1] << np.uint64(21), packed)
+        _insert(self._seed, wide[:, 0] | wide[:, 1] << np.uint64(16), packed)
 
     @staticmethod
     def fits(proto: Any) -> bool:
         """Whether segments of this model are independent: plain BPE with bytes for the unknown."""
-        kinds = {p.type for p in proto.pieces}
+        kinds = Counter(p.type for p in proto.pieces)
         plain = proto.trainer_spec.model_type == hf.BPE and proto.trainer_spec.byte_fallback
         # Symbols cut out beforehand, and pieces that fall apart again, follow other rules.
-        special = kinds & {hf.USER_DEFINED, hf.UNUSED}
-        return bool(plain and not special and len(proto.pieces) < 1 << _ID_BITS)
+        special = kinds[hf.USER_DEFINED] or kinds[hf.UNUSED]
+        whole = kinds[hf.BYTE] == 256 and len(proto.pieces) < 1 << _ID_BITS
+        joinable = {c for p in proto.pieces if p.type == hf.NORMAL for c in p.piece}
+        return bool(plain and not special and whole and len(joinable) < 2**16 - 1)
 
     def encode(self, parts: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
         """Ids of all parts end to end, and how many each part has.
@@ -106,7 +120,7 @@ class SegmentEncoder:
         begin = characters = 0
         for i, part in enumerate(parts):
             characters += len(part)
-            if characters >= _BLOCK or i + 1 == len(parts):
+            if characters >= BLOCK or i + 1 == len(parts):
                 block_ids, block_counts = self._block(parts[begin : i + 1])
                 ids.append(block_ids)
                 counts.append(block_counts)
@@ -120,73 +134,83 @@ class SegmentEncoder:
         if not text:
             return np.zeros(0, np.int32), np.zeros(len(parts), np.int64)
         codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-        joined = self._pairs[_pair_slot(codes[:-1], codes[1:])]
+        numbers = np.zeros(codes.size + _SHORT, dtype=np.uint16)
+        self._numbers.take(codes, out=numbers[: codes.size], mode="clip")
         edges = np.cumsum([len(p) for p in parts])
-        joined[edges[(edges > 0) & (edges < codes.size)] - 1] = False
-        newlines = np.flatnonzero(codes == _NEWLINE)
-        joined[newlines[newlines < joined.size]] = False
-        joined[newlines[newlines > 0] - 1] = False
-        starts = np.concatenate([[0], np.flatnonzero(~joined) + 1])
-        lengths = np.concatenate([starts[1:], [codes.size]]) - starts
+        # joined[i]: whether characters i - 1 and i may be in one token.
+        joined = np.zeros(codes.size + 1, dtype=bool)
+        self._pairs.take(_pair_slot(codes[:-1], codes[1:]), out=joined[1:-1], mode="clip")
+        joined[edges] = False
+        alone = np.flatnonzero(numbers[: codes.size] == 0)
+        joined[alone] = False
+        joined[alone + 1] = False
 
-        counts = np.ones(starts.size, dtype=np.int64)
-        first = codes[starts]
-        singles = self._character_ids[first]
-        other = (lengths > 3) | ((lengths == 1) & (singles < 0))
-        short = np.flatnonzero((lengths == 2) | (lengths == 3))
-        values, known = self._short(codes, starts[short], lengths[short] == 3)
-        other[short[~known]] = True
-        short, values = short[known], values[known]
-        counts[short] = values >> np.uint64(3 * _ID_BITS)
-        others = np.flatnonzero(other)
-        other_ids, other_counts = self._ask(codes, starts[others], lengths[others])
-        counts[others] = other_counts
+        ids = self._character_ids.take(codes)  # right for characters that are a segment
+        has_id = ~joined[:-1]  # every segment has an id, which stands at its first character
+        begins = np.flatnonzero(joined[1:] > joined[:-1])
+        lengths = np.flatnonzero(joined[1:] < joined[:-1]) - begins + 1
+        short = np.flatnonzero(lengths <= _SHORT)
+        at = begins[short]
+        values, known = self._look_up(codes, numbers, at, lengths[short])
+        rest = lengths > _SHORT
+        if not known.all():
+            rest[short[~known]] = True
+            at, values = at[known], values[known]
+        _put(ids, has_id, at, values)
 
-        ends = np.cumsum(counts)
-        at = ends - counts
-        out = np.empty(int(ends[-1]), dtype=np.int32)
-        out[at] = singles  # right for single characters; the others are overwritten
-        mask = np.uint64((1 << _ID_BITS) - 1)
-        places = at[short]
-        out[places] = values & mask
-        for k in (1, 2):
-            more = np.flatnonzero(counts[short] > k)
-            out[places[more] + k] = (values[more] >> np.uint64(k * _ID_BITS)) & mask
-        before = np.cumsum(other_counts) - other_counts
-        place = np.repeat(at[others] - before, other_counts) + np.arange(other_ids.size)
-        out[place] = other_ids
-        token_ends = np.concatenate([[0], ends])
-        part_ends = token_ends[np.searchsorted(starts, edges)]
+        unknown = np.flatnonzero(ids < 0)
+        unknown = unknown[~(joined[unknown] | joined[unknown + 1])]
+        others = np.concatenate([begins[rest], unknown])
+        sizes = np.concatenate([lengths[rest], np.ones(unknown.size, dtype=np.int64)])
+        asked, asked_counts = self._ask(codes, begins[rest], lengths[rest])
+        spelt, spelt_counts = self._spell(codes[unknown])
+        counts = np.concatenate([asked_counts, spelt_counts])
+        step = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = np.repeat(others, counts) + step
+        values = np.concatenate([asked, spelt])
+        # Ids for which the characters are too few follow after the last of these.
+        over = step >= np.repeat(sizes, counts)
+        inside = ~over
+        ids[place[inside]] = values[inside]
+        has_id[place[inside]] = True
+        ends_of_over = np.repeat(others + sizes, counts)[over]
+        id_ends = np.zeros(codes.size + 1, dtype=np.int64)
+        np.cumsum(has_id, out=id_ends[1:])
+        out = ids[has_id]
+        part_ends = id_ends[edges]
+        if ends_of_over.size:
+            out = np.insert(out, id_ends[ends_of_over], values[over])
+            part_ends += np.searchsorted(np.sort(ends_of_over), edges, side="right")
         return out, np.diff(part_ends, prepend=0)
 
-    def _short(
-        self, codes: NDArray[np.uint32], starts: NDArray[np.int64], three: NDArray[np.bool_]
+    def _look_up(
+        self,
+        codes: NDArray[np.uint32],
+        numbers: NDArray[np.uint16],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """Packed ids of segments of two or three characters, and which of them are known."""
+        """Packed ids of segments of two to four characters, and which of them are known."""
         table = self._table()
-        wide = codes.astype(np.uint64)
-        key = wide[starts] | (wide[starts + 1] << np.uint64(21))
-        # The highest bit tells "ab" from "ab\0".
-        at = starts[three] + 2
-        key[three] |= (wide[at] << np.uint64(42)) | np.uint64(1 << 63)
-        slot = _key_slot(key)
-        rows = table.take(slot, axis=0)  # an index in brackets is ten times slower for rows
-        known = rows[:, 0] == key
+        key = numbers.take(starts).astype(np.uint64)
+        for k in range(1, _SHORT):
+            key |= numbers.take(starts + k).astype(np.uint64) << np.uint64(16 * k)
+        key &= _OWN_BITS.take(lengths)
+        values, known = _find(table, key)
         new = np.flatnonzero(~known)
         if new.size:
             _, once = np.unique(key[new], return_index=True)
-            new = new[once]
-            ids, counts = self._ask(codes, starts[new], 2 + three[new])
+            once = new[once]
+            ids, counts = self._ask(codes, starts[once], lengths[once])
             fits = counts <= 3
-            new, begin, counts = new[fits], (np.cumsum(counts) - counts)[fits], counts[fits]
+            once, begin, counts = once[fits], (np.cumsum(counts) - counts)[fits], counts[fits]
             packed = counts.astype(np.uint64) << np.uint64(3 * _ID_BITS)
             for k in range(3):
                 token = ids[np.minimum(begin + k, ids.size - 1)].astype(np.uint64)
                 packed |= np.where(counts > k, token, np.uint64(0)) << np.uint64(k * _ID_BITS)
-            _insert(table, key[new], packed)
-            rows = table.take(slot, axis=0)  # an index in brackets is ten times slower for rows
-            known = rows[:, 0] == key
-        return rows[:, 1], known
+            _insert(table, key[once], packed)
+            values[new], known[new] = _find(table, key[new])
+        return values, known
 
     def _ask(
         self, codes: NDArray[np.uint32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -207,6 +231,14 @@ class SegmentEncoder:
         assert breaks.size == starts.size, "a segment held a newline"
         return np.delete(ids, breaks), np.diff(breaks, prepend=-1) - 1
 
+    def _spell(self, codes: NDArray[np.uint32]) -> tuple[Ids, NDArray[np.int64]]:
+        """Ids of characters that no piece is, and how many each has: its bytes in UTF-8."""
+        data = codes.tobytes().decode("utf-32-le").encode()
+        counts = np.ones(codes.size, dtype=np.int64)
+        for first in (0x80, 0x800, 0x10000):  # the first characters of two, three and four bytes
+            counts += codes >= first
+        return self._byte_ids[np.frombuffer(data, dtype=np.uint8)], counts
+
     def _table(self) -> NDArray[np.uint64]:
         """[slots, 2] this thread's short segments: key and packed ids, side by side in memory."""
         mine = self._thread.__dict__
@@ -216,20 +248,49 @@ class SegmentEncoder:
         return table
 
 
+def _put(
+    ids: Ids, has_id: NDArray[np.bool_], at: NDArray[np.int64], packed: NDArray[np.uint64]
+) -> None:
+    """Write packed ids to the characters from `at` on."""
+    mask = np.uint64((1 << _ID_BITS) - 1)
+    ids[at] = packed & mask
+    for k in (1, 2):
+        more = np.flatnonzero(packed >= np.uint64((k + 1) << (3 * _ID_BITS)))
+        at, packed = at[more], packed[more]
+        ids[at + k] = (packed >> np.uint64(k * _ID_BITS)) & mask
+        has_id[at + k] = True
+
+
+def _find(
+    table: NDArray[np.uint64], keys: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """What the table holds for each key, and whether it holds it."""
+    slots = _key_slot(keys)
+    rows = table.take(slots, axis=0)  # an index in brackets is ten times slower for rows
+    known, values = rows[:, 0] == keys, rows[:, 1]
+    missed = np.flatnonzero(~known)
+    if missed.size:
+        second = table.take(slots[missed] ^ 1, axis=0)
+        known[missed] = second[:, 0] == keys[missed]
+        values[missed] = second[:, 1]
+    return values, known
+
+
 def _insert(
     table: NDArray[np.uint64], keys: NDArray[np.uint64], packed: NDArray[np.uint64]
 ) -> None:
-    """Enter different keys; who came first stays, and of two that come at once, the last."""
-    slots = _key_slot(keys)
-    free = table[slots, 0] == _EMPTY
-    slots, keys, packed = slots[free], keys[free], packed[free]
-    table[slots, 0] = keys
-    won = table[slots, 0] == keys
-    table[slots[won], 1] = packed[won]
+    """Enter different keys, each in its slot or the one beside it; who came first stays."""
+    for beside in (0, 1):
+        slots = _key_slot(keys) ^ beside
+        free = np.flatnonzero(table[slots, 0] == _EMPTY)
+        table[slots[free], 0] = keys[free]  # of two that come at once, the last
+        won = table[slots, 0] == keys
+        table[slots[won], 1] = packed[won]
+        keys, packed = keys[~won], packed[~won]
 
 
 def _key_slot(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where in the table a key of two or three characters lies."""
+    """Where in the table a key lies, or beside it."""
     mixed = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _SLOT_BITS)
     slots: NDArray[np.int64] = mixed.astype(np.int64)
     return slots
