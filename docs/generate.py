@@ -52,13 +52,13 @@ def presets_table() -> str:
         shape = preset(name, found.vocab_size or DEMO_VOCABULARY)
         exact = shape.parameter_count()
         vocabulary = f"{shape.vocab_size:,}" + ("" if found.vocab_size else " (yours)")
-        untied = exact + shape.vocab_size * shape.hidden_size if shape.tie_word_embeddings else exact
+        second_matrix = shape.vocab_size * shape.hidden_size * shape.tie_word_embeddings
         rows.append(
             (
                 f"`{name}`",
                 found.stated or "–",
                 f"{exact:,}",
-                f"{untied:,}",
+                f"{exact + second_matrix:,}",
                 f"{shape.parameter_count(embeddings=False):,}",
                 vocabulary,
                 f"{shape.num_hidden_layers} x {shape.hidden_size}",
@@ -90,7 +90,7 @@ def rules_table() -> str:
     rows = []
     for name in plugins.names(ruleset.PACKAGE):
         module = plugins.load(ruleset.PACKAGE, name)
-        found = [o for o in config.options(module.Rule)]
+        found = config.options(module.Rule)
         parameters = "; ".join(f"`{o.key}` ({o.default}): {o.help}" for o in found) or "none"
         rows.append((f"`{name}`", (module.__doc__ or "").split("\n")[0], parameters))
     return _table(("rule", "what it does", "parameters (default)"), rows)

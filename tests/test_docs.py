@@ -1,7 +1,7 @@
 """The pages say what is so: tables current, links alive, quoted commands accepted, READMEs equal.
 
-A command in a code block is parsed as if typed, in a folder that holds the YAML files which the
-same page shows (a block whose first line is `# NAME.yaml`).
+A command in a code block is parsed as if typed, in a folder that holds the YAML and Python files
+which the same page shows (a block whose first line is `# NAME.yaml` or `# NAME.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from hanllama import cli, config, recipe
+from hanllama import cli, config, plugins, recipe
 from hanllama.data import ruleset
 from hanllama.data.clean import CleanConfig
 from hanllama.pipeline import RunConfig
@@ -166,18 +166,23 @@ def _check_run(parsed: RunConfig) -> None:
     assert {*parsed.force, *([parsed.until] if parsed.until else [])} <= names
 
 
-def _write_yaml_blocks(page: Path, folder: Path) -> None:
+def _files(page: Path) -> dict[str, str]:
+    """The files that a page shows whole, by name."""
+    found = {}
     for block in _blocks(page):
-        title = re.match(r"# (\S+\.ya?ml)\n", block.text)
-        if block.language == "yaml" and title:
-            (folder / title[1]).write_text(block.text, encoding="utf-8")
+        # A page may also quote a module's interface: only a whole file goes on with its docstring.
+        title = re.match(r"# ([\w-]+\.(?:ya?ml\n|py\n(?=\"{3})))", block.text)
+        if title:
+            found[title[1].strip()] = block.text
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_quoted_commands_are_accepted(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _write_yaml_blocks(page, tmp_path)
+    for name, text in _files(page).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for line in _command_lines(page):
         words = _words(line)
@@ -213,7 +218,8 @@ def test_inline_commands_and_options_exist(page: Path) -> None:
             cli._find(code.split()[1:])
         if code.startswith("--"):
             assert re.split(r"[ =]", code)[0] in flags, f"{page.name}: {code}"
-        if re.fullmatch(r"(loop|optim|model)\.[a-z_0-9]+", code):
+        is_file = code.endswith((".py", ".safetensors", ".bin"))
+        if re.fullmatch(r"(loop|optim|model)\.[a-z_0-9]+", code) and not is_file:
             assert code in keys, f"{page.name}: {code}"
 
 
@@ -230,14 +236,23 @@ def test_make_targets_named_on_the_pages_exist() -> None:
     assert named and named <= targets
 
 
-def test_complete_yaml_examples_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every titled YAML block is used by a command of its page, and so parsed above."""
-    for page in PAGES:
-        for block in _blocks(page):
-            title = re.match(r"# (\S+\.ya?ml)\n", block.text)
-            if block.language == "yaml" and title:
-                used = [line for line in _command_lines(page) if title[1] in line]
-                assert used, f"{page.name}: nothing uses {title[1]}"
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_file_on_a_page_is_used_by_a_command_there(page: Path) -> None:
+    """And so it was parsed above."""
+    for name in _files(page):
+        assert any(name in line for line in _command_lines(page)), f"nothing uses {name}"
+
+
+def test_the_rule_on_the_page_does_what_its_examples_say(tmp_path: Path) -> None:
+    path = tmp_path / "page_numbers.py"
+    path.write_text(_files(ROOT / "docs" / "extending.md")[path.name], encoding="utf-8")
+    (step,) = ruleset.expand([str(path)])
+    rule = step.build()
+    examples = plugins.load(ruleset.PACKAGE, str(path)).EXAMPLES
+    assert examples
+    for text, wanted in examples:
+        assert rule(text) == wanted
+        assert rule(wanted) == wanted
 
 
 # --- reliability ---------------------------------------------------------------------------------
