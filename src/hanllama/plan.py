@@ -238,7 +238,7 @@ def _llama(training: PretrainConfig, vocab_size: int, context: int) -> LlamaConf
     shape = training.model
     if not vocab_size and shape.preset in PRESETS:
         vocab_size = PRESETS[shape.preset].vocab_size or 0
-    if not vocab_size:
+    if not vocab_size and (not shape.preset or shape.preset in PRESETS):
         raise ConfigError("the vocabulary is not known before a tokenizer is: give --vocab-size")
     return shape.resolve(vocab_size, context or training.context)
 

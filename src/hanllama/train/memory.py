@@ -12,7 +12,7 @@ head_dim, F intermediate, H heads, V vocabulary, P parameters, L layers.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from hanllama.model.presets import LlamaConfig
@@ -168,12 +168,14 @@ def chunk_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
 
 
 def largest_rows(config: LlamaConfig, micro: Pass, kind: Kind, limit: float) -> int:
-    """The most rows of a micro-batch whose peak stays within `limit` bytes; 0 when not even one."""
+    """The most rows of a micro-batch whose peak stays within `limit` bytes; 0 when not even one.
+
+    Fewer rows than `micro` has mean several micro-batches a step, so gradients are held throughout.
+    """
 
     def fits(rows: int) -> bool:
-        one = Pass(
-            rows, micro.context, micro.half, micro.recompute, micro.documents, micro.accumulates
-        )
+        accumulates = micro.accumulates or rows < micro.rows
+        one = replace(micro, rows=rows, accumulates=accumulates)
         return peak(config, one, kind).total <= limit
 
     if not fits(1):
