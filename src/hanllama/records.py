@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import glob as globbing
 import gzip
 import json
@@ -772,6 +773,7 @@ def _broken(error: Exception) -> str:
     return f"damaged or cut short from here on: {error}"
 
 
+@functools.lru_cache(maxsize=16)  # asked for every record of a file
 def _source(file: str) -> str:
     """`/home/me/novels/a.txt` -> `novels/a.txt`: enough to find it, nothing of the machine."""
     if file == "-":

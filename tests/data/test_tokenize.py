@@ -96,6 +96,21 @@ def test_the_same_bytes_with_any_number_of_workers(
     assert len(sums) == 1
 
 
+def test_the_same_bytes_when_the_tokens_do_not_fit_in_memory(
+    corpus: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hanllama.data.tokenize._JOB_BYTES", 1000)
+    assert run(corpus, tokenizer, tmp_path / "held") == 0
+    n_tokens = sum(s.n_tokens for s in open_shards(tmp_path / "held").splits.values())
+    # From the first batch on, from the middle, and with the last one.
+    for limit in (1, n_tokens, 2 * n_tokens - 1):
+        monkeypatch.setattr("hanllama.data.tokenize._SPOOL_MEMORY", limit)
+        output = tmp_path / str(limit)
+        assert run(corpus, tokenizer, output) == 0
+        assert (output / "SHA256SUMS").read_bytes() == (tmp_path / "held/SHA256SUMS").read_bytes()
+        assert not list(output.glob(".spool*"))
+
+
 def test_unusable_and_blank_records_are_counted_and_kept(
     corpus: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,7 +81,7 @@ class Sketch:
         self._characters.append(part.characters)
         self._counts.append(part.counts)
         self._grams.append(part.grams)
-        if self.kept_of > 1:
+        if self.kept_of > part.kept_of:
             self._thin(len(self._grams) - 1)
         self._n_grams += self._grams[-1].size
         while self._n_grams > self.max_grams:
@@ -240,6 +240,7 @@ class SketchPart:
     wholes: Names  # [documents] equal for equal texts
     counts: NDArray[np.int64]  # [documents] n-grams each
     grams: Hashes  # [n-grams] end to end
+    kept_of: int = 1  # one n-gram of so many is there
 
 
 def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> SketchPart:
@@ -254,10 +255,10 @@ def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> S
     characters = np.array([len(t) for t in texts], dtype=np.int64)
     wholes = np.array([_whole(t) for t in texts], dtype=np.uint64)
     codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
-    letters = _letters()[codes]
-    ends = np.concatenate([[0], np.cumsum(letters)])[np.cumsum(characters)]
+    letters = np.flatnonzero(_letters().take(codes))
+    ends = np.searchsorted(letters, np.cumsum(characters))
     starts = np.concatenate([[0], ends[:-1]])
-    grams = _ngram_hashes(codes[letters])
+    grams = _ngram_hashes(codes.take(letters))
     kept = (grams & np.uint32(kept_of - 1)) == 0
     # The last 12 positions of a document begin n-grams that would reach into the next one.
     over = ends[:, None] - np.arange(1, NGRAM)
@@ -265,7 +266,7 @@ def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> S
     kept[over] = False
     places = np.flatnonzero(kept)
     counts = np.searchsorted(places, ends) - np.searchsorted(places, starts)
-    return SketchPart(ranks, characters, wholes, counts, grams[places])
+    return SketchPart(ranks, characters, wholes, counts, grams[places], kept_of)
 
 
 def _whole(text: str) -> int:

@@ -1,10 +1,10 @@
 """`hanllama tokenize`: a corpus -> token shards, with a held-out split.
 
 One pass over the corpus: its pieces (books, runs of JSON lines) go to worker processes, which
-parse and tokenize them; the tokens are appended to a spool file, and beside them goes a few hashes
-a document from which, at the end, the held-out split is chosen (`split.py`). Then the spool is
-dealt out to the two splits, a plain copy. So the text is read and tokenized once, and memory does
-not grow with it.
+parse and tokenize them; the tokens are kept in a spool (in memory, a larger one in a file), and
+beside them go a few hashes a document from which, at the end, the held-out split is chosen
+(`split.py`). Then the spool is dealt out to the two splits, a plain copy. So the text is read and
+tokenized once, and memory does not grow with it.
 
 The pieces are cut by one reader and come back in order, so the shards are the same bytes for any
 number of workers.
@@ -51,6 +51,7 @@ _JOB_BYTES = 2**20
 _SMALL_BYTES = 12_000_000
 _COPY_DOCUMENTS = 4096
 _SPOOL = ".spool"
+_SPOOL_MEMORY = 2**27  # bytes of tokens above which they go to a file
 # Sources that the manifest names; a corpus of a million files is named by its inputs.
 _SOURCES = 1000
 
@@ -99,7 +100,7 @@ def tokenize(options: TokenizeConfig) -> Path:
             raise InputError(_nothing(options.inputs, quarantine, spool.blank))
         holdout = spool.sketch.choose(options.holdout)
         writers = _deal(options, tokenizer, folder, spool, holdout)
-        (folder / _SPOOL).unlink()
+        spool.path.unlink(missing_ok=True)
         (folder / TOKENIZER).mkdir()
         copy_tokenizer(tokenizer.folder, folder / TOKENIZER)
         write_manifest(
@@ -168,7 +169,7 @@ class _Worker:
             lengths,
             np.array([len(t.encode()) for t in texts], dtype=np.int64),
             sum(map(len, texts)),
-            int(np.count_nonzero(self.is_fallback[ids])),
+            int(np.count_nonzero(self.is_fallback.take(ids))),
             sketch,
         )
 
@@ -204,7 +205,10 @@ def _is_blank(document: Document) -> bool:
 
 
 class _Spool:
-    """The whole corpus as tokens in one file, and what is known of its documents."""
+    """The whole corpus as tokens, and what is known of its documents.
+
+    `path` is made once the tokens are more than `_SPOOL_MEMORY`.
+    """
 
     def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         self.path, self.dtype = path, dtype
@@ -214,10 +218,11 @@ class _Spool:
         self.sources: Counter[str] = Counter()
         self._lengths: list[NDArray[np.int64]] = []
         self._text_bytes: list[NDArray[np.int64]] = []
+        self._held: list[Ids] = []
+        self._file: Any = None
 
-    def add(self, batch: _Batch, out: Any) -> None:
-        with fs.storage(self.path):
-            out.write(batch.ids.tobytes())
+    def add(self, batch: _Batch) -> None:
+        self._held.append(batch.ids)
         if batch.sketch is not None:
             self.sketch.add(batch.sketch)
         self._lengths.append(batch.lengths)
@@ -227,10 +232,30 @@ class _Spool:
         self.characters += batch.characters
         self.bytes += int(batch.text_bytes.sum())
         self.tokens += int(batch.ids.size)
+        if self.tokens * self.dtype.itemsize > _SPOOL_MEMORY:
+            self._to_file()
         self.fallbacks += batch.fallbacks
         for name, count in batch.sources.items():
             if name in self.sources or len(self.sources) < _SOURCES:
                 self.sources[name] += count
+
+    def _to_file(self) -> None:
+        with fs.storage(self.path):
+            if self._file is None:
+                self._file = open(self.path, "wb")  # noqa: SIM115 (it spans calls)
+            for ids in self._held:
+                self._file.write(ids.data)
+        self._held.clear()
+
+    def all_tokens(self) -> Ids:
+        """[tokens] the corpus, by memory map when it is in a file. Nothing can be added then."""
+        if self._file is None:
+            self._held = [np.concatenate([np.zeros(0, self.dtype), *self._held])]
+            return self._held[0]
+        self._to_file()
+        with fs.storage(self.path):
+            self._file.close()
+        return np.memmap(self.path, dtype=self.dtype, mode="r").view(np.ndarray)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -247,16 +272,12 @@ def _fill_spool(
     spool = _Spool(path, token_dtype(tokenizer.vocab_size))
     pieces, size = _pieces(options.inputs)
     workers = options.workers or (1 if size < _SMALL_BYTES else os.cpu_count() or 1)
-    with (
-        Progress("tokenize", unit="MB") as progress,
-        fs.storage(path),
-        open(path, "wb") as out,
-    ):
+    with Progress("tokenize", unit="MB") as progress:
         jobs = ((job, spool.sketch.kept_of) for job in _jobs(pieces))
         for batch in _in_order(options, tokenizer, jobs, workers):
             for reject in batch.rejects:
                 quarantine.put(reject)
-            spool.add(batch, out)
+            spool.add(batch)
             progress.advance(int(batch.text_bytes.sum()) / 1e6, documents=spool.documents)
     return spool
 
@@ -334,7 +355,7 @@ def _deal(
     writers = {n: ShardWriter(folder, n, tokenizer.vocab_size, options.shard_tokens) for n in names}
     lengths, text_bytes = spool.lengths, spool.text_bytes
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = np.memmap(spool.path, dtype=spool.dtype, mode="r").view(np.ndarray)
+    tokens = spool.all_tokens()
 
     def copy(name: str, begin: int, end: int) -> None:
         # In steps, so that a corpus larger than memory is no array in memory.

@@ -91,11 +91,14 @@ class Tokenizer:
         before = int(self.adds_bos and self.bos_id is not None)
         shift = np.arange(len(texts), dtype=np.int64) * (before + 1) + before
         out = np.empty(ids.size + len(texts) * (before + 1), dtype=np.int32)
-        out[np.arange(ids.size) + np.repeat(shift, lengths)] = ids
+        of_text = np.ones(out.size, dtype=bool)
         ends = np.cumsum(lengths) + shift
         out[ends] = self.eos_id
+        of_text[ends] = False
         if self.bos_id is not None and before:
             out[ends - lengths - 1] = self.bos_id
+            of_text[ends - lengths - 1] = False
+        out[of_text] = ids
         return out, lengths + (before + 1)
 
     def decode(self, ids: Iterable[int]) -> str:
