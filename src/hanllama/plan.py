@@ -43,8 +43,8 @@ _LONGEST_MICRO_SECONDS = 60.0
 _FEWEST_STEPS, _MOST_STEPS = 4, 24
 # A device cannot give everything away: its driver and its display keep some.
 _USABLE = 0.97
-# Eager code starts some 25 kernels a layer in the forward and twice as many in the backward pass,
-# each for about 8 us of Python and driver: a small model on a large GPU waits for these alone.
+# A small model on a large GPU waits for its kernels to be started. Counted from the model's code:
+# some 25 a layer forward, twice that backward; the 8 us each is an assumption, not measured.
 _KERNELS_PER_LAYER, _LAUNCH_SECONDS = 75, 8e-6
 
 

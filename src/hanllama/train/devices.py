@@ -18,8 +18,8 @@ from hanllama.errors import ConfigError
 from hanllama.plugins import nearest
 
 # nanochat states 41 % (d12) to 50 % (d24) on H100, compiled, and TinyLlama 56 % on A100, with fused
-# kernels; eager code loses a fifth to a third of that. The slower a device's arithmetic against
-# its memory, the nearer it comes to its peak, hence less for the H100 than for the A100.
+# kernels. What our eager code keeps of that is an assumption, not yet measured on a GPU: less, and
+# less on the H100, whose arithmetic is faster against its memory than the A100's.
 HOPPER_MFU = 0.30
 GPU_MFU = 0.40
 # The eager 24M and 58M steps took 0.6 to 0.7 of the time's worth of bare matrix products in this

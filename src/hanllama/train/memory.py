@@ -22,8 +22,9 @@ Kind = Literal["cpu", "gpu"]
 MIB = 1 << 20
 GIB = 1 << 30
 
-# A process that has imported torch and run a step: measured on Linux for the CPU build; for CUDA
-# the context with cuBLAS and cuDNN workspaces, which take 0.5 to 0.9 GiB of the device.
+# CPU: a Linux process that has imported torch and run a small matrix product held 310 MiB with one
+# thread; the rest is an allowance for scratch memory, tokenizer and shards. GPU: an assumption for
+# the context and the cuBLAS and cuDNN workspaces, not yet checked on a device.
 BASE_BYTES: dict[Kind, int] = {"cpu": 420 * MIB, "gpu": 800 * MIB}
 # The share that the allocator holds beyond what it was asked for: rounding and holes.
 FRAGMENTATION: dict[Kind, float] = {"cpu": 0.03, "gpu": 0.05}
