@@ -41,8 +41,7 @@ def refresh(text: str) -> str:
 
 def options_table(location: str) -> str:
     """The options of a config class, given as `module:Class`."""
-    rows = config.markdown_table(cli.resolve(location)).splitlines()
-    return "\n".join([*rows[:2], *map(_escaped, rows[2:])]) + "\n"
+    return config.markdown_table(cli.resolve(location))
 
 
 def presets_table() -> str:
@@ -112,13 +111,6 @@ _TABLES: dict[str, Callable[[], str]] = {
     "rules": rules_table,
     "recipes": recipes_table,
 }
-
-
-def _escaped(row: str) -> str:
-    """A row whose last cell, the help, may hold a `|`, which would begin another cell."""
-    cells = row.removeprefix("| ").removesuffix(" |").split(" | ", 3)
-    cells[3] = cells[3].replace("|", "\\|")
-    return f"| {' | '.join(cells)} |"
 
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -179,7 +179,8 @@ def markdown_table(cls: type) -> str:
     for o in options(cls):
         default = "required" if o.default is MISSING else f"`{_show(o.default)}`"
         type_name = o.type_name.replace("|", " \\| ")
-        rows.append(f"| `{o.flag}` | {type_name} | {default} | {o.help} |")
+        meaning = o.help.replace("|", "\\|")
+        rows.append(f"| `{o.flag}` | {type_name} | {default} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 

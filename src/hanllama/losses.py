@@ -23,7 +23,7 @@ from torch import Tensor
 IGNORE = -100  # PyTorch's and Hugging Face's label for "no loss here"
 
 # Elements of the largest temporary, C x V. On a CPU a chunk must amortise one read and one write
-# of the V x D gradient; on a GPU it must fill the device. Measured in benchmarks/losses.py.
+# of the V x D gradient; on a GPU it must fill the device. Measured in benchmarks/train.py.
 _CHUNK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 28, "mps": 1 << 26}
 
 
@@ -43,6 +43,10 @@ def cross_entropy_sum(
     """
     dtype = _compute_dtype(hidden_ND)
     chunk = chunk or _chunk_tokens(weight_VD, hidden_ND.device.type)
+    trained_N = labels_N != IGNORE
+    if int(trained_N.sum()) < 0.95 * len(labels_N):
+        # Padding and prompts cost the head as much as what is trained on: leave them out.
+        hidden_ND, labels_N = hidden_ND[trained_N], labels_N[trained_N]
     total: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
         hidden_ND, weight_VD, labels_N, chunk, dtype
     )

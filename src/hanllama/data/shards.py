@@ -382,6 +382,10 @@ def open_shards(folder: str | Path, verify: bool = True) -> Shards:
         raise InputError(f"shards folder {folder} does not exist; make one with: hanllama tokenize")
     if not (folder / fs.SUMS).is_file():
         raise CorruptError(f"{folder} has no {fs.SUMS}: it is no finished shards folder")
+    if not (folder / MANIFEST).is_file():
+        raise InputError(
+            f"{folder} holds no token shards; make them from a corpus with: hanllama tokenize"
+        )
     manifest = fs.read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise CorruptError(

@@ -45,10 +45,11 @@ class Sample:
 def generate(config: GenerateConfig) -> list[Sample]:
     """The command: print each prompt with its continuation; see GenerateConfig."""
     prompts = _prompts(config)
+    llama = load_config(config.model)
     tokenizer = load_tokenizer(config.model)
     device, dtype = pick_device(config.device, config.dtype)
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-    eos_ids = {tokenizer.eos_id, *stop_ids(config.model, load_config(config.model))}
+    eos_ids = {tokenizer.eos_id, *stop_ids(config.model, llama)}
     model = load_model(config.model, device=device, dtype=dtype)
     room_for(model, encoded, config.max_new_tokens)  # refuse a prompt before any text is written
     decoding_layout(model)

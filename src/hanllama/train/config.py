@@ -33,6 +33,9 @@ class ModelShape:
         None, help="share the input and output embedding; true when left out"
     )
     rope_theta: float | None = option(None, help="base of the rotary embedding")
+    initializer_range: float | None = option(
+        None, help="standard deviation of fresh weights; narrow models learn faster from wider ones"
+    )
 
     def resolve(self, vocab_size: int, context: int = 0, **special_ids: int | None) -> LlamaConfig:
         """The model's config for a vocabulary, a context (0: the preset's) and special token ids.

@@ -45,10 +45,14 @@ class RunFolder:
             require_same_config(path / CONFIG, self.values)
         elif path.exists() and any(not f.name.startswith(".tmp-") for f in path.iterdir()):
             raise InputError(f"{path} is not empty and holds no run; choose another output folder")
-        fs.write_text(path / CONFIG, self.config_yaml)
 
     def begin(self, step: int, trackers: Sequence[str], name: str) -> None:
-        """Open the metrics for appending after `step`; what a killed run wrote beyond it goes."""
+        """Open the metrics for appending after `step`; what a killed run wrote beyond it goes.
+
+        Only now is the config written: a command refused before its first step leaves nothing
+        that would refuse the corrected one.
+        """
+        fs.write_text(self.path / CONFIG, self.config_yaml)
         path = self.path / METRICS
         kept = [json.dumps(m, ensure_ascii=False) for m in self.metrics() if m["step"] <= step]
         fs.write_text(path, "".join(line + "\n" for line in kept))
