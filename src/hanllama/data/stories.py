@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TypeVar
 
-from hanllama.data.stories_plots import DEEDS, PLOTS, Plot
+from hanllama.data.stories_plots import DEEDS, FREE, PLOTS, VERB_OF, Plot
 from hanllama.data.stories_words import WITHHELD, Bank, Word, fits, they
 
 __all__ = ["WITHHELD", "CopyIndex", "Story", "Verdict", "check", "stories", "story"]
@@ -92,6 +92,8 @@ def _write(rng: random.Random, forced: Word | None = None, plots: Sequence[Plot]
                 parts.append(form)
             elif slot == "they":
                 parts.append(they(bound["hero"], bound["friend"]))
+            elif slot in FREE:
+                parts.append(_pick(rng, plot.slots[slot]).form(form))
             else:
                 if slot not in bound:
                     _bind(rng, plot, slot, bound, forced)
@@ -108,6 +110,9 @@ def _bind(
     # Children and animals are equally likely heroes, though there are more names of animals.
     world = _pick(rng, ("child", "animal")) if slot == "hero" else bound["hero"].world
     allowed = _in_training(plot.slots[slot], world)
+    if slot in VERB_OF:
+        noun = bound[VERB_OF[slot]].n
+        allowed = tuple(word for word in allowed if (word.n, noun) not in WITHHELD)
     for _ in range(50):  # most words fit, so trying beats filtering
         word = _pick(rng, allowed)
         if fits(slot, word, bound):
@@ -193,8 +198,9 @@ def check(text: str) -> Verdict:
         reading = _read(source, plot)
         if reading is not None:
             bound = {slot: bank[0] for slot, bank in reading.words.items()}
-            pairs = tuple((bound[s].v, bound[s].n) for s in bound if s in reading.verbs)
-            return Verdict(True, plot.name, _facts(bound), "", pairs)
+            pairs = [(bound[s].v, bound[s].n) for s in bound if s in reading.verbs]
+            pairs += [(bound[v].n, bound[n].n) for v, n in VERB_OF.items() if v in bound]
+            return Verdict(True, plot.name, _facts(bound), "", tuple(pairs))
     return Verdict(False, source.plot, {}, _reason(source), ())
 
 
@@ -232,6 +238,8 @@ def _match(source: _Text, plot: Plot, template: _Template, start: _Reading) -> l
                 options = [(form, None)]
             elif slot == "they":
                 options = [(they(reading.words["hero"][0], reading.words["friend"][0]), None)]
+            elif slot in FREE:
+                options = [(word.form(form), None) for word in plot.slots[slot]]
             else:
                 options = _options(plot, slot, form, reading, text[reading.at : reading.at + 1])
             for written, bank in options:

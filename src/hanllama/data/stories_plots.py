@@ -23,6 +23,12 @@ PARAGRAPH = ("\n",)
 DEEDS = frozenset({"hobby", "game", "skill", "chore", "plant"})
 """Slots whose fact is verb and noun together (放风筝); the other facts are nouns or names."""
 
+VERB_OF = {"carry": "object"}
+"""Slots that hold a verb alone, and the slot of its noun, which the story has named before."""
+
+FREE = frozenset({"glad", "sad"})
+"""Slots drawn anew each time they are written: words for one feeling, as people vary them."""
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -47,13 +53,13 @@ _HOBBY = (
 )
 
 _COMMON: dict[str, words.Bank] = {
-    "hero": words.PEOPLE,
+    "hero": words.HEROES,
     "home": words.HOMES,
     "trait": words.TRAITS,
     "hobby": words.HOBBIES,
     "time": words.TIMES,
     "place": words.PLACES,
-    "friend": words.PEOPLE,
+    "friend": words.FRIENDS,
     "elder": words.FAMILY,
     "glad": words.GLAD,
     "sad": words.SAD,
@@ -64,6 +70,7 @@ LOST = Plot(
     _COMMON
     | {
         "object": words.TOYS,
+        "carry": words.CARRY,
         "color": words.COLORS,
         "first_spot": words.SPOTS,
         "second_spot": words.SPOTS,
@@ -78,8 +85,8 @@ LOST = Plot(
         ),
         PARAGRAPH,
         (
-            "{time}，{hero}带着{object}去{place.in}玩。玩着玩着，{object}不见了。",
-            "{time}，{hero}带着{object}来到{place.in}。要回家的时候，{object}不见了。",
+            "{time}，{hero}{carry}{object}去{place.in}玩。玩着玩着，{object}不见了。",
+            "{time}，{hero}{carry}{object}来到{place.in}。要回家的时候，{object}不见了。",
         ),
         (
             "{hero}{sad}得快要哭了。",

@@ -1,0 +1,219 @@
+"""Training speed and memory beside a plain transformers loop; loop overhead beside the bare step.
+
+    python benchmarks/train.py [--rounds 5] [--steps 4] [--compile]
+
+Each contender runs in a process of its own, one after the other in every round, so that a slow
+minute of the machine hits all of them; the figures are medians over the rounds. The task is the
+same: the 24M preset (288 wide, 6 layers, vocabulary 64,793, tied), batch 8 x 512 random tokens,
+fp32, fused AdamW, gradient clipping at 1.0, two threads.
+
+    transformers  LlamaForCausalLM(input_ids, labels=…).loss.backward(), its own cross-entropy
+    ours          hanllama's training loop whole: packing, chunked loss, norm, checks, metrics
+    bare          hanllama's model and loss, and the optimizer, without the loop around them
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BATCH, CONTEXT, VOCABULARY = 8, 512, 64793
+PRESET = "tiny-llama2-24m"
+
+
+def transformers_step(steps: int) -> list[float]:
+    """Seconds of each step of the plain loop that most people write."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from hanllama.model.presets import preset
+
+    shape = preset(PRESET, vocab_size=VOCABULARY).to_hf()
+    model = LlamaForCausalLM(LlamaConfig(**shape))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    tokens = torch.randint(0, VOCABULARY, (BATCH, CONTEXT))
+    times = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        loss = model(input_ids=tokens, labels=tokens).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def bare_step(steps: int, compile: bool) -> list[float]:
+    """Seconds of each step of our model, loss and optimizer alone."""
+    import torch
+
+    from hanllama.losses import cross_entropy_sum
+    from hanllama.model.llama import Llama
+    from hanllama.model.presets import preset
+    from hanllama.train.compiled import Hidden
+    from hanllama.train.config import OptimConfig
+    from hanllama.train.loop import gradient_norm
+    from hanllama.train.optim import build_optimizer
+
+    model = Llama(preset(PRESET, vocab_size=VOCABULARY))
+    hidden = Hidden(model, compile)
+    optimizer = build_optimizer(model, OptimConfig())
+    parameters = list(model.parameters())
+    tokens = torch.randint(0, VOCABULARY, (BATCH, CONTEXT))
+    labels = tokens.roll(-1, 1).reshape(-1)
+    times = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        states = hidden(tokens, None, None).reshape(len(labels), -1)
+        loss = cross_entropy_sum(states, model.output_weight(), labels)
+        optimizer.zero_grad()
+        (loss / len(labels)).backward()
+        float(gradient_norm(parameters))
+        optimizer.step()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def our_step(steps: int, compile: bool) -> list[float]:
+    """Seconds of each step of `Loop` on a run folder, as `hanllama pretrain` drives it."""
+    import numpy as np
+
+    from hanllama.data.mix import PackedRows
+    from hanllama.model.card import ModelCard
+    from hanllama.model.llama import Llama
+    from hanllama.model.presets import preset
+    from hanllama.train.config import LoopConfig, OptimConfig, PretrainConfig
+    from hanllama.train.loop import Loop
+    from hanllama.train.objectives.pretrain import Pretrain
+    from hanllama.train.parallel import World
+    from hanllama.train.run import RunFolder
+    from hanllama.train.speed import flops_per_token
+
+    class Random:
+        """One long document of random tokens."""
+
+        def __init__(self) -> None:
+            count = BATCH * CONTEXT * (steps + 1) + 1
+            self._tokens = np.random.default_rng(0).integers(0, VOCABULARY, count)
+
+        def document_starts(self) -> np.ndarray:
+            return np.array([0, len(self._tokens)])
+
+        def copy_into(self, out, positions, starts, lengths) -> None:  # type: ignore[no-untyped-def]
+            for at, start, n in zip(positions, starts, lengths, strict=True):
+                out[at : at + n] = self._tokens[start : start + n]
+
+    times: list[float] = []
+
+    class Timed(Loop):
+        """The loop; between two steps lies everything it does."""
+
+        def _one_step(self, step: int):  # type: ignore[no-untyped-def]
+            times.append(time.perf_counter())
+            return super()._one_step(step)
+
+        def _save(self) -> None:
+            times.append(time.perf_counter())
+
+        def _publish_result(self, run: RunFolder) -> None:
+            pass
+
+    loop = LoopConfig(
+        max_steps=steps,
+        batch_size=BATCH,
+        micro_batch_size=BATCH,
+        log_every=1,
+        trackers=(),
+        compile=compile,
+        device="cpu",
+    )
+    model = Llama(preset(PRESET, vocab_size=VOCABULARY))
+    objective = Pretrain(
+        model,
+        PackedRows(Random(), CONTEXT, 0, 0),
+        None,
+        np.ones(VOCABULARY),
+        batch_size=BATCH,
+        micro_batch_size=BATCH,
+        eval_rows=0,
+        across_documents=False,
+        compile=compile,
+        world=World(),
+        fingerprint={},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run", PretrainConfig(data="", output="", loop=loop))
+        Timed(
+            objective,
+            OptimConfig(),
+            loop,
+            run,
+            World(),
+            tokenizer_folder=Path(folder),
+            card=ModelCard(),
+            checkpoint=None,
+            sampler=None,
+            flops_per_token=flops_per_token(model.config, CONTEXT),
+        ).train()
+    return [b - a for a, b in itertools.pairwise(times)]
+
+
+def measure(contender: str, steps: int) -> dict[str, float]:
+    """One round of one contender in a fresh process: median step and peak memory."""
+    command = [sys.executable, __file__, "--contender", contender, "--steps", str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="also time ours with torch.compile")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    contenders = {
+        "transformers": transformers_step,
+        "bare": lambda n: bare_step(n, False),
+        "ours": lambda n: our_step(n, False),
+        "bare + compile": lambda n: bare_step(n, True),
+        "ours + compile": lambda n: our_step(n, True),
+    }
+    if options.contender:
+        import torch
+
+        torch.set_num_threads(options.threads)
+        times = contenders[options.contender](options.steps)[1:]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps({"seconds": statistics.median(times), "gib": peak}))
+        return
+    names = [n for n in contenders if options.compile or "compile" not in n]
+    rounds = [{n: measure(n, options.steps) for n in names} for _ in range(options.rounds)]
+    print("| contender | tokens/s (ratio) | pairwise min-max | peak memory (ratio) |")
+    print("| --- | --- | --- | --- |")
+    for name in names:
+        speed = [r["transformers"]["seconds"] / r[name]["seconds"] for r in rounds]
+        memory = [r[name]["gib"] / r["transformers"]["gib"] for r in rounds]
+        print(
+            f"| {name} | {statistics.median(speed):.2f} | {min(speed):.2f}-{max(speed):.2f} |"
+            f" {statistics.median(memory):.2f} |"
+        )
+    for bare, ours in (("bare", "ours"), ("bare + compile", "ours + compile")):
+        if ours in names:
+            extra = [r[ours]["seconds"] / r[bare]["seconds"] - 1 for r in rounds]
+            print(f"overhead of the loop over {bare}: {100 * statistics.median(extra):.1f} %")
+
+
+if __name__ == "__main__":
+    main()
