@@ -177,7 +177,7 @@ def test_steps_come_from_the_data_where_it_is(data: Path, tmp_path: Path) -> Non
 def test_a_recipe_is_planned_by_name_before_its_data_exists() -> None:
     (found,) = _plan("novels-tiny", "--devices", "rtx4090")
     assert found["name"] == "novels-tiny: pretrain"
-    assert (found["vocab_size"], found["context"]) == (8000, 256)
+    assert (found["vocab_size"], found["context"]) == (12000, 256)
     assert found["epochs"] is None and found["steps"] > 0
 
 

@@ -15,10 +15,23 @@ from hanllama.tokenizer.train import TokenizerTrainConfig
 from hanllama.tokenizer.train import train as train_tokenizer
 from hanllama.train.config import LoopConfig, ModelShape, OptimConfig, PretrainConfig
 
-_PEOPLE = "小明 小红 老王 阿花 奶奶 爸爸 老师 小狗 小猫 哥哥".split()
-_VERBS = "看见 喜欢 找到 拿着 画了 买了 想要 送来".split()
-_THINGS = "苹果 风筝 雨伞 书包 月亮 红花 小船 铅笔 鸡蛋 石头 帽子 西瓜".split()
-_PLACES = "河边 山上 学校 家里 公园 树下 门口".split()
+_PEOPLE = ["小明", "小红", "老王", "阿花", "奶奶", "爸爸", "老师", "小狗", "小猫", "哥哥"]
+_VERBS = ["看见", "喜欢", "找到", "拿着", "画了", "买了", "想要", "送来"]
+_THINGS = [
+    "苹果",
+    "风筝",
+    "雨伞",
+    "书包",
+    "月亮",
+    "红花",
+    "小船",
+    "铅笔",
+    "鸡蛋",
+    "石头",
+    "帽子",
+    "西瓜",
+]
+_PLACES = ["河边", "山上", "学校", "家里", "公园", "树下", "门口"]
 
 
 def text(seed: int, sentences: int) -> str:

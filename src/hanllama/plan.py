@@ -401,12 +401,11 @@ def _here(loop: LoopConfig) -> Target:
     """The device that a run on this machine would take."""
     import torch
 
-    from hanllama.train.loop import resolve_dtype
-    from hanllama.train.parallel import choose_device
+    from hanllama.model.device import choose_device, choose_dtype
     from hanllama.train.speed import peak_flops
 
     device = choose_device(loop.device)
-    dtype = resolve_dtype(loop.dtype, device)
+    dtype = choose_dtype(loop.dtype, device)
     half = dtype != torch.float32
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -442,11 +441,12 @@ def measure(job: Job, micros: int, expected_micro: float) -> tuple[float, float]
     from hanllama.data.mix import Array, PackedRows
     from hanllama.data.shards import open_shards
     from hanllama.model.card import ModelCard
+    from hanllama.model.device import choose_device
     from hanllama.model.llama import Llama
     from hanllama.train.config import OptimConfig
     from hanllama.train.loop import Loop
     from hanllama.train.objectives.pretrain import Pretrain
-    from hanllama.train.parallel import World, choose_device
+    from hanllama.train.parallel import World
 
     few = min(micros, 2)
     steps = round(_MEASURE_SECONDS / (expected_micro * few))

@@ -20,9 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import tiny
 import torch
 
+import tiny
 from hanllama.train import checkpoints
 from hanllama.train.objectives.pretrain import pretrain
 

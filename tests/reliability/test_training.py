@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from hanllama import config as configs
 from hanllama import fs
 from hanllama.data.mix import PackedRows
@@ -228,7 +228,7 @@ def test_fingerprint(data: Path, tmp_path: Path) -> None:
         pretrain(replace(config, data=str(other)))
     tokens = tiny.tokenizer(tmp_path / "tokenizer", vocab_size=390)
     another = tiny.shards(tmp_path / "another", tokens)
-    with pytest.raises(ResumeError, match="tokenizer|data|model"):
+    with pytest.raises(ResumeError, match=r"(tokenizer|data|model)"):
         pretrain(replace(config, data=str(another)))
     with pytest.raises(ResumeError, match=r"model\.num_hidden_layers 2, now it is 3"):
         pretrain(replace(config, model=replace(config.model, num_hidden_layers=3)))

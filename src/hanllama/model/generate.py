@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from hanllama import fs
-from hanllama.errors import ConfigError, CorruptError, InputError
+from hanllama.errors import CorruptError, InputError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.decode import (
     Finish,
@@ -25,6 +23,7 @@ from hanllama.model.decode import (
     generate_tokens,
     room_for,
 )
+from hanllama.model.device import choose_device, choose_dtype
 from hanllama.model.folder import load_config, stop_ids
 from hanllama.model.sampling import GenerateConfig
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
@@ -47,7 +46,8 @@ def generate(config: GenerateConfig) -> list[Sample]:
     prompts = _prompts(config)
     llama = load_config(config.model)
     tokenizer = load_tokenizer(config.model)
-    device, dtype = pick_device(config.device, config.dtype)
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, device)
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     eos_ids = {tokenizer.eos_id, *stop_ids(config.model, llama)}
     model = load_model(config.model, device=device, dtype=dtype)
@@ -203,23 +203,3 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     if tokenizer.bos_id is None:
         raise InputError("an empty prompt needs a tokenizer with a BOS token; give some text")
     return [tokenizer.bos_id]
-
-
-def pick_device(name: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """`auto` and the like -> where and in which precision to compute.
-
-    Raises ConfigError for a device that is not there.
-    """
-    if name == "auto":
-        gpu = "cuda" if torch.cuda.is_available() else "mps"
-        name = gpu if gpu == "cuda" or torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
-    if dtype == "auto":
-        gpu_dtype = "bf16" if device.type != "cuda" or torch.cuda.is_bf16_supported() else "fp16"
-        dtype = "fp32" if device.type == "cpu" else gpu_dtype
-    return device, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]

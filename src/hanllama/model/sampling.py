@@ -62,8 +62,9 @@ class GenerateConfig:
     batch: int = option(16, help="samples written at a time; more use more memory")
     output: str = option("", help="also write the samples to this .jsonl file")
     device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps")
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", help="precision of the weights; auto: fp32 on a CPU, bf16 (or fp16) on a GPU"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto",
+        help="precision of the weights; auto: bfloat16 (or float16) on a GPU, float32 elsewhere",
     )
 
     def __post_init__(self) -> None:

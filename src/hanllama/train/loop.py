@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from hanllama import fs
 from hanllama.errors import HanllamaError, Interrupted, NonFiniteError
 from hanllama.model.card import ModelCard, Stage
+from hanllama.model.device import choose_dtype
 from hanllama.progress import Progress
 from hanllama.train import checkpoints
 from hanllama.train.config import LoopConfig, OptimConfig
@@ -91,7 +92,7 @@ class Loop:
         self.tokenizer_folder, self.card, self.sampler = tokenizer_folder, card, sampler
         self.modules = nn.ModuleDict({"model": objective.model, **objective.further_models()})
         self.device = next(objective.model.parameters()).device
-        self.dtype = resolve_dtype(loop.dtype, self.device)
+        self.dtype = choose_dtype(loop.dtype, self.device)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(self.modules, optim)
         self.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
@@ -404,21 +405,6 @@ def publish_model(checkpoint: Path, target: Path) -> None:
         for file in checkpoint.iterdir():
             if file.is_file() and file.name != fs.SUMS:
                 shutil.copyfile(file, beside / file.name)
-
-
-def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: bfloat16 on a GPU that has it, float32 elsewhere.
-
-    A CPU without bf16 units computes bf16 several times slower than fp32; MPS keeps fp32 too.
-    """
-    if name == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda" and not bf16:
-            return torch.float16
-        return torch.bfloat16 if bf16 else torch.float32
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)
-    return dtype
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:

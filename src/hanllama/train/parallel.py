@@ -88,30 +88,6 @@ def world(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` -> the best device of this process; ConfigError when the one named is not here."""
-    from hanllama.errors import ConfigError
-
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", local)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device {name!r} is unknown: use auto, cpu, cuda, cuda:N or mps") from (
-            error
-        )
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} is not here: {torch.cuda.device_count()} GPUs found")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device 'mps' is not here")
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", local)
-    return device
-
-
 def _all_reduce_together(tensors: list[Tensor]) -> None:
     flat = torch.cat([t.reshape(-1) for t in tensors])
     dist.all_reduce(flat)

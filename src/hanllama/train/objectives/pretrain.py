@@ -24,6 +24,7 @@ from hanllama.errors import ConfigError, InputError
 from hanllama.losses import cross_entropy_sum
 from hanllama.model.card import ModelCard, read_card
 from hanllama.model.checkpoint import load_model
+from hanllama.model.device import choose_device
 from hanllama.model.llama import Llama
 from hanllama.model.presets import LlamaConfig
 from hanllama.tokenizer.load import load_tokenizer
@@ -32,7 +33,7 @@ from hanllama.train.compiled import Hidden
 from hanllama.train.config import PretrainConfig
 from hanllama.train.loop import Loop
 from hanllama.train.objective import Micro
-from hanllama.train.parallel import World, choose_device, world
+from hanllama.train.parallel import World, world
 from hanllama.train.run import RunFolder
 from hanllama.train.samples import Sampler
 from hanllama.train.speed import flops_per_token
