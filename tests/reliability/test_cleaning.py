@@ -132,6 +132,11 @@ def start(source: Path, out: Path, workers: int) -> subprocess.Popen[Any]:
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def accept_ctrl_c() -> None:
+    """Under nohup the tests themselves ignore Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def children(process_id: int) -> list[int]:
     import psutil
 
@@ -188,7 +193,13 @@ def test_stopped_by_a_signal_it_cleans_up_and_keeps_the_previous_corpus(
     clean(CleanConfig(inputs=(str(small),), output=str(out), workers=1))
     before = contents(out)
     words = [*COMMAND, str(source), "--output", str(out), "--workers", "2", "--force"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=accept_ctrl_c,
+    )
     part = tmp_path / ".tmp-out" / "part-00000.jsonl"
     deadline = time.monotonic() + 60
     while not part.exists():

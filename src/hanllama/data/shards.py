@@ -380,12 +380,13 @@ def open_shards(folder: str | Path, verify: bool = True) -> Shards:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"shards folder {folder} does not exist; make one with: hanllama tokenize")
-    if not (folder / fs.SUMS).is_file():
-        raise CorruptError(f"{folder} has no {fs.SUMS}: it is no finished shards folder")
-    if not (folder / MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file() and not any(folder.glob("*.bin")):
         raise InputError(
             f"{folder} holds no token shards; make them from a corpus with: hanllama tokenize"
         )
+    for name in (fs.SUMS, MANIFEST):
+        if not (folder / name).is_file():
+            raise CorruptError(f"{folder} has no {name}: it is no finished shards folder")
     manifest = fs.read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise CorruptError(

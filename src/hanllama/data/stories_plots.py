@@ -60,14 +60,20 @@ _COMMON: dict[str, words.Bank] = {
     "time": words.TIMES,
     "place": words.PLACES,
     "friend": words.FRIENDS,
-    "elder": words.FAMILY,
     "glad": words.GLAD,
     "sad": words.SAD,
 }
 
+
+def _elder(name: str) -> dict[str, words.Bank]:
+    """Each plot has its own elder: a word that small models exchange when it is drawn anew."""
+    return {"elder": tuple(word for word in words.FAMILY if word.n == name)}
+
+
 LOST = Plot(
     "lost",
     _COMMON
+    | _elder("奶奶")
     | {
         "object": words.TOYS,
         "carry": words.CARRY,
@@ -238,7 +244,7 @@ HELP = Plot(
 
 SHARE = Plot(
     "share",
-    _COMMON | {"food": words.SNACKS, "second_food": words.SNACKS},
+    _COMMON | _elder("妈妈") | {"food": words.SNACKS, "second_food": words.SNACKS},
     (
         _OPENING,
         (
@@ -294,7 +300,7 @@ SHARE = Plot(
 
 BRAVE = Plot(
     "brave",
-    _COMMON | {"fear": words.FEARS},
+    _COMMON | _elder("爸爸") | {"fear": words.FEARS},
     (
         _OPENING,
         (
@@ -342,7 +348,7 @@ BRAVE = Plot(
 
 SKILL = Plot(
     "skill",
-    _COMMON | {"skill": words.SKILLS},
+    _COMMON | _elder("爷爷") | {"skill": words.SKILLS},
     (
         _OPENING,
         _HOBBY,
@@ -391,7 +397,7 @@ SKILL = Plot(
 
 PROMISE = Plot(
     "promise",
-    _COMMON | {"game": words.GAMES, "food": words.MEALS},
+    _COMMON | _elder("外婆") | {"game": words.GAMES, "food": words.MEALS},
     (
         _OPENING,
         (
@@ -447,7 +453,7 @@ PROMISE = Plot(
 
 MISTAKE = Plot(
     "mistake",
-    _COMMON | {"object": words.ACCIDENTS},
+    _COMMON | _elder("哥哥") | {"object": words.ACCIDENTS},
     (
         _OPENING,
         (
@@ -502,7 +508,7 @@ MISTAKE = Plot(
 
 BIRTHDAY = Plot(
     "birthday",
-    _COMMON | {"gift": words.GIFTS},
+    _COMMON | _elder("姐姐") | {"gift": words.GIFTS},
     (
         _OPENING,
         (
@@ -557,7 +563,7 @@ BIRTHDAY = Plot(
 
 PLANT = Plot(
     "plant",
-    _COMMON | {"plant": words.PLANTS, "garden": words.GARDENS},
+    _COMMON | _elder("外公") | {"plant": words.PLANTS, "garden": words.GARDENS},
     (
         _OPENING,
         _HOBBY,
