@@ -542,7 +542,7 @@ def test_the_tiny_demo_runs_from_nothing_to_checked_samples(tmp_path: Path) -> N
     demo = _hanllama("run", "demo", "--scale", "tiny", "--output", str(tmp_path / "d"))
     said, _ = demo.communicate(timeout=600)
     assert demo.returncode == 0, said
-    assert "of 100 samples parse" in said
+    assert "of 300 samples parse" in said
     assert (tmp_path / "d" / "04-pretrain" / "model" / "model.safetensors").is_file()
     assert (tmp_path / "d" / "04-pretrain" / "report.html").is_file()
 
