@@ -217,7 +217,7 @@ class Split:
         """[documents + 1] int64: where each document starts, and the end of the last one."""
         parts = [
             index[:-1] + start
-            for index, start in zip(self._indexes, self._file_starts, strict=False)
+            for index, start in zip(self._indexes, self._file_starts[:-1], strict=True)
         ]
         return np.concatenate([*parts, self._file_starts[-1:]]).astype(np.int64)
 
@@ -273,7 +273,7 @@ class Split:
         copy(self._arrays, out_flat, file, positions[inside], local, lengths[inside])
 
     def _copy_across(self, out_flat: NDArray[np.int64], at: int, start: int, end: int) -> None:
-        for array, file_start in zip(self._arrays, self._file_starts, strict=False):
+        for array, file_start in zip(self._arrays, self._file_starts[:-1], strict=True):
             low, high = max(start, int(file_start)), min(end, int(file_start) + array.size)
             if low < high:
                 part = array[low - file_start : high - file_start]
