@@ -105,7 +105,7 @@ def test_the_funnel_counts_every_document_and_character(tmp_path: Path) -> None:
 def test_a_large_corpus_is_cut_into_parts_between_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hanllama.data.clean.PART_BYTES", 1000)
+    monkeypatch.setattr("hanllama.data.parts.PART_BYTES", 1000)
     texts = [f"{i:03d}" * 50 for i in range(30)]
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in texts))
     documents = run(tmp_path / "a.jsonl", output=tmp_path / "out")

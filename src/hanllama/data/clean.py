@@ -21,7 +21,7 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -33,13 +33,13 @@ from hanllama import fs, records
 from hanllama.config import option
 from hanllama.data import ruleset
 from hanllama.data.funnel import MAX_LISTED, FileTally, Funnel, Tally
+from hanllama.data.parts import Parts, check_output
 from hanllama.data.rules import CleaningRule, Drop
 from hanllama.data.ruleset import Step
 from hanllama.errors import ConfigError, HanllamaError, InputError, Interrupted
 from hanllama.progress import Progress
 from hanllama.records import Document, Piece, Quarantine, Reject
 
-PART_BYTES = 256 * 2**20
 DIGEST_BYTES = 16  # 2**64 documents before two different ones are likely to collide
 SMALL_INPUT_BYTES = 4 * 2**20  # cleaned before a second process has started
 
@@ -86,7 +86,7 @@ def clean(config: CleanConfig) -> None:
     steps = ruleset.expand(config.rules)
     output = Path(config.output)
     pieces, funnel, size = _input(config, steps)
-    _check_output(output, config)
+    check_output(output, config.inputs, config.force)
     beside = output.with_name(f"{output.name}.quarantine.jsonl")
     with (
         _terminable(),
@@ -97,7 +97,7 @@ def clean(config: CleanConfig) -> None:
         with (
             contextlib.closing(_results(pieces, steps, config.text_field, workers)) as results,
             Progress("clean", size / 1e6 or None, "MB") as progress,
-            _Parts(folder) as parts,
+            Parts(folder) as parts,
         ):
             merge = _Merge(funnel, quarantine, parts, config.exact_duplicates)
             for result in results:
@@ -261,7 +261,7 @@ class _Merge:
     """Adds cleaned pieces, in order, to the corpus and to the counts."""
 
     def __init__(
-        self, funnel: Funnel, quarantine: Quarantine, parts: _Parts, exact_duplicates: bool
+        self, funnel: Funnel, quarantine: Quarantine, parts: Parts, exact_duplicates: bool
     ) -> None:
         self.funnel, self.quarantine, self.parts = funnel, quarantine, parts
         self.exact_duplicates = exact_duplicates
@@ -300,73 +300,7 @@ class _Merge:
         return True
 
 
-class _Parts:
-    """Writes `part-00000.jsonl` and on, a new one when a part is full."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.number = self.documents = self.bytes = 0
-        self._path = folder
-        self._held = 0
-        self._out: Any = None
-
-    def write(self, lines: Iterable[bytes]) -> None:
-        """Add lines; one that the present part has no room for begins a new part."""
-        run: list[bytes] = []
-        for line in lines:
-            if self._out is None or self._held + len(line) > PART_BYTES:
-                self._put(run)
-                self._next()
-                run = []
-            run.append(line)
-            self._held += len(line)
-            self.bytes += len(line)
-            self.documents += 1
-        self._put(run)
-
-    def _put(self, run: list[bytes]) -> None:
-        if run:
-            with fs.storage(self._path):
-                self._out.writelines(run)
-
-    def _next(self) -> None:
-        self._close()
-        self._path = self.folder / f"part-{self.number:05d}.jsonl"
-        with fs.storage(self._path):
-            self._out = open(self._path, "wb")  # noqa: SIM115 (open across calls)
-        self._held = 0
-        self.number += 1
-
-    def _close(self) -> None:
-        if self._out is not None:
-            with fs.storage(self._path):
-                self._out.close()
-            self._out = None
-
-    def __enter__(self) -> _Parts:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-
 # --- checks ------------------------------------------------------------------------------------
-
-
-def _check_output(output: Path, config: CleanConfig) -> None:
-    if output.exists():
-        if not config.force:
-            raise InputError(f"{output} exists already; --force replaces it")
-        if not (output / fs.SUMS).is_file():
-            raise InputError(f"{output} was not written by hanllama; --force does not replace it")
-    target = output.resolve()
-    for name in config.inputs:
-        source = Path(name).resolve()
-        if source.is_dir() and (source == target or source in target.parents):
-            raise InputError(
-                f"the output {output} lies inside the input {name}: the next run would read it;"
-                " choose a folder beside"
-            )
 
 
 def _check_result(
