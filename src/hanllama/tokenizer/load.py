@@ -53,6 +53,10 @@ class Tokenizer:
         bos_id, eos_id, pad_id: special ids; None where the folder names none (EOS must exist).
         adds_bos: whether `encode` starts with BOS.
         hash: sha256 of the vocabulary and these settings: equal hashes give equal ids.
+        special_tokens: {content: id} of the tokens that no typed text produces.
+        special_roles: {"bos_token": "<s>", …}: what a chat template knows them by.
+        special_strips: {content: (left, right)}: tokens that swallow the white space beside them
+            where they stand in a rendered chat.
     """
 
     def __init__(self, folder: Path, backend: _Backend, settings: _Settings) -> None:
@@ -62,10 +66,14 @@ class Tokenizer:
         self.adds_bos, self._adds_eos = settings.adds_bos, settings.adds_eos
         self._pieces = list(backend.pieces)
         self._special = set(backend.special)
+        self.special_tokens = dict(backend.special_tokens)
         for i, content, special in settings.extra:
             self._pieces.extend([b""] * (i + 1 - len(self._pieces)))
             self._pieces[i] = b"" if special else content.encode()
             self._special.add(i)
+            self.special_tokens[content] = i
+        self.special_roles = settings.roles
+        self.special_strips = settings.strips
         self.vocab_size = len(self._pieces)
         facts: list[Any] = [backend.digest, self.bos_id, self.eos_id, self.pad_id, self.adds_bos]
         facts.append([[i, content] for i, content, _ in settings.extra])
@@ -100,6 +108,13 @@ class Tokenizer:
             of_text[ends - lengths - 1] = False
         out[of_text] = ids
         return out, lengths + (before + 1)
+
+    def encode_raw(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of texts end to end, int32 [tokens], and their counts, int64 [texts]: no BOS, no EOS.
+
+        What stands between two special tokens, for `chat.py`; everybody else wants `encode`.
+        """
+        return self._backend.encode_flat(texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, special tokens left out; malformed UTF-8 becomes U+FFFD a byte."""
@@ -172,6 +187,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     model, described = folder / "tokenizer.model", folder / "tokenizer.json"
     config = _read_optional(folder / "tokenizer_config.json")
     roles = _roles(config, _read_optional(folder / "special_tokens_map.json"))
+    description: dict[str, Any] = {}
     if model.is_file():
         data = model.read_bytes()
         proto = hf.parse_model(data, str(model))
@@ -196,7 +212,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             f"{folder} holds no tokenizer (neither tokenizer.model nor tokenizer.json); train one"
             " with: hanllama tokenizer train"
         )
-    return Tokenizer(folder, backend, _Settings(folder, config, roles, ids, extra, bos_by_template))
+    settings = _Settings(folder, config, roles, ids, extra, bos_by_template)
+    for token in description.get("added_tokens", []):
+        if token.get("lstrip") or token.get("rstrip"):
+            settings.strips[token["content"]] = (bool(token["lstrip"]), bool(token["rstrip"]))
+    return Tokenizer(folder, backend, settings)
 
 
 def copy_tokenizer(source: str | Path, target: str | Path) -> None:
@@ -233,7 +253,8 @@ class _Settings:
         extra: list[tuple[int, str, bool]],
         bos_by_template: bool,
     ) -> None:
-        self.extra = extra
+        self.extra, self.roles = extra, roles
+        self.strips: dict[str, tuple[bool, bool]] = {}
         self.bos_id = ids.get(roles.get("bos_token", ""))
         eos_id = ids.get(roles.get("eos_token", ""))
         self.pad_id = ids.get(roles.get("pad_token", ""))
@@ -315,6 +336,7 @@ class _Backend(Protocol):
 
     pieces: list[bytes]
     special: set[int]
+    special_tokens: dict[str, int]
     fallback: list[int]
     prefixed: bool
     digest: str
@@ -334,6 +356,8 @@ class _SentencePiece:
         self.pieces = [_piece_bytes(p) for p in proto.pieces]
         hidden = (hf.UNKNOWN, hf.CONTROL, hf.UNUSED)
         self.special = {i for i, p in enumerate(proto.pieces) if p.type in hidden}
+        named = (hf.UNKNOWN, hf.CONTROL)
+        self.special_tokens = {p.piece: i for i, p in enumerate(proto.pieces) if p.type in named}
         self.fallback = [
             i
             for i, p in enumerate(proto.pieces)
@@ -402,7 +426,8 @@ class _Json:
             self.pieces[i] = piece.encode() if i in added else surface(piece)
         # An id that no piece has is as good as special: nothing decodes to it.
         unused = set(range(len(self.pieces))) - set(self.ids.values())
-        self.special = unused | {i for i, t in added.items() if t.get("special")}
+        self.special_tokens = {t["content"]: i for i, t in added.items() if t.get("special")}
+        self.special = unused | set(self.special_tokens.values())
         self.fallback = []
         if description.get("model", {}).get("byte_fallback"):
             names = [f"<0x{b:02X}>" for b in range(0x80, 0x100)]
