@@ -53,6 +53,13 @@ def count(text: str) -> Counts:
     return Counts(han, letters, digits, punctuation, symbols, other)
 
 
+def word_points(text: str) -> NDArray[np.uint32]:
+    """The code points of Han, letters and digits alone, what words consist of."""
+    points = code_points(text)
+    kinds = _table()[points]
+    return points[(kinds >= HAN) & (kinds <= DIGIT)]
+
+
 def code_points(text: str) -> NDArray[np.uint32]:
     """[len(text)]: the code points. Lone surrogates, which no file holds, are passed through."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

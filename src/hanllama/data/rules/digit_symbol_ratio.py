@@ -21,7 +21,7 @@ from hanllama.errors import ConfigError
 
 @dataclass(frozen=True)
 class Rule:
-    maximum: float = option(0.3, help="the largest share of digits and symbols, 0 to 1")
+    maximum: float = option(0.4, help="the largest share of digits and symbols, 0 to 1")
     shortest: int = option(20, help="documents of fewer characters are not judged")
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from hanllama.errors import ConfigError
 
 @dataclass(frozen=True)
 class Rule:
-    maximum: float = option(0.4, help="the largest share of punctuation among characters, 0 to 1")
+    maximum: float = option(0.5, help="the largest share of punctuation among characters, 0 to 1")
     minimum: float = option(
         0.01, help="the smallest share of punctuation and line ends in a long document, 0 to 1"
     )
