@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import tiny
-from cruel import strings
 from hanllama.errors import ConfigError
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.tokenizer.fuzz import strings
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")

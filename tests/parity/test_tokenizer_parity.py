@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-
 from cruel import PARTS, strings
+
 from hanllama import cli
+from hanllama.tokenizer.fuzz import PARTS, strings
 from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")

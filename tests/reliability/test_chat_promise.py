@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import tiny
-from cruel import strings
 from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.tokenizer.fuzz import strings
 from hanllama.tokenizer.load import load_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")

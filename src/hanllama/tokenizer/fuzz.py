@@ -1,4 +1,4 @@
-"""Strings that tokenizers have disagreed about, generated: what every parity test is held to.
+"""Strings that tokenizers have disagreed about, generated: what audits and parity tests use.
 
 Han of all planes, emoji with joiners, full width, English, code, spaces in every place, newlines,
 controls, look-alikes of special tokens, the empty string.
