@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import dataclasses
 import functools
 import glob as globbing
 import gzip
@@ -36,6 +37,7 @@ from hanllama.errors import InputError
 
 __all__ = [
     "Document",
+    "Fields",
     "Piece",
     "Quarantine",
     "Reject",
@@ -76,6 +78,7 @@ class Document:
         source: where it came from; `folder/file` unless the record says otherwise.
         category: a label of the record, if it has one.
         encoding: of the file it was read from.
+        licence: as the record states it.
     """
 
     text: str
@@ -83,6 +86,18 @@ class Document:
     source: str = ""
     category: str = ""
     encoding: str = "utf-8"
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Which field of a JSON, CSV or Parquet record is what; a licence may be spelt `license`."""
+
+    text: str = "text"
+    id: str = "id"
+    source: str = "source"
+    category: str = "category"
+    licence: str = "licence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,30 +291,39 @@ def _understood() -> str:
 
 
 def read(
-    inputs: Sequence[str], quarantine: Quarantine, *, text_field: str = "text"
+    inputs: Sequence[str],
+    quarantine: Quarantine,
+    *,
+    fields: Fields | None = None,
+    text_field: str = "text",
 ) -> Iterator[Document]:
     """Every document of the inputs, in the order of `files`; `-` is standard input.
 
     Raises InputError (before the first document) when an input is missing or nothing is found.
     """
     if list(inputs) == ["-"]:
-        return _parsed(standard_input(), quarantine, text_field)
+        return _parsed(standard_input(), quarantine, fields or Fields(text_field))
     if "-" in inputs:
         raise InputError("standard input (-) cannot be mixed with files; give one or the other")
     paths = files(inputs)
-    return (d for p in paths for d in read_file(p, quarantine, text_field=text_field))
+    fields = fields or Fields(text_field)
+    return (d for p in paths for d in read_file(p, quarantine, fields=fields))
 
 
 def read_file(
-    path: str | Path, quarantine: Quarantine, *, text_field: str = "text"
+    path: str | Path,
+    quarantine: Quarantine,
+    *,
+    fields: Fields | None = None,
+    text_field: str = "text",
 ) -> Iterator[Document]:
-    """The documents of one file; `text_field` names the text in JSON and Parquet records."""
-    return _parsed(pieces(Path(path)), quarantine, text_field)
+    """The documents of one file; `fields` names the parts of JSON and Parquet records."""
+    return _parsed(pieces(Path(path)), quarantine, fields or Fields(text_field))
 
 
-def _parsed(parts: Iterable[Piece], quarantine: Quarantine, text_field: str) -> Iterator[Document]:
+def _parsed(parts: Iterable[Piece], quarantine: Quarantine, fields: Fields) -> Iterator[Document]:
     for piece in parts:
-        for item in parse(piece, text_field):
+        for item in parse(piece, fields):
             if isinstance(item, Reject):
                 quarantine.put(item)
             else:
@@ -339,18 +363,20 @@ def standard_input() -> Iterator[Piece]:
         yield Piece("-", "text", lines=(head + stream.read(MAX_FILE_BYTES + 1),))
 
 
-def parse(piece: Piece, text_field: str = "text") -> Iterator[Document | Reject]:
-    """The documents and rejects of a piece, in order."""
+def parse(piece: Piece, fields: Fields | str = Fields()) -> Iterator[Document | Reject]:
+    """The documents and rejects of a piece, in order; a bare name is that of the text's field."""
+    if isinstance(fields, str):
+        fields = Fields(text=fields)
     if piece.kind == "text":
         yield from _parse_text(piece)
     elif piece.kind == "rows":
-        yield from _parse_rows(piece, text_field)
+        yield from _parse_rows(piece, fields)
     else:
         for number, line in enumerate(piece.lines, piece.first):
             if isinstance(line, Reject):
                 yield line
             elif line.strip():
-                yield _parse_line(piece.path, number, line, text_field)
+                yield _parse_line(piece.path, number, line, fields)
 
 
 def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
@@ -375,9 +401,9 @@ def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
 
 
 def document_line(document: Document) -> bytes:
-    """A document as one line of a corpus: `text`, and `id`, `source`, `category` if set."""
+    """A document as one line of a corpus: `text`; `id`, `source`, `category`, `licence` if set."""
     entry = {"text": document.text}
-    for name in ("id", "source", "category"):
+    for name in ("id", "source", "category", "licence"):
         if value := getattr(document, name):
             entry[name] = value
     return _json_line(entry)
@@ -500,7 +526,7 @@ def _flow(text: str) -> str:
 # --- records in lines, arrays and tables -------------------------------------------------------
 
 
-def _parse_line(file: str, number: int, line: bytes, text_field: str) -> Document | Reject:
+def _parse_line(file: str, number: int, line: bytes, fields: Fields) -> Document | Reject:
     if number == 1:
         line = line.removeprefix(codecs.BOM_UTF8)
     try:
@@ -509,36 +535,37 @@ def _parse_line(file: str, number: int, line: bytes, text_field: str) -> Documen
         return Reject(file, number, "line is not valid UTF-8", _show(line))
     except (ValueError, RecursionError):
         return Reject(file, number, "invalid JSON", _show(line))
-    return _document(file, number, record, text_field) or _unusable(
-        file, number, record, text_field, _show(line)
+    return _document(file, number, record, fields) or _unusable(
+        file, number, record, fields, _show(line)
     )
 
 
-def _document(file: str, number: int, record: Any, text_field: str) -> Document | None:
+def _document(file: str, number: int, record: Any, fields: Fields) -> Document | None:
     """The document in a record, None if it has none."""
     if not isinstance(record, dict):
         return None
-    text = record.get(text_field)
+    text = record.get(fields.text)
     if not isinstance(text, str) or not _is_unicode(text):
         return None
-    source = _label(record, "source") or _source(file)
-    identity = _label(record, "id") or f"{_source(file)}:{number}"
-    return Document(text, identity, source, _label(record, "category"))
+    source = _label(record, fields.source) or _source(file)
+    identity = _label(record, fields.id) or f"{_source(file)}:{number}"
+    licence = _label(record, fields.licence) or _label(record, "license")
+    return Document(text, identity, source, _label(record, fields.category), licence=licence)
 
 
-def _unusable(file: str, number: int, record: Any, text_field: str, raw: str) -> Reject:
+def _unusable(file: str, number: int, record: Any, fields: Fields, raw: str) -> Reject:
     if record is None:
         reason = "null"
     elif not isinstance(record, dict):
         reason = "not a JSON object"
-    elif text_field not in record:
-        reason = f"no field {text_field!r}"
-    elif record[text_field] is None:
-        reason = f"field {text_field!r} is null"
-    elif not isinstance(record[text_field], str):
-        reason = f"field {text_field!r} is not text"
+    elif fields.text not in record:
+        reason = f"no field {fields.text!r}"
+    elif record[fields.text] is None:
+        reason = f"field {fields.text!r} is null"
+    elif not isinstance(record[fields.text], str):
+        reason = f"field {fields.text!r} is not text"
     else:
-        reason = f"field {text_field!r} holds half a surrogate pair"
+        reason = f"field {fields.text!r} holds half a surrogate pair"
     return Reject(file, number, reason, raw)
 
 
@@ -575,24 +602,24 @@ def _row_groups(path: Path, size: int) -> Iterator[Piece]:
         first += count
 
 
-def _parse_rows(piece: Piece, text_field: str) -> Iterator[Document | Reject]:
+def _parse_rows(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = piece.first
     try:
         with pq.ParquetFile(piece.path) as table:
-            if text_field not in table.schema_arrow.names:
+            if fields.text not in table.schema_arrow.names:
                 rows = table.metadata.row_group(piece.group).num_rows
-                reason = f"no field {text_field!r}"
+                reason = f"no field {fields.text!r}"
                 yield from (Reject(piece.path, number + i, reason) for i in range(rows))
                 return
-            wanted = [text_field, "id", "source", "category"]
+            wanted = [*dataclasses.astuple(fields), "license"]
             columns = [c for c in table.schema_arrow.names if c in wanted]
             for batch in table.iter_batches(1024, row_groups=[piece.group], columns=columns):
                 for record in batch.to_pylist():
-                    yield _document(piece.path, number, record, text_field) or _unusable(
-                        piece.path, number, record, text_field, ""
+                    yield _document(piece.path, number, record, fields) or _unusable(
+                        piece.path, number, record, fields, ""
                     )
                     number += 1
     except (OSError, pa.ArrowException) as error:
