@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from cruel import PARTS, strings
 
 from hanllama import cli
 from hanllama.tokenizer.fuzz import PARTS, strings
