@@ -60,7 +60,9 @@ COMPRESSIONS = (".gz", ".zst")
 SUFFIXES = (*TEXT_SUFFIXES, *LINE_SUFFIXES, ".json", ".parquet")
 
 # What stands in a corpus folder and is not corpus.
-_NOT_CORPUS = re.compile(r"(.*\.)?quarantine\.jsonl|report\.[^.]+|SHA256SUMS|manifest\.json")
+_NOT_CORPUS = re.compile(
+    r"(.*\.)?quarantine\.jsonl|(clusters|dropped)\.jsonl|report\.[^.]+|SHA256SUMS|manifest\.json"
+)
 
 MAX_RECORD_BYTES = 32 * 2**20  # a line longer than any book is a damaged file, not a document
 MAX_FILE_BYTES = 256 * 2**20  # a file that is one document is held in memory whole
