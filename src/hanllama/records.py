@@ -49,6 +49,7 @@ __all__ = [
     "pieces",
     "read",
     "read_file",
+    "reject_line",
     "standard_input",
     "survey",
     "write_jsonl",
@@ -181,9 +182,8 @@ class Quarantine:
         self.reasons[reject.reason] += 1
         self.first = self.first or reject
         if self._out is not None and self.path is not None:
-            entry = {name: getattr(reject, name) for name in ("file", "line", "reason", "raw")}
             with fs.storage(self.path):
-                self._out.write(_json_line(entry))
+                self._out.write(reject_line(reject))
 
     def flush(self) -> None:
         """Hand what was added to the system, so that the file can be read."""
@@ -409,6 +409,11 @@ def document_line(document: Document) -> bytes:
         if value := getattr(document, name):
             entry[name] = value
     return _json_line(entry)
+
+
+def reject_line(reject: Reject) -> bytes:
+    """A reject as one line of `quarantine.jsonl`."""
+    return _json_line({name: getattr(reject, name) for name in ("file", "line", "reason", "raw")})
 
 
 # --- a file that is one document ---------------------------------------------------------------
