@@ -5,8 +5,8 @@ hold ．for 。, －－ for ——, ∶ for ：, straight quotes and half-width 
 PDFs give Kangxi radicals (⼀ for 一). NFKC, the usual remedy, does the wrong half of it: it turns
 ，！？（） into ,!?() and … into three full stops. So the table is our own:
 
-- letters, digits and signs such as ％＋－／＝＠ become ASCII; ，！？：；（）～［］ stay, and so do ＜＞＆,
-  lest a tag appears where the author wrote none;
+- letters, digits and signs such as ％＋－／＝＠ become ASCII; ，！？：；（）～［］ stay,
+  and so do ＜＞＆, lest a tag appears where the author wrote none;
 - vertical, small and half-width forms of Chinese punctuation become the usual ones; compatibility
   ideographs and radicals become the character that they are drawn as;
 - , ; : ! ? ( ) become full where their neighbours are Chinese. A ? between two characters is left
