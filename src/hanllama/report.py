@@ -119,9 +119,10 @@ def histogram(
     everything = [float(v) for v in values]
     kept = [v for v in everything if math.isfinite(v) and (v > 0 or not log_x)]
     lost = len(everything) - len(kept)
-    remark = [("", 0, f"{lost:,} not drawable")] if lost else []
+    lost_remark = f"{lost:,} not drawable" if lost else ""
     if not kept:
-        return _figure(title, Markup('<p class="empty">no values to draw</p>'), remark)
+        legend = [("", 0, lost_remark)] if lost else []
+        return _figure(title, Markup('<p class="empty">no values to draw</p>'), legend)
     scale = math.log10 if log_x else float
     low, high = scale(min(kept)), scale(max(kept))
     if high == low:
@@ -132,15 +133,33 @@ def histogram(
     edges = [low + (high - low) * i / bins for i in range(bins + 1)]
     if log_x:
         edges = [10.0**e for e in edges]
+    return bars(edges, counts, title=title, x=x, y=y, log_x=log_x, remark=lost_remark)
+
+
+def bars(
+    edges: Sequence[float],
+    counts: Sequence[int],
+    *,
+    title: str,
+    x: str,
+    y: str = "count",
+    log_x: bool = False,
+    remark: str = "",
+) -> Markup:
+    """A histogram that was counted elsewhere: `counts[i]` values lie from `edges[i]` on.
+
+    `edges` rise and are one more than `counts`; `remark` stands beside the title.
+    """
+    assert len(edges) == len(counts) + 1, (len(edges), len(counts))
     across = _Axis([edges[0], edges[-1]], log_x, LEFT, WIDTH - RIGHT, pad=0.0)
     up = _Axis([0.0, float(max(counts))], False, HEIGHT - BOTTOM, TOP, pad=0.0)
-    bars = []
+    shapes = []
     for index, count in enumerate(counts):
         left, right = across.at(edges[index]), across.at(edges[index + 1])
         top = up.at(count)
         width = max(right - left - 0.6, 0.4)
         said = f"{number(edges[index])} – {number(edges[index + 1])}: {count:,}"
-        bars.append(
+        shapes.append(
             Markup('<path class="bar" d="M{} {}v{}h{}V{}z"><title>{}</title></path>').format(
                 _px(left),
                 HEIGHT - BOTTOM,
@@ -150,7 +169,8 @@ def histogram(
                 said,
             )
         )
-    return _figure(title, _svg(title, across, up, x, y, Markup("").join(bars)), remark)
+    legend = [("", 0, remark)] if remark else []
+    return _figure(title, _svg(title, across, up, x, y, Markup("").join(shapes)), legend)
 
 
 def table(rows: Iterable[Sequence[Any]], *, headings: Sequence[str], title: str = "") -> Markup:
