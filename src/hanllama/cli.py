@@ -51,6 +51,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.tokenizer.train:train",
         "train a tokenizer on a corpus",
     ),
+    "tokenizer extend": Command(
+        "hanllama.tokenizer.extend:TokenizerExtendConfig",
+        "hanllama.tokenizer.extend:extend",
+        "add pieces to an existing vocabulary, and audit the result",
+    ),
     "tokenize": Command(
         "hanllama.data.tokenize:TokenizeConfig",
         "hanllama.data.tokenize:tokenize",

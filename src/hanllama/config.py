@@ -49,8 +49,8 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option as typed: `--optim.learning-rate`."""
-        return "--" + self.key.replace("_", "-")
+        """The option as typed: `--optim.learning-rate`; of a field `from_` it is `--from`."""
+        return "--" + self.key.rstrip("_").replace("_", "-")
 
     @property
     def type_name(self) -> str:
@@ -109,6 +109,7 @@ def find(cls: type, key: str, where: str) -> Option:
     """
     by_key = {o.key: o for o in options(cls)}
     name = key.replace("-", "_")
+    name = f"{name}_" if f"{name}_" in by_key else name  # a Python keyword: `from_`
     leaves = [k for k in by_key if k.rsplit(".", 1)[-1] == name]
     if name not in by_key and len(leaves) == 1:
         name = leaves[0]
@@ -238,6 +239,8 @@ def _is_flag(word: str) -> bool:
 
 def _resolve(name: str, by_key: Mapping[str, Option], command: str) -> tuple[str, bool]:
     """A typed flag name -> (key, negated): exact, `no_x`, or the only group leaf of that name."""
+    if f"{name}_" in by_key:  # a field that is a Python keyword: `from_`
+        return f"{name}_", False
     if name == "config" or name in by_key:
         return name, False
     leaves = [key for key in by_key if key.rsplit(".", 1)[-1] == name]
@@ -247,7 +250,7 @@ def _resolve(name: str, by_key: Mapping[str, Option], command: str) -> tuple[str
         key, _ = _resolve(name[3:], by_key, command)
         if key != "config" and _is_bool(by_key[key].type):
             return key, True
-    shown = [k.replace("_", "-") for k in by_key]
+    shown = [o.flag.removeprefix("--") for o in by_key.values()]
     raise ConfigError(
         f"{command}: unknown option --{name.replace('_', '-')}"
         f"{nearest(name.replace('_', '-'), shown)}"
@@ -264,6 +267,7 @@ def _flatten(mapping: Mapping[str, Any], cls: type, where: str, prefix: str = ""
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
         name = str(key).replace("-", "_")
+        name = f"{name}_" if f"{name}_" in known else name
         if name not in known:
             raise ConfigError(f"{where}: unknown key {prefix + str(key)!r}{nearest(name, known)}")
         hint = hints[name]

@@ -1,0 +1,267 @@
+"""What a tokenizer really does: the checks that tell a sound vocabulary from a broken one.
+
+Half of what goes wrong with Chinese vocabularies goes wrong in silence: pieces that no text can
+produce, English that is cut differently after an extension, transformers and sentencepiece giving
+other ids for the same string, text that does not come back. An audit looks at each and says how
+many, and which.
+
+- unreachable: the pieces that encoding their own text does not give back as one token. BPE builds a
+  piece by merging two smaller pieces, so a piece whose halves are missing is dead weight.
+- changed English: of the base's ASCII texts, those that the extended vocabulary cuts differently.
+- round trip: texts that decode to something else (U+2581 is SentencePiece's space, and excepted).
+- agreement: ids by our loader, by the sentencepiece library and by the tokenizers library, which is
+  what transformers runs, on generated strings that tokenizers have disagreed about (`fuzz.py`).
+- gain: tokens a character before and after, on the user's text or on the sample that ships here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hanllama import fs, report
+from hanllama.tokenizer import fuzz, hf
+from hanllama.tokenizer.load import Tokenizer
+
+SAMPLES = Path(__file__).parent / "samples"
+FUZZ_STRINGS = 4000
+MAX_LISTED = 40
+
+
+def sample_texts(language: str = "zh") -> list[str]:
+    """The paragraphs that ship with hanllama, written for this: `zh` or `en`."""
+    text = (SAMPLES / f"{language}.txt").read_text(encoding="utf-8")
+    return [part for part in text.split("\n\n") if part.strip()]
+
+
+@dataclass
+class Audit:
+    """What was found; counts are of pieces, strings or tokens as named."""
+
+    vocabulary: int
+    unreachable: list[str]
+    fuzz_strings: int
+    round_trip_failures: list[str]
+    disagreements: dict[str, list[str]]  # back end -> strings on which it differs from ours
+    base: dict[str, Any] = field(default_factory=dict)  # what only a comparison with a base gives
+
+    @property
+    def sound(self) -> bool:
+        """Whether every back end agrees and every text comes back."""
+        return not (any(self.disagreements.values()) or self.round_trip_failures)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of audit.json."""
+        return {
+            "vocabulary": self.vocabulary,
+            "unreachable_pieces": len(self.unreachable),
+            "unreachable": self.unreachable,
+            "fuzz_strings": self.fuzz_strings,
+            "round_trip_failures": self.round_trip_failures,
+            "disagreements": self.disagreements,
+            **self.base,
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(what, how much), as printed."""
+        rows = [("vocabulary", f"{self.vocabulary:,}")]
+        if self.base:
+            new, english = self.base["new_pieces"], self.base["english_texts"]
+            before, after = self.base["tokens_per_character"]
+            rows += [
+                ("new pieces", f"{new:,}"),
+                ("overlapping, left out", f"{self.base['overlapping_pieces']:,}"),
+            ]
+        share = len(self.unreachable) / max(self.base.get("new_pieces", self.vocabulary), 1)
+        shown = ", ".join(self.unreachable[:5])
+        rows.append(
+            (
+                "unreachable",
+                f"{len(self.unreachable):,} ({share:.1%}){': ' if shown else ''}{shown}",
+            )
+        )
+        if self.base:
+            changed, by = len(self.base["changed_english"]), self.base["changed_by"]
+            why = f", by new pieces such as {' '.join(by[:8])}" if by else ""
+            rows.append(("English cut differently", f"{changed:,} of {english:,} texts{why}"))
+        failures = len(self.round_trip_failures)
+        rows.append(("round-trip failures", f"{failures:,} of {self.fuzz_strings:,} strings"))
+        for name, texts in self.disagreements.items():
+            rows.append((f"differs in {name}", f"{len(texts):,} of {self.fuzz_strings:,} strings"))
+        if self.base:
+            gain = 1 - after / before if before else 0.0
+            rows.append(
+                (
+                    "tokens per character",
+                    f"{before:.3f} -> {after:.3f} ({gain:.1%} fewer, on {self.base['text']})",
+                )
+            )
+        return rows
+
+    def write(self, folder: Path) -> None:
+        """Write `audit.json` and `report.html` into a folder that is being made."""
+        fs.write_json(folder / "audit.json", self.as_dict())
+        verdict = (
+            report.note("every back end agrees, every string comes back", "good")
+            if self.sound
+            else report.note("this tokenizer is not the same everywhere; see below", "bad")
+        )
+        blocks = [verdict, report.table(self.rows(), headings=["check", "result"])]
+        sections = [report.Section("Audit", blocks)]
+        for title, texts in (
+            ("Unreachable pieces", self.unreachable),
+            ("Strings that do not come back", self.round_trip_failures),
+            *((f"Strings on which {n} differs", t) for n, t in self.disagreements.items()),
+            ("English that is cut differently", self.base.get("changed_english", [])),
+        ):
+            if texts:
+                rows = [(i + 1, repr(text)) for i, text in enumerate(texts[:MAX_LISTED])]
+                listed = f"the first {len(rows)} of {len(texts):,}"
+                table = report.table(rows, headings=["", "text"], title=listed)
+                sections.append(report.Section(title, [table]))
+        report.write(folder / "report.html", "Tokenizer audit", sections)
+
+    def print(self) -> None:
+        """The table on stdout."""
+        width = max(len(name) for name, _ in self.rows())
+        for name, value in self.rows():
+            print(f"{name:<{width}}  {value}")
+
+
+def audit(
+    tokenizer: Tokenizer,
+    *,
+    base: Tokenizer | None = None,
+    overlapping: int = 0,
+    texts: Sequence[str] = (),
+    text_name: str = "",
+    seed: int = 0,
+) -> Audit:
+    """Look at a tokenizer folder; at what changed as well when its `base` is given.
+
+    Args:
+        overlapping: pieces that were asked for and are in the base already.
+        texts: what the gain is measured on; the shipped sample when empty.
+    """
+    strings = fuzz.strings(FUZZ_STRINGS, seed)
+    ours = _ids(tokenizer, strings)
+    first_new = base.vocab_size if base is not None else 0
+    found = Audit(
+        vocabulary=tokenizer.vocab_size,
+        unreachable=_unreachable(tokenizer, first_new),
+        fuzz_strings=len(strings),
+        round_trip_failures=_round_trip_failures(tokenizer, strings, ours),
+        disagreements=_disagreements(tokenizer.folder, strings, ours),
+    )
+    if base is not None:
+        found.base = _against(base, tokenizer, overlapping, texts, text_name, seed)
+    return found
+
+
+def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of texts without BOS and EOS."""
+    ids, lengths = tokenizer.encode_raw(texts)
+    return [row.tolist() for row in np.split(ids, np.cumsum(lengths)[:-1])]
+
+
+def _unreachable(tokenizer: Tokenizer, first: int) -> list[str]:
+    """The pieces from id `first` on that their own text does not give."""
+    import sentencepiece
+
+    path = tokenizer.folder / "tokenizer.model"
+    if not path.is_file():
+        return _unreachable_by_text(tokenizer, first)
+    proto = hf.parse_model(path.read_bytes(), str(path))
+    pieces = [(i, p.piece) for i, p in enumerate(proto.pieces) if p.type == hf.NORMAL]
+    # As inside a text: without the prefix that only a text's first piece has.
+    proto.normalizer_spec.add_dummy_prefix = False
+    processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    return [p for i, p in pieces if i >= first and processor.encode(p) != [i]]
+
+
+def _unreachable_by_text(tokenizer: Tokenizer, first: int) -> list[str]:
+    special = set(tokenizer.special_tokens.values())
+    found = []
+    for i in range(first, tokenizer.vocab_size):
+        text = tokenizer.stream(continues=True)
+        piece = text.push(i)
+        # Half a character is not a text, so nobody can say whether it is reached.
+        if i not in special and piece and not text.finish():
+            ids, _ = tokenizer.encode_raw([piece])
+            if ids.tolist() != [i]:
+                found.append(piece)
+    return found
+
+
+def _round_trip_failures(
+    tokenizer: Tokenizer, texts: Sequence[str], rows: Sequence[list[int]]
+) -> list[str]:
+    spaced = (tokenizer.folder / "tokenizer.model").is_file()
+    failures = []
+    for text, ids in zip(texts, rows, strict=True):
+        expected = text.replace(hf.SPACE, " ") if spaced else text
+        if tokenizer.decode(ids) != expected:
+            failures.append(text)
+    return failures
+
+
+def _disagreements(
+    folder: Path, texts: Sequence[str], ours: Sequence[list[int]]
+) -> dict[str, list[str]]:
+    """{back end: the strings whose ids are others than ours}, for the files that the folder has."""
+    found: dict[str, list[str]] = {}
+    if (folder / "tokenizer.model").is_file():
+        import sentencepiece
+
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        rows = [processor.encode(text) for text in texts]
+        found["sentencepiece"] = [t for t, a, b in zip(texts, ours, rows, strict=True) if a != b]
+    if (folder / "tokenizer.json").is_file():
+        import tokenizers
+
+        library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        library.encode_special_tokens = True
+        rows = [r.ids for r in library.encode_batch(list(texts), add_special_tokens=False)]
+        found["transformers"] = [t for t, a, b in zip(texts, ours, rows, strict=True) if a != b]
+    return found
+
+
+def _against(
+    base: Tokenizer,
+    tokenizer: Tokenizer,
+    overlapping: int,
+    texts: Sequence[str],
+    text_name: str,
+    seed: int,
+) -> dict[str, Any]:
+    """What an extension changed."""
+    english = _english(seed)
+    before, after = _ids(base, english), _ids(tokenizer, english)
+    changed = [t for t, a, b in zip(english, before, after, strict=True) if a != b]
+    new = Counter(i for row in after for i in row if i >= base.vocab_size)
+    text = tokenizer.stream(continues=True)
+    measured = list(texts) or sample_texts("zh")
+    characters = sum(map(len, measured))
+    counts = [sum(map(len, _ids(t, measured))) for t in (base, tokenizer)]
+    return {
+        "new_pieces": tokenizer.vocab_size - base.vocab_size,
+        "overlapping_pieces": overlapping,
+        "english_texts": len(english),
+        "changed_english": changed,
+        "changed_by": [text.push(i).strip() for i, _ in new.most_common()],
+        "text": text_name or f"the shipped sample of {characters:,} characters",
+        "tokens_per_character": [round(n / characters, 4) for n in counts],
+    }
+
+
+def _english(seed: int) -> list[str]:
+    """ASCII texts: the shipped English, its lines and words, and the fuzz strings without Han."""
+    paragraphs = sample_texts("en")
+    words = sorted({w for p in paragraphs for w in p.split()})
+    strings = [s for s in fuzz.strings(FUZZ_STRINGS, seed + 1) if s.isascii()]
+    return [*paragraphs, *(line for p in paragraphs for line in p.split("\n")), *words, *strings]

@@ -1,0 +1,335 @@
+"""`hanllama tokenizer extend`: new pieces for an existing vocabulary, old ids untouched.
+
+Llama-2 spells most Chinese characters in three bytes. Chinese-LLaMA, Colossal-LLaMA-2 and Ziya all
+add pieces at the end of its vocabulary, each in a way of its own; here they are four sources of
+pieces for one procedure:
+
+- `--pieces F.jsonl`: lines of {"piece": "…"} (Colossal-LLaMA-2);
+- `--from OTHER.model`: what another SentencePiece model has and the base has not (Chinese-LLaMA);
+- `--train CORPUS --size N`: a BPE trained on your own text;
+- `--chars N`: the N most common characters (Ziya): of `--train CORPUS` where it is given, else in
+  the order of GB 2312, whose first 3,755 are the common ones.
+
+Scores. SentencePiece merges the neighbours of highest score first. The published way gives every
+new piece the score 0, above all old ones but the first: merges of equal score then depend on their
+place in the text, which transformers' BPE cannot express, and the back ends disagree. By default
+new pieces get scores below the base's lowest, in their order: old text is cut as before, new merges
+come last, all back ends agree (characters that a new piece is built of and that are no pieces yet
+are added for this). `--scores zero` repeats the published vocabularies.
+
+An audit always follows (`audit.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hanllama import __version__, fs, records
+from hanllama.config import option
+from hanllama.errors import ConfigError, CorruptError, InputError
+from hanllama.progress import Progress
+from hanllama.tokenizer import hf
+from hanllama.tokenizer.audit import Audit, audit
+from hanllama.tokenizer.load import FILES, load_tokenizer
+from hanllama.tokenizer.train import TokenizerTrainConfig, sample_lines, train_model
+
+GB2312_CHARACTERS = 6763
+SAMPLE_BYTES = 20_000_000  # of `--text`, for the gain
+
+
+@dataclass(frozen=True)
+class TokenizerExtendConfig:
+    """Options of `hanllama tokenizer extend`."""
+
+    base: str = option(help="a tokenizer or model folder, or a tokenizer.model", positional=True)
+    output: str = option(help="the tokenizer folder to write")
+    pieces: str = option("", help='a file of {"piece": "…"} lines')
+    from_: str = option("", help="another tokenizer.model whose pieces are taken")
+    train: tuple[str, ...] = option((), help="text to train new pieces on (with --size)")
+    size: int = option(0, help="pieces of the BPE that --train makes, before overlaps go")
+    chars: int = option(0, help="add the N most common characters (of --train, or of GB 2312)")
+    scores: Literal["safe", "zero"] = option(
+        "safe", help="safe: below the base's, all back ends agree; zero: the published way"
+    )
+    text: tuple[str, ...] = option((), help="text to measure the gain on; a sample ships with it")
+    text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
+    seed: int = option(0, help="of the sample that is trained on")
+    force: bool = option(False, help="replace the output folder if it exists")
+
+    def __post_init__(self) -> None:
+        sources = {
+            "--pieces": bool(self.pieces),
+            "--from": bool(self.from_),
+            "--train with --size": self.size > 0,
+            "--chars": self.chars > 0,
+        }
+        given = [name for name, is_given in sources.items() if is_given]
+        if len(given) != 1:
+            said = f", not {' and '.join(given)}" if given else ""
+            raise ConfigError(f"new pieces come from one of {', '.join(sources)}{said}")
+        if self.size and not self.train:
+            raise ConfigError("--size needs --train: the text that the new pieces are made of")
+        if self.train and not (self.size or self.chars):
+            raise ConfigError("--train needs --size or --chars: how many pieces to make of it")
+        if min(self.size, self.chars) < 0:
+            raise ConfigError("size and chars must not be negative")
+        if self.chars > GB2312_CHARACTERS and not self.train:
+            raise ConfigError(
+                f"chars {self.chars} is more than the {GB2312_CHARACTERS:,} characters of GB 2312;"
+                " give --train, a text whose most common characters are taken"
+            )
+
+
+def extend(options: TokenizerExtendConfig) -> Path:
+    """Publish the extended tokenizer with its audit; the base's ids stay what they were.
+
+    Raises InputError for a missing base, corpus or an existing output, CorruptError for a file
+    that is no SentencePiece model or a piece that cannot be one (naming line and value),
+    ConfigError where nothing would be added.
+    """
+    output = Path(options.output)
+    if output.exists() and not options.force:
+        raise InputError(f"{output} exists already; choose another folder or give --force")
+    base_model = _model_file(options.base)
+    proto = _read_model(base_model)
+    asked = dict(_asked(options))
+    known = {p.piece for p in proto.pieces}
+    new = [piece for piece, is_text in asked.items() if is_text and piece not in known]
+    overlapping = sum(piece in known for piece in asked)
+    if not new:
+        raise ConfigError(f"all {len(asked):,} pieces are in {base_model} already: nothing to add")
+    lone = [] if options.scores == "zero" else _lone_characters(new, known)
+    new += lone
+    lowest = min(p.score for p in proto.pieces if p.type == hf.NORMAL)
+    for number, piece in enumerate(new, 1):
+        score = 0.0 if options.scores == "zero" else lowest - number
+        proto.pieces.add(piece=piece, score=score, type=hf.NORMAL)
+    proto.trainer_spec.vocab_size = len(proto.pieces)
+    adds_bos = _adds_bos(options.base)
+    with fs.publish(output, replace=options.force) as folder:
+        fs.write_bytes(folder / "tokenizer.model", proto.SerializeToString(deterministic=True))
+        hf.write_files(folder, proto, adds_bos=adds_bos)
+        result = _audit(options, base_model, folder, overlapping, adds_bos)
+        result.write(folder)
+        fs.write_json(
+            folder / "extension.json",
+            {
+                "hanllama": __version__,
+                "base_sha256": fs.sha256(base_model),
+                "base_vocabulary": len(proto.pieces) - len(new),
+                "source": _source(options),
+                "scores": options.scores,
+                "asked": len(asked),
+                "overlapping": overlapping,
+                "added": len(new),
+                "characters_added_for_them": len(lone),
+                "tokenizer_hash": load_tokenizer(folder).hash,
+            },
+        )
+    result.print()
+    if lone:
+        print(
+            f"{len(lone):,} of the new pieces are characters that others are built of and that"
+            f" nobody had: {' '.join(lone[:8])}"
+        )
+    _advise(result, options.scores)
+    print(f"tokenizer: {output}")
+    return output
+
+
+def _lone_characters(new: Sequence[str], known: set[str]) -> list[str]:
+    """The characters of new pieces that are no pieces themselves.
+
+    SentencePiece would still join them; transformers' BPE joins pieces only, and would differ.
+    """
+    pieces = known | set(new)
+    return list(dict.fromkeys(c for p in new if len(p) > 1 for c in p if c not in pieces))
+
+
+def _advise(result: Audit, scores: str) -> None:
+    disagree = max((len(t) for t in result.disagreements.values()), default=0)
+    if disagree and scores == "zero":
+        print(
+            f"scores 0 are the published way, and {disagree:,} strings get other ids in"
+            " transformers than in sentencepiece; --scores safe has none"
+        )
+    elif not result.sound:
+        print("this vocabulary is not the same in every back end; see report.html")
+
+
+# --- where pieces come from --------------------------------------------------------------------
+
+
+def _asked(options: TokenizerExtendConfig) -> Iterator[tuple[str, bool]]:
+    """The pieces asked for, in their order, spaces as `▁`, and whether each stands for text.
+
+    What does not (another model's <s>, its bytes) can only overlap; it is never added.
+    """
+    if options.pieces:
+        found: Iterable[str] = _from_lines(Path(options.pieces))
+    elif options.size:
+        found = _trained(options)
+    elif options.chars:
+        found = _common_characters(options)
+    else:
+        other = _read_model(_model_file(options.from_))
+        return ((p.piece, p.type in (hf.NORMAL, hf.USER_DEFINED)) for p in other.pieces)
+    return ((piece, True) for piece in found)
+
+
+def _from_lines(path: Path) -> list[str]:
+    """Colossal's layout; CorruptError names the line and the value of what cannot be a piece."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"pieces file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CorruptError(f"pieces file {path} is not UTF-8: {error}") from error
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise CorruptError(f"{where}: not JSON ({error.msg}): {line[:80]!r}") from error
+        piece = record.get("piece") if isinstance(record, dict) else None
+        if not isinstance(piece, str):
+            raise CorruptError(f'{where}: needs {{"piece": "…"}} with a text, not {line[:80]}')
+        if not piece:
+            raise CorruptError(f"{where}: the piece is empty; take the line out")
+        if any(0xD800 <= ord(c) < 0xE000 for c in piece):
+            raise CorruptError(f"{where}: {piece!r} holds half a surrogate pair, no character")
+        piece = piece.replace(" ", hf.SPACE)
+        if piece in lines:
+            raise CorruptError(f"{where}: {piece!r} stands on line {lines[piece]} already")
+        lines[piece] = number
+    if not lines:
+        raise InputError(f"pieces file {path} holds no piece")
+    return list(lines)
+
+
+def _trained(options: TokenizerExtendConfig) -> list[str]:
+    """The pieces of a BPE trained on the user's text, best first."""
+    training = TokenizerTrainConfig(
+        inputs=options.train,
+        output=options.output,
+        vocab_size=options.size,
+        seed=options.seed,
+        text_field=options.text_field,
+    )
+    with records.Quarantine() as quarantine:
+        sample = sample_lines(training, quarantine)
+    proto = hf.parse_model(train_model(sample.lines, training), "the trained model")
+    return [p.piece for p in proto.pieces if p.type == hf.NORMAL]
+
+
+def _common_characters(options: TokenizerExtendConfig) -> list[str]:
+    if not options.train:
+        return _gb2312()[: options.chars]
+    counts: Counter[str] = Counter()
+    with records.Quarantine() as quarantine, Progress("count characters", unit="MB") as progress:
+        for document in records.read(
+            list(options.train), quarantine, text_field=options.text_field
+        ):
+            counts.update(document.text)
+            progress.advance(len(document.text.encode()) / 1e6)
+    printable = [(c, n) for c, n in counts.items() if c.isprintable() and not c.isspace()]
+    printable.sort(key=lambda row: (-row[1], row[0]))
+    if len(printable) < options.chars:
+        raise ConfigError(
+            f"chars {options.chars} is more than the {len(printable):,} different characters of"
+            f" {', '.join(options.train)}"
+        )
+    return [c for c, _ in printable[: options.chars]]
+
+
+def _gb2312() -> list[str]:
+    """GB 2312-80's Han characters: level 1 (3,755, common), then level 2 (3,008)."""
+    found = []
+    for row in range(0xB0, 0xF8):
+        for cell in range(0xA1, 0xFF):
+            try:
+                found.append(bytes((row, cell)).decode("gb2312"))
+            except UnicodeDecodeError:
+                continue  # the five cells at the end of level 1 are empty
+    assert len(found) == GB2312_CHARACTERS
+    return found
+
+
+def _source(options: TokenizerExtendConfig) -> dict[str, Any]:
+    """What extension.json says of where the pieces came from."""
+    if options.pieces:
+        return {"pieces_sha256": fs.sha256(Path(options.pieces))}
+    if options.from_:
+        return {"model_sha256": fs.sha256(_model_file(options.from_))}
+    facts: dict[str, Any] = {"train": list(options.train)} if options.train else {}
+    if options.size:
+        return {**facts, "size": options.size, "seed": options.seed}
+    return {**facts, "chars": options.chars}
+
+
+# --- the base ----------------------------------------------------------------------------------
+
+
+def _model_file(name: str) -> Path:
+    """The tokenizer.model that a folder or a path names; InputError where there is none."""
+    path = Path(name)
+    found = path / "tokenizer.model" if path.is_dir() else path
+    if not found.is_file():
+        hint = ""
+        if (path / "tokenizer.json").is_file():
+            hint = "; a tokenizer.json alone (byte-level BPE) cannot be extended this way"
+        raise InputError(f"{found} does not exist: a SentencePiece model is needed{hint}")
+    return found
+
+
+def _read_model(path: Path) -> Any:
+    return hf.parse_model(path.read_bytes(), str(path))
+
+
+def _adds_bos(base: str) -> bool:
+    """As the base's folder says; a lone model file is Llama's, which begins every text with BOS."""
+    return load_tokenizer(base).adds_bos if Path(base).is_dir() else True
+
+
+def _audit(
+    options: TokenizerExtendConfig, base_model: Path, folder: Path, overlapping: int, adds_bos: bool
+) -> Audit:
+    """Audit the new folder against its base, which may be a lone file and needs a folder."""
+    import tempfile
+
+    texts, name = _texts(options)
+    with tempfile.TemporaryDirectory() as beside:
+        lone = Path(beside)
+        proto = _read_model(base_model)
+        fs.write_bytes(lone / FILES[0], base_model.read_bytes())
+        hf.write_files(lone, proto, adds_bos=adds_bos)
+        return audit(
+            load_tokenizer(folder),
+            base=load_tokenizer(lone),
+            overlapping=overlapping,
+            texts=texts,
+            text_name=name,
+        )
+
+
+def _texts(options: TokenizerExtendConfig) -> tuple[Sequence[str], str]:
+    """(the first 20 MB of what `--text` or else `--train` names, what to call it)."""
+    inputs = options.text or options.train
+    if not inputs:
+        return (), ""
+    texts, size = [], 0
+    with records.Quarantine() as quarantine:
+        for document in records.read(list(inputs), quarantine, text_field=options.text_field):
+            texts.append(document.text)
+            size += len(document.text.encode())
+            if size > SAMPLE_BYTES:
+                break
+    return texts, ", ".join(Path(name).name for name in inputs)

@@ -1,0 +1,191 @@
+"""Extending a vocabulary: old ids stay, back ends agree, and the audit says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+import tiny
+from hanllama import cli, fs
+from hanllama.tokenizer import fuzz, hf
+from hanllama.tokenizer.load import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.tokenizer(tmp_path_factory.mktemp("extend") / "base")
+
+
+def pieces_file(path: Path, *pieces: object) -> Path:
+    path.write_text("".join(json.dumps({"piece": p}) + "\n" for p in pieces), encoding="utf-8")
+    return path
+
+
+def extend(base: Path, *words: object, output: Path) -> int:
+    return cli.main(["tokenizer", "extend", str(base), *map(str, words), "--output", str(output)])
+
+
+def test_new_pieces_come_last_and_old_ids_stay(base: Path, tmp_path: Path) -> None:
+    pieces = pieces_file(tmp_path / "p.jsonl", "龙", "凤", "龙凤", "呈", "龙凤呈")
+    assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
+    old, new = load_tokenizer(base), load_tokenizer(tmp_path / "new")
+    assert new.vocab_size == old.vocab_size + 5
+    assert new.encode_raw(["龙凤呈"])[0].tolist()[-1] == old.vocab_size + 4
+    record = fs.read_json(tmp_path / "new" / "extension.json")
+    assert (record["asked"], record["added"], record["overlapping"]) == (5, 5, 0)
+    for text in (tiny.text(5, 50), "hello, world 123"):
+        assert new.encode(text) == old.encode(text)
+    fs.verify_sums(tmp_path / "new")
+
+
+def test_every_back_end_agrees_with_safe_scores(base: Path, tmp_path: Path) -> None:
+    words = ["，。", "你好", "好世", "你", "世界", "界", "世", "aa", "aaa", "the", "th", "▁the"]
+    pieces = pieces_file(tmp_path / "p.jsonl", *words)
+    assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
+    found = fs.read_json(tmp_path / "new" / "audit.json")
+    assert found["disagreements"] == {"sentencepiece": [], "transformers": []}
+    assert found["round_trip_failures"] == []
+    transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "new")
+    oracle = sentencepiece.SentencePieceProcessor(
+        model_file=str(tmp_path / "new" / "tokenizer.model")
+    )
+    ours = load_tokenizer(tmp_path / "new")
+    for text in fuzz.strings(1500, seed=9):
+        ids = ours.encode(text)
+        assert ids == [1, *oracle.encode(text)], repr(text)
+        assert ids == theirs(text, split_special_tokens=True).input_ids, repr(text)
+
+
+def test_characters_that_pieces_are_built_of_are_added(base: Path, tmp_path: Path) -> None:
+    pieces = pieces_file(tmp_path / "p.jsonl", "饕餮")
+    assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
+    record = fs.read_json(tmp_path / "new" / "extension.json")
+    assert (record["added"], record["characters_added_for_them"]) == (3, 2)
+    assert fs.read_json(tmp_path / "new" / "audit.json")["unreachable"] == []
+
+
+def test_zero_scores_are_the_published_way_and_the_audit_tells(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pieces = pieces_file(tmp_path / "p.jsonl", "你", "好", "你好", "好你")
+    words = ["--pieces", pieces, "--scores", "zero"]
+    assert extend(base, *words, output=tmp_path / "new") == 0
+    path = tmp_path / "new" / "tokenizer.model"
+    proto = hf.parse_model(path.read_bytes(), str(path))
+    assert [p.score for p in proto.pieces[-4:]] == [0, 0, 0, 0]
+    found = fs.read_json(tmp_path / "new" / "audit.json")
+    assert found["disagreements"]["sentencepiece"] == []
+    # Equal scores depend on the place in the text, which transformers' BPE cannot express.
+    oracle = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    text = "好你好你好"
+    library = __import__("tokenizers").Tokenizer.from_file(str(path.with_name("tokenizer.json")))
+    differ = library.encode(text, add_special_tokens=False).ids != oracle.encode(text)
+    assert differ or found["disagreements"]["transformers"] == []
+
+
+def test_a_piece_that_no_merge_can_build_is_called_unreachable(base: Path, tmp_path: Path) -> None:
+    pieces = pieces_file(tmp_path / "p.jsonl", *"琵琶骨头汤", "琵琶", "琵琶骨头汤")
+    assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
+    found = fs.read_json(tmp_path / "new" / "audit.json")
+    assert found["unreachable"] == ["琵琶骨头汤"]
+
+
+def test_english_cut_differently_is_found_with_its_cause(base: Path, tmp_path: Path) -> None:
+    pieces = pieces_file(tmp_path / "p.jsonl", *"the", "th", "the")
+    assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
+    found = fs.read_json(tmp_path / "new" / "audit.json")
+    assert len(found["changed_english"]) > 5
+    assert {"th", "the"} < set(found["changed_by"])
+    pieces = pieces_file(tmp_path / "q.jsonl", "龘")
+    assert extend(base, "--pieces", pieces, output=tmp_path / "han") == 0
+    assert fs.read_json(tmp_path / "han" / "audit.json")["changed_english"] == []
+
+
+def test_characters_by_frequency_or_by_standard(base: Path, tmp_path: Path) -> None:
+    assert extend(base, "--chars", 3755, output=tmp_path / "standard") == 0
+    new = load_tokenizer(tmp_path / "standard")
+    for character in "啊座人":  # the first and the last of level 1, and one between
+        assert new.encode_raw([character])[0].size <= 2
+    text = tmp_path / "text.txt"
+    text.write_text("龘龘龘靐靐齉 " * 30, encoding="utf-8")
+    assert extend(base, "--train", text, "--chars", 2, output=tmp_path / "own") == 0
+    own = load_tokenizer(tmp_path / "own")
+    assert own.encode_raw(["龘靐"])[0].tolist()[-2:] == [own.vocab_size - 2, own.vocab_size - 1]
+
+
+def test_pieces_trained_on_own_text(base: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("琵琶行，大珠小珠落玉盘。\n" * 50, encoding="utf-8")
+    assert extend(base, "--train", text, "--size", 290, output=tmp_path / "new") == 0
+    found = fs.read_json(tmp_path / "new" / "audit.json")
+    before, after = found["tokens_per_character"]
+    assert found["text"] == "text.txt" and after < before
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"piece": ""}', "line 2: the piece is empty"),
+        ('{"piece": 7}', 'line 2: needs .* not {"piece": 7}'),
+        ('{"word": "好"}', "line 2: needs"),
+        ("好", "line 2: not JSON"),
+        ('{"piece": "\\ud800"}', "line 2: .* half a surrogate"),
+        ('{"piece": "龙"}', "line 2: '龙' stands on line 1 already"),
+    ],
+)
+def test_bad_pieces_are_named_by_line_and_value(
+    base: Path, tmp_path: Path, line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"piece": "龙"}\n' + line + "\n", encoding="utf-8")
+    assert extend(base, "--pieces", path, output=tmp_path / "new") == 2
+    assert __import__("re").search(message, capsys.readouterr().err)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "new pieces come from one of"),
+        (["--chars", "5", "--pieces", "p"], "not --pieces and --chars"),
+        (["--size", "500"], "needs --train"),
+        (["--train", "x"], "come from one of"),
+        (["--chars", "9999"], "6,763 characters of GB 2312"),
+        (["--from", "nowhere.model"], "nowhere.model does not exist"),
+        (["--pieces", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    base: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert extend(base, *words, output=tmp_path / "new") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_base_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "fake.model"
+    path.write_text("not a model", encoding="utf-8")
+    assert extend(path, "--chars", 10, output=tmp_path / "new") == 2
+    assert "is not a SentencePiece model" in capsys.readouterr().err
+
+
+def test_nothing_new_is_an_error(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert extend(base, "--from", base, output=tmp_path / "new") == 2
+    assert "nothing to add" in capsys.readouterr().err
+
+
+def test_llama2_with_the_chinese_pieces_has_49953(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "tokenizers"
+    words = ["--from", folder / "chinese_sp_20k.model"]
+    assert extend(folder / "llama2_tokenizer.model", *words, output=tmp_path / "new") == 0
+    assert load_tokenizer(tmp_path / "new").vocab_size == 49953
+    found = fs.read_json(tmp_path / "new" / "audit.json")
+    assert (found["new_pieces"], found["overlapping_pieces"]) == (17953, 2047)
+    assert {"越来越", "意大利"} < set(found["unreachable"])
+    assert found["disagreements"] == {"sentencepiece": [], "transformers": []}
