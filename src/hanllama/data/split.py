@@ -16,7 +16,6 @@ are enough: against a threshold of 20 %, a chance hit in 10,000 n-grams does not
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hanllama.data import letters
 from hanllama.errors import ConfigError, InputError
 from hanllama.records import Document
 
@@ -255,10 +255,10 @@ def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> S
     characters = np.array([len(t) for t in texts], dtype=np.int64)
     wholes = np.array([_whole(t) for t in texts], dtype=np.uint64)
     codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
-    letters = np.flatnonzero(_letters().take(codes))
-    ends = np.searchsorted(letters, np.cumsum(characters))
+    counted = np.flatnonzero(letters.counted().take(codes))
+    ends = np.searchsorted(counted, np.cumsum(characters))
     starts = np.concatenate([[0], ends[:-1]])
-    grams = _ngram_hashes(codes.take(letters))
+    grams = _ngram_hashes(codes.take(counted))
     kept = (grams & np.uint32(kept_of - 1)) == 0
     # The last 12 positions of a document begin n-grams that would reach into the next one.
     over = ends[:, None] - np.arange(1, NGRAM)
@@ -325,15 +325,3 @@ def _hash_block(codes: NDArray[np.uint32]) -> Hashes:
 def _slot(grams: Hashes) -> Hashes:
     """The place of an n-gram in the filter table; the high bits, since low ones may all be 0."""
     return grams >> np.uint32(32 - _FILTER_BITS)
-
-
-@functools.cache
-def _letters() -> NDArray[np.bool_]:
-    """[0x110000] bool: characters that count, `str.isalnum` (Han, letters, digits).
-
-    Beyond the first plane everything counts: nearly all of it is Han, and asking a million times
-    would cost more than a novel.
-    """
-    table = np.ones(0x110000, dtype=bool)
-    table[:0x10000] = [chr(c).isalnum() for c in range(0x10000)]
-    return table

@@ -1,0 +1,435 @@
+"""The loops of deduplication, compiled by numba: letters, shingles, sketches, pairs.
+
+Texts arrive as UTF-8, many of them end to end in one buffer, because a call costs more than a
+poem. A shingle is n consecutive letters (`letters.folded`); its hash is a rolling polynomial
+modulo 2**64, mixed.
+
+MinHash is the "fast similarity sketch" of Dahlgaard, Knudsen and Thorup (FOCS 2017): each round
+throws every shingle into one of k slots, a slot keeps the smallest hash of the first round that
+reached it. Two slots agree with the probability of the Jaccard similarity, as with k independent
+permutations, at a cost of n + k log k instead of n * k. A slot is stored in 16 bits: unrelated
+shingles agree once in 65,536, which an estimate of 0.35 does not feel.
+
+SimHash is Charikar's (STOC 2002) over all shingles; Manku, Jain and Das Sarma (WWW 2007) use it
+with 64 bits and a Hamming distance of 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama.errors import ConfigError
+
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _compiled(function: F) -> F:
+    """The function as machine code, kept on disk where some folder can be written."""
+    try:
+        from numba import njit
+    except ImportError as error:
+        raise ConfigError("deduplication needs numba: pip install 'hanllama[data]'") from error
+    compile_: Any = njit
+    try:
+        return compile_(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return compile_(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+# Odd constants of splitmix64 (Steele, Lea, Flood 2014); any well-mixed ones would do.
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+@_compiled
+def _mixed(value: np.uint64) -> np.uint64:
+    value = (value ^ (value >> np.uint64(30))) * _MIX_1
+    value = (value ^ (value >> np.uint64(27))) * _MIX_2
+    return value ^ (value >> np.uint64(31))
+
+
+# --- letters and shingles ----------------------------------------------------------------------
+
+
+@_compiled
+def letters_of(
+    utf8: Bytes, start: int, stop: int, folded: NDArray[np.uint32], letters: NDArray[np.uint32]
+) -> tuple[int, int, int, int]:
+    """Write the folded letters of valid UTF-8 to `letters`.
+
+    Returns (letters, Han characters, characters, odd characters); odd are U+FFFD, private use and
+    controls, which betray a text that was decoded or extracted badly.
+    """
+    count = han = characters = odd = 0
+    i = start
+    while i < stop:
+        first = np.uint32(utf8[i])
+        if first < 0x80:
+            code = first
+            i += 1
+        elif first < 0xE0:
+            code = ((first & np.uint32(0x1F)) << np.uint32(6)) | (utf8[i + 1] & np.uint32(0x3F))
+            i += 2
+        elif first < 0xF0:
+            code = (
+                ((first & np.uint32(0x0F)) << np.uint32(12))
+                | ((utf8[i + 1] & np.uint32(0x3F)) << np.uint32(6))
+                | (utf8[i + 2] & np.uint32(0x3F))
+            )
+            i += 3
+        else:
+            code = (
+                ((first & np.uint32(0x07)) << np.uint32(18))
+                | ((utf8[i + 1] & np.uint32(0x3F)) << np.uint32(12))
+                | ((utf8[i + 2] & np.uint32(0x3F)) << np.uint32(6))
+                | (utf8[i + 3] & np.uint32(0x3F))
+            )
+            i += 4
+        characters += 1
+        letter = folded[code]
+        if letter:
+            letters[count] = letter
+            count += 1
+            # The Han blocks of the first plane, and the planes that hold nothing else.
+            if 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or code >= 0x20000:
+                han += 1
+        if (
+            code == 0xFFFD
+            or 0xE000 <= code <= 0xF8FF
+            or (code < 0x20 and code != 0x0A and code != 0x0D and code != 0x09)
+            or 0x7F <= code < 0xA0
+        ):
+            odd += 1
+    return count, han, characters, odd
+
+
+@_compiled
+def shingle_hashes(letters: NDArray[np.uint32], count: int, n: int, hashes: Hashes) -> int:
+    """Write the hash of every run of n letters to `hashes`; returns how many there are."""
+    if count < n:
+        return 0
+    leaving = np.uint64(1)
+    for _ in range(n):
+        leaving *= _STEP
+    rolling = np.uint64(0)
+    for i in range(count):
+        rolling = rolling * _STEP + np.uint64(letters[i])
+        if i >= n:
+            rolling -= np.uint64(letters[i - n]) * leaving
+        if i >= n - 1:
+            hashes[i - n + 1] = _mixed(rolling)
+    return count - n + 1
+
+
+# --- sketches ----------------------------------------------------------------------------------
+
+
+@_compiled
+def minhash(hashes: Hashes, count: int, slots: Hashes, sketch: NDArray[np.uint16]) -> None:
+    """Sketch a set of shingles (at least one; repeated ones do not matter) into `sketch`.
+
+    Args:
+        slots: [k] room to work in.
+        sketch: [k] the result.
+    """
+    k = len(slots)
+    empty = np.uint64(0xFFFFFFFFFFFFFFFF)
+    slots[:] = empty
+    left = k
+    # The first k rounds throw at random; then each slot in turn is given to every shingle, which
+    # ends it whatever the set is.
+    for turn in range(2 * k):
+        seed = np.uint64(turn + 1) * _STEP
+        order = np.uint64(turn) << np.uint64(48)  # k is at most 4096: earlier rounds win
+        for i in range(count):
+            thrown = _mixed(hashes[i] + seed)
+            if turn < k:
+                slot = np.int64((thrown >> np.uint64(48)) * np.uint64(k) >> np.uint64(16))
+            else:
+                slot = turn - k
+            value = order | (thrown & np.uint64(0xFFFFFFFFFFFF))
+            held = slots[slot]
+            if value < held:
+                if held == empty:
+                    left -= 1
+                slots[slot] = value
+        if left == 0:
+            break
+    for slot in range(k):
+        # Not the value's own bits, which are small where a set is large.
+        sketch[slot] = np.uint16((slots[slot] * _MIX_1) >> np.uint64(48))
+
+
+@_compiled
+def simhash(hashes: Hashes, count: int) -> np.uint64:
+    """The 64-bit SimHash of all shingles, each as often as it occurs."""
+    votes = np.zeros(64, dtype=np.int32)
+    for i in range(count):
+        bits = hashes[i]
+        for b in range(64):
+            votes[b] += np.int32((bits >> np.uint64(b)) & np.uint64(1))
+    result = np.uint64(0)
+    for b in range(64):
+        if 2 * votes[b] > count:
+            result |= np.uint64(1) << np.uint64(b)
+    return result
+
+
+@_compiled
+def survey(
+    utf8: Bytes,
+    ends: Places,
+    folded: NDArray[np.uint32],
+    n: int,
+    minimum: int,
+    sampled: int,
+    minimum_sampled: int,
+    chunk: int,
+    counts: NDArray[np.uint32],
+    sketches: NDArray[np.uint16],
+    simhashes: Hashes,
+    samples: Hashes,
+    chunks: NDArray[np.uint32],
+) -> tuple[int, int]:
+    """Everything that is learnt of some documents in one pass over their bytes.
+
+    Args:
+        utf8: the documents end to end.
+        ends: [documents] where each ends.
+        n: letters of a shingle.
+        minimum: documents of fewer letters get no sketch.
+        sampled: one shingle hash of so many (a power of two) is a sample; 0: none.
+        minimum_sampled: documents of fewer letters get no samples.
+        chunk: letters of a chapter; a sample knows the chapter it stands in.
+        counts: [documents, 5] letters, Han, characters, odd characters, samples.
+        sketches: [sketched documents, k]; k = 0: none is made.
+        simhashes: [sketched documents] or empty: none is made.
+        samples, chunks: room for one entry a byte of `utf8` at most.
+
+    Returns (sketched documents, samples).
+    """
+    longest = np.int64(0)
+    start = np.int64(0)
+    for end in ends:
+        longest = max(longest, end - start)
+        start = end
+    letters = np.empty(longest, dtype=np.uint32)
+    hashes = np.empty(longest, dtype=np.uint64)
+    slots = np.empty(sketches.shape[1], dtype=np.uint64)
+    rows = 0
+    found = 0
+    start = np.int64(0)
+    for d in range(len(ends)):
+        count, han, characters, odd = letters_of(utf8, start, ends[d], folded, letters)
+        start = ends[d]
+        counts[d, 0] = count
+        counts[d, 1] = han
+        counts[d, 2] = characters
+        counts[d, 3] = odd
+        counts[d, 4] = 0
+        shingles = 0
+        if count >= min(minimum, minimum_sampled):
+            shingles = shingle_hashes(letters, count, n, hashes)
+        if shingles > 0 and count >= minimum:
+            if len(slots) > 0:
+                minhash(hashes, shingles, slots, sketches[rows])
+            if len(simhashes) > 0:
+                simhashes[rows] = simhash(hashes, shingles)
+            rows += 1
+        if shingles > 0 and sampled > 0 and count >= minimum_sampled:
+            mask = np.uint64(sampled - 1)
+            before = found
+            n_chunks = max(1, (count + chunk // 2) // chunk)
+            for i in range(shingles):
+                if hashes[i] & mask == np.uint64(0):
+                    samples[found] = hashes[i]
+                    chunks[found] = i * n_chunks // shingles
+                    found += 1
+            counts[d, 4] = found - before
+    return rows, found
+
+
+# --- lines -------------------------------------------------------------------------------------
+
+
+@_compiled
+def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Places) -> int:
+    """The lines of at least `minimum` characters, white space around them not counted.
+
+    Args:
+        utf8: documents end to end; a line also ends where its document ends.
+        ends: [documents].
+        hashes, places: room for the hash of each line, and for (document, start, stop, begin of
+            its text, end of its text) in bytes; stop is behind the newline.
+
+    Returns how many lines there are.
+    """
+    count = 0
+    at = np.int64(0)
+    for d in range(len(ends)):
+        while at < ends[d]:
+            start = at
+            while at < ends[d] and utf8[at] != 0x0A:
+                at += 1
+            low, high = start, at
+            at += 1
+            while low < high:
+                if utf8[low] <= 0x20:
+                    low += 1
+                elif (  # U+3000, the ideographic space that indents a paragraph
+                    high - low >= 3
+                    and utf8[low] == 0xE3
+                    and utf8[low + 1] == 0x80
+                    and utf8[low + 2] == 0x80
+                ):
+                    low += 3
+                else:
+                    break
+            while low < high:
+                if utf8[high - 1] <= 0x20:
+                    high -= 1
+                elif (
+                    high - low >= 3
+                    and utf8[high - 3] == 0xE3
+                    and utf8[high - 2] == 0x80
+                    and utf8[high - 1] == 0x80
+                ):
+                    high -= 3
+                else:
+                    break
+            characters = 0
+            value = np.uint64(high - low)
+            for i in range(low, high):
+                byte = utf8[i]
+                if (byte & 0xC0) != 0x80:
+                    characters += 1
+                value = (value ^ np.uint64(byte)) * _STEP
+            if characters >= minimum and high > low:
+                hashes[count] = _mixed(value)
+                places[count, 0] = d
+                places[count, 1] = start
+                places[count, 2] = min(at, ends[d])
+                places[count, 3] = low
+                places[count, 4] = high
+                count += 1
+        at = ends[d]
+    return count
+
+
+# --- bands, pairs, clusters --------------------------------------------------------------------
+
+
+@_compiled
+def band_keys(sketches: NDArray[np.uint16], rows: int, keys: Hashes) -> None:
+    """[documents, bands] a key for every `rows` slots of a sketch, different for each band."""
+    for d in range(len(sketches)):
+        for band in range(keys.shape[1]):
+            value = np.uint64(band + 1) * _STEP
+            for r in range(rows):
+                value = _mixed(value ^ np.uint64(sketches[d, band * rows + r]))
+            keys[d, band] = value
+
+
+@_compiled
+def masked_keys(simhashes: Hashes, masks: Hashes, keys: Hashes) -> None:
+    """[documents, masks] a key of the bits that each mask leaves of a SimHash."""
+    for d in range(len(simhashes)):
+        for m in range(len(masks)):
+            keys[d, m] = _mixed(_mixed(simhashes[d] & masks[m]) + np.uint64(m + 1) * _STEP)
+
+
+@_compiled
+def pairs_in_groups(
+    keys: Hashes, values: NDArray[np.uint32], largest: int, star: bool, pairs: Hashes
+) -> tuple[int, int]:
+    """Pairs (smaller << 32 | larger) of values under one key; `keys` are sorted.
+
+    A group of more than `largest` gives with `star` only the pairs with its smallest value and
+    between neighbours, and otherwise none.
+
+    Args:
+        pairs: room for them; of length 0 to count only.
+
+    Returns (pairs, groups that were too large).
+    """
+    count = 0
+    cut = 0
+    start = 0
+    while start < len(keys):
+        stop = start + 1
+        while stop < len(keys) and keys[stop] == keys[start]:
+            stop += 1
+        if stop - start > 1:
+            group = np.sort(values[start:stop])
+            size = 1
+            for i in range(1, len(group)):  # a value may be there twice
+                if group[i] != group[size - 1]:
+                    group[size] = group[i]
+                    size += 1
+            if size > largest:
+                cut += 1
+                if star:
+                    for i in range(1, size):
+                        if len(pairs) > 0:
+                            pairs[count] = (np.uint64(group[0]) << np.uint64(32)) | np.uint64(
+                                group[i]
+                            )
+                        count += 1
+                        if i > 1:
+                            if len(pairs) > 0:
+                                pairs[count] = (
+                                    np.uint64(group[i - 1]) << np.uint64(32)
+                                ) | np.uint64(group[i])
+                            count += 1
+            else:
+                for i in range(size):
+                    for j in range(i + 1, size):
+                        if len(pairs) > 0:
+                            pairs[count] = (np.uint64(group[i]) << np.uint64(32)) | np.uint64(
+                                group[j]
+                            )
+                        count += 1
+        start = stop
+    return count, cut
+
+
+@_compiled
+def equal_shares(
+    left: NDArray[np.uint16], right: NDArray[np.uint16], shares: NDArray[np.float32]
+) -> None:
+    """[pairs] the share of slots that agree: the estimate of the Jaccard similarity."""
+    for p in range(len(left)):
+        equal = 0
+        for s in range(left.shape[1]):
+            equal += left[p, s] == right[p, s]
+        shares[p] = equal / left.shape[1]
+
+
+@_compiled
+def components(n_nodes: int, left: Places, right: Places) -> Places:
+    """[nodes] the smallest node that each is connected with (union-find with path halving)."""
+    parent = np.arange(n_nodes)
+    for e in range(len(left)):
+        a = left[e]
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = parent[a]
+        b = right[e]
+        while parent[b] != b:
+            parent[b] = parent[parent[b]]
+            b = parent[b]
+        if a < b:
+            parent[b] = a
+        elif b < a:
+            parent[a] = b
+    for node in range(n_nodes):  # a parent is smaller, so it is settled already
+        parent[node] = parent[parent[node]]
+    return parent
