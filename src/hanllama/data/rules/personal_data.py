@@ -21,6 +21,7 @@ import datetime
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hanllama.config import option
 from hanllama.data.rules import Drop
@@ -49,60 +50,78 @@ class Rule:
             text = masked
 
     def _once(self, text: str) -> str:
-        folded = _fold(text)
-        for wanted, needed, pattern, mask in (
+        for wanted, near, pattern, mask in (
             (self.email, _AT, _EMAIL, lambda m: EMAIL),
-            (self.accounts, _DIGITS, _QQ_NUMBER, _qq),
-            (self.accounts, _WECHAT_WORD, _WECHAT_ID, _wechat),
-            (self.identity, _NUMBER, _IDENTITY, _identity),
-            (self.identity_15, _NUMBER, _IDENTITY_15, _identity_15),
-            (self.bank_cards, _NUMBER, _CARD, _card),
-            (self.mobile, _NUMBER, _MOBILE, _mobile),
-            (self.landlines, _NUMBER, _LANDLINE, lambda m: LANDLINE),
+            (self.accounts, None, _WECHAT, _wechat),
+            (self.accounts, _RUN, _QQ_NUMBER, _qq),
+            (self.identity, _RUN, _IDENTITY, _identity),
+            (self.identity_15, _RUN, _IDENTITY_15, _identity_15),
+            (self.bank_cards, _RUN, _CARD, _card),
+            (self.mobile, _RUN, _MOBILE, _mobile),
+            (self.landlines, _RUN, _LANDLINE, lambda m: LANDLINE),
         ):
-            if wanted and needed.search(folded):
-                text, folded = _replace(pattern, mask, text, folded)
+            if wanted:
+                text = _replace(pattern, mask, text, near)
         return text
 
 
 Mask = Callable[[re.Match[str]], str | None]  # None: leave it
 
 
-def _replace(pattern: re.Pattern[str], mask: Mask, text: str, folded: str) -> tuple[str, str]:
-    """(text, folded) with the group `it` of each find masked."""
+def _replace(pattern: re.Pattern[str], mask: Mask, text: str, near: re.Pattern[str] | None) -> str:
+    """`text` with the group `it` of each find masked; searched only around what is `near`."""
+    folded, spans = _searched(text, near)
     pieces: list[str] = []
     at = 0
-    for match in pattern.finditer(folded):
-        word = mask(match)
-        if word is not None:
-            start, end = match.span("it")
-            pieces += [text[at:start], word]
-            at = end
-    if not pieces:
-        return text, folded
-    text = "".join([*pieces, text[at:]])
-    return text, _fold(text)
+    for start, end in spans:
+        for match in pattern.finditer(folded, start, end):
+            word = mask(match)
+            if word is not None:
+                pieces += [text[at : match.start("it")], word]
+                at = match.end("it")
+    return "".join([*pieces, text[at:]]) if pieces else text
 
 
-# Full-width digits and signs are looked at as their ASCII twins: each is one character as well.
-_FULL = re.compile("[０-９＠．：＋－]")
-_FOLDING = {ord(full): ord(full) - 0xFEE0 for full in "０１２３４５６７８９＠．：＋－"}
+_AROUND = 80  # characters beside a number or an @ that a pattern may need
+
+
+@lru_cache(maxsize=3)  # most texts hold nothing, and then every pattern asks the same
+def _searched(text: str, near: re.Pattern[str] | None) -> tuple[str, list[tuple[int, int]]]:
+    """(the text with plain digits, where in it to search): little of a novel."""
+    folded = _fold(text)
+    if near is None:
+        return folded, [(0, len(text))]
+    spans: list[tuple[int, int]] = []
+    for found in near.finditer(folded):
+        start, end = max(0, found.start() - _AROUND), found.end() + _AROUND
+        if spans and start <= spans[-1][1]:
+            spans[-1] = spans[-1][0], end
+        else:
+            spans.append((start, end))
+    return folded, spans
+
+
+_FULL = re.compile("[０-９＠]")
 
 
 def _fold(text: str) -> str:
-    return text.translate(_FOLDING) if _FULL.search(text) else text
+    """Full-width digits and @ as their ASCII twins; each is one character as well."""
+    for full in sorted(set(_FULL.findall(text))):
+        text = text.replace(full, chr(ord(full) - 0xFEE0))
+    return text
 
 
 # --- numbers -----------------------------------------------------------------------------------
 
-_NUMBER = re.compile(r"[0-9](?:[-. ·()]{0,2}[0-9]){6}")  # what every number below contains
-_DIGITS = re.compile(r"[0-9]{5}")
+_RUN = re.compile(r"[0-9](?:[-. ·()（）]{0,2}[0-9]){4,}")  # what every number below contains
+
+
 _FREE = r"(?<![0-9A-Za-z_])(?<![0-9]\.)"  # no part of a longer number, a name, a decimal
 _END = r"(?![0-9A-Za-z_])(?!\.[0-9])"
 _MEASURE = re.compile(r"\s*(?:[多余]|[万亿]|元|块|圆|美元|人|字|年|吨|公里|[米克斤里次个册卷倍颗])")
 
 _MOBILE = re.compile(
-    r"(?:(?<![0-9A-Za-z_])|(?<=[Tt]el)|(?<=TEL))(?<![0-9]\.)"
+    r"(?:(?<![0-9A-Za-z_])|(?<=[Tt]el)|(?<=TEL))(?<![0-9]\.)(?<![0-9A-Za-z_]/)"
     r"(?P<it>(?:(?:\+|00)?86[-. ]?)?1[3-9][0-9]([-. ·]?)[0-9]{4}\2[0-9]{4})" + _END
 )
 
@@ -113,7 +132,8 @@ def _mobile(match: re.Match[str]) -> str | None:
 
 
 _IDENTITY = re.compile(
-    _FREE + r"(?P<it>[1-9][0-9]{5}([- ]?)(?:18|19|20)[0-9]{6}\2[0-9]{3}[0-9Xx])" + _END
+    r"(?<![0-9])(?<![0-9]\.)(?P<it>[1-9][0-9]{5}([- ]?)(?:18|19|20)[0-9]{6}\2[0-9]{3}[0-9Xx])"
+    + _END
 )
 _IDENTITY_15 = re.compile(_FREE + r"(?P<it>[1-9][0-9]{14})" + _END)
 _PROVINCES = re.compile("1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]")
@@ -214,8 +234,8 @@ _GROUP = (
 )
 _QQ_BEFORE = re.compile(
     rf"(?i)(?:(?<![a-z])qq|扣扣|企鹅|球球|叩叩|(?<![a-z])q(?={_GROUP})|{_GROUP}(?=号)"
-    rf"|[加进入]{_GROUP}|{_GROUP}(?=\s?[:=]))"
-    rf"(?:\s?(?:{_GROUP}|号码|号|账号))*\s?(?:是|为|[:=+])?\s?[\[(（【“]?\s?"
+    rf"|[加进入]{_GROUP}|{_GROUP}(?=\s?[:：=]))"
+    rf"(?:\s?(?:{_GROUP}|号码|号|账号))*\s?(?:是|为|[:：=+])?\s?[\[(（【“]?\s?"
     r"(?:[0-9]{5,11}\s?[、,，/;；或和]\s?)*\Z"
 )
 
@@ -224,22 +244,23 @@ def _qq(match: re.Match[str]) -> str | None:
     return QQ if _QQ_BEFORE.search(_before(match)) else None
 
 
-_WECHAT_WORD = re.compile(r"[微威薇]|(?i:wechat|weixin|vx|wx|[加+] ?v|v信)")
-_WECHAT_ID = re.compile(
-    r"(?<![A-Za-z0-9_@.-])(?P<it>[A-Za-z][A-Za-z0-9_-]{5,19}|[1-9][0-9]{4,10})"
-    r"(?![A-Za-z0-9_@-])(?!\.[A-Za-z0-9])"
+_WECHAT = re.compile(  # begins with a plain set, which the engine searches for quickly
+    r"[微威薇VvWw](?:(?<=[微威薇])[信❤]|(?<=[Vv])信"
+    r"|(?:(?<=[Ww])(?i:echat|eixin)|(?<=[VvWw])[Xx]|(?<=[Vv]))(?![A-Za-z0-9]))"
+    r"(?P<says>\s?(?:公众号|账号|帐号|号码|号|[Ii][Dd])?\s?(?:是|为)?\s?[:：=]?)\s?[\[(（【“]?\s?"
+    r"(?P<it>[A-Za-z][A-Za-z0-9_-]{5,19}|[1-9][0-9]{4,10})(?![A-Za-z0-9_@-])(?!\.[A-Za-z0-9])"
 )
-_WECHAT_BEFORE = re.compile(
-    r"(?i)(?:(?:微信|威信|薇信|微❤|wechat|weixin|v信)"
-    r"(?:\s?(?:公众号|账号|帐号|号码|号|id)|(?=\s?[:=]))"
-    r"|[加+]\s?我?\s?(?:微信|威信|薇信|v信|vx|wx|(?<![a-z])v)|(?<![a-z])(?:vx|wx)(?=\s?[:=]))"
-    r"\s?(?:是|为)?\s?[:=]?\s?[\[(（【“]?\s?\Z"
-)
+_ADD = re.compile(r"(?<![A-Za-z0-9+.])[加+＋]\s?我?\s?\Z")
 _NOT_AN_ID = frozenset({"wechat", "weixin", "android", "iphone", "windows", "harmonyos"})
 
 
 def _wechat(match: re.Match[str]) -> str | None:
-    if match["it"].lower() in _NOT_AN_ID or not _WECHAT_BEFORE.search(_before(match)):
+    """A bare V announces an id only after 加; the word 微信 only with 号, a colon or 加."""
+    before, says = _before(match), match["says"]
+    inside_a_word = before[-1:].isascii() and before[-1:].isalnum()
+    bare_v = match.start("says") == match.start() + 1
+    named = re.search("[号:：=]|(?i:id)", says) and not bare_v and not inside_a_word
+    if not (named or _ADD.search(before)) or match["it"].lower() in _NOT_AN_ID:
         return None
     return WECHAT
 
