@@ -14,11 +14,11 @@ article speaks of such in its sentences, a novel does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from hanllama.config import option
 from hanllama.data.rules import Drop
+from hanllama.data.rules._lines import change_lines
 
 _LETTER = "A-Za-z0-9Ａ-Ｚａ-ｚ０-９"
 _DOT = "[.．。点]"
@@ -57,7 +57,8 @@ class Rule:
     domains: bool = option(False, help="take out names of sites without http or www as well")
 
     def __call__(self, text: str) -> str | Drop:
-        return change_lines(text, _TRIGGER, self._without_addresses)
+        positions = (found.start() for found in _TRIGGER.finditer(text))
+        return change_lines(text, positions, self._without_addresses)
 
     def _without_addresses(self, line: str) -> str | None:
         if _is_watermark(line):
@@ -72,23 +73,6 @@ def _is_watermark(line: str) -> bool:
     if len(line) > _LONGEST_MARK or len(_HAN.findall(line)) > _MOST_HAN:
         return False
     return bool(_TYPED.match("".join(line.translate(_TO_ASCII).lower().split())))
-
-
-def change_lines(text: str, trigger: re.Pattern[str], change: Callable[[str], str | None]) -> str:
-    """`text` with `change` done to the lines in which `trigger` is found; None takes a line out."""
-    kept, done = [], 0
-    found = trigger.search(text)
-    while found:
-        start = text.rfind("\n", 0, found.start()) + 1
-        end = text.find("\n", found.end() - 1) + 1 or len(text)
-        ending = "\n" if text.endswith("\n", start, end) else ""
-        changed = change(text[start : end - len(ending)])
-        kept.append(text[done:start])
-        if changed is not None:
-            kept.append(changed + ending)
-        done = end
-        found = trigger.search(text, end)
-    return "".join([*kept, text[done:]])
 
 
 def _address(alternatives: str) -> re.Pattern[str]:
