@@ -37,9 +37,13 @@ class NonFiniteError(HanllamaError):
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM arrived, and the work was saved: the command exits with 128 + signal."""
+    """Ctrl-C or SIGTERM arrived, and the work was saved: the command exits with 128 + signal.
 
-    def __init__(self, signal_number: int, saved: str = "") -> None:
+    `goes_on` is False where the same command has to begin again (what it read is gone).
+    """
+
+    def __init__(self, signal_number: int, saved: str = "", *, goes_on: bool = True) -> None:
         super().__init__(saved)
         self.signal_number = signal_number
         self.saved = saved
+        self.goes_on = goes_on

@@ -106,19 +106,28 @@ def publish(path: Path, *, replace: bool = False) -> Iterator[Path]:
         # What the caller opens for reading may fail as well, so only what says "full" is ours.
         with _refusals(path, _FULL_ERRNOS):
             yield beside
-        with storage(path):
-            write_sums(beside)
-            _sync_tree(beside)
-            old = path.with_name(f".old-{path.name}")
-            if path.exists():
-                os.replace(path, old)
-            os.replace(beside, path)
-            sync_folder(path.parent)
-            shutil.rmtree(old, ignore_errors=True)
+        put_in_place(beside, path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         recover(path)
         raise
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Publish a folder that was written elsewhere on the same file system as `path`.
+
+    `SHA256SUMS` is written as its last file, everything is flushed, then it is renamed; what
+    stands at `path` is replaced. `recover` repairs a kill between the two renames.
+    """
+    with storage(path):
+        write_sums(folder)
+        _sync_tree(folder)
+        old = path.with_name(f".old-{path.name}")
+        if path.exists():
+            os.replace(path, old)
+        os.replace(folder, path)
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def recover(path: Path) -> None:

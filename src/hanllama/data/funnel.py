@@ -1,21 +1,28 @@
-"""What cleaning took away and why: counts per rule, the table and the report made of them.
+"""What cleaning took away and why: counts per rule, per file, per script, per source.
 
-Counts are sums, so the pieces of a corpus may be counted in any process and added in order; the
-report holds nothing of the machine, the time or the number of workers, since the same corpus must
-give the same bytes.
+Counts are sums, so the jobs of a corpus may be counted in any process and added in order; nothing
+here knows the machine, the time or the number of workers, since the same corpus must give the same
+bytes. `as_dict` is the content of `report.json`, and with `state` what a resumed cleaning goes on
+from. What is shown of it is made by `funnel_report.py`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from hanllama import fs, report
+from hanllama.data.scripts import Scripts
 
-MAX_EXAMPLES = 3  # dropped documents shown for each reason
-MAX_LISTED = 1000  # duplicates listed; all are counted
+MAX_EXAMPLES = 3  # shown for each reason, and of each rule's changes
+MAX_LISTED = 1000  # files and duplicates listed; all are counted
+MAX_GROUPS = 200  # sources, categories or licences told apart; the rest is one group
+OTHERS = "(others)"
+EXAMPLE_CHARACTERS = 200
+BINS_PER_DECADE = 8  # of the histogram of lengths
 
 
 @dataclass
@@ -29,14 +36,21 @@ class Tally:
     changed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    """reason -> the first dropped documents"""
+    changes: list[dict[str, str]] = field(default_factory=list)
+    """the first changed documents, and the first lines that differ"""
 
-    def kept(self, before: str, after: str) -> None:
+    def kept(self, identity: str, before: str, after: str) -> None:
         """A document left the rule, perhaps changed."""
         self.documents_in += 1
         self.documents_out += 1
         self.characters_in += len(before)
         self.characters_out += len(after)
-        self.changed += before != after
+        if before != after:
+            self.changed += 1
+            if len(self.changes) < MAX_EXAMPLES:
+                old, new = first_change(before, after)
+                self.changes.append({"id": identity, "before": old, "after": new})
 
     def dropped_for(self, reason: str, identity: str, text: str) -> None:
         """A document ended here."""
@@ -45,41 +59,162 @@ class Tally:
         self.dropped[reason] += 1
         shown = self.examples.setdefault(reason, [])
         if len(shown) < MAX_EXAMPLES:
-            shown.append({"id": identity, "beginning": text[:80]})
+            shown.append({"id": identity, "beginning": text[:EXAMPLE_CHARACTERS]})
 
     def add(self, other: Tally) -> None:
-        """The counts of a later piece."""
+        """The counts of a later job."""
         self.documents_in += other.documents_in
         self.documents_out += other.documents_out
         self.characters_in += other.characters_in
         self.characters_out += other.characters_out
         self.changed += other.changed
         self.dropped += other.dropped
+        self.changes += other.changes[: MAX_EXAMPLES - len(self.changes)]
         for reason, examples in other.examples.items():
             shown = self.examples.setdefault(reason, [])
             shown += examples[: MAX_EXAMPLES - len(shown)]
 
     def as_dict(self) -> dict[str, Any]:
         """For report.json."""
-        return {
-            "documents_in": self.documents_in,
-            "documents_out": self.documents_out,
-            "characters_in": self.characters_in,
-            "characters_out": self.characters_out,
-            "changed": self.changed,
-            "dropped": dict(sorted(self.dropped.items())),
-            "examples": self.examples,
-        }
+        return asdict(self) | {"dropped": dict(sorted(self.dropped.items()))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Tally:
+        """What `as_dict` gave."""
+        return cls(**{**values, "dropped": Counter(values["dropped"])})
+
+
+def first_change(before: str, after: str) -> tuple[str, str]:
+    """The first lines that differ, as (before, after); "" for lines that came or went.
+
+    Two lines that stand at the same place are taken for one changed line, unless the line of one
+    side occurs a little later on the other: then lines were removed or added between.
+    """
+    place = _common_prefix(before, after)
+    start = before.rfind("\n", 0, place) + 1
+    old, new = (text[start : start + 20_000].split("\n", 30)[:30] for text in (before, after))
+    if new[0] in old and new[0].strip():
+        return _shortened("\n".join(old[: old.index(new[0])])), ""
+    if old[0] in new and old[0].strip():
+        return "", _shortened("\n".join(new[: new.index(old[0])]))
+    # Where a long line differs late, its beginning shows nothing.
+    skip = max(place - start - EXAMPLE_CHARACTERS // 2, 0)
+    return _shortened(old[0][skip:]), _shortened(new[0][skip:])
+
+
+def _common_prefix(a: str, b: str) -> int:
+    """How many characters at the start are the same; compares blocks, then halves."""
+    low, step = 0, 2**16
+    while step:
+        while low + step <= min(len(a), len(b)) and a[low : low + step] == b[low : low + step]:
+            low += step
+        step //= 2
+    return low
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"
 
 
 @dataclass
 class FileTally:
     """What one file gave."""
 
+    name: str = ""
     encoding: str = ""
     documents: int = 0
     characters: int = 0
     quarantined: int = 0
+
+    def add(self, other: FileTally) -> None:
+        """What a later job found in the same file."""
+        self.encoding = self.encoding or other.encoding
+        self.documents += other.documents
+        self.characters += other.characters
+        self.quarantined += other.quarantined
+
+
+@dataclass
+class Lengths:
+    """Documents by length in characters, in eighths of a decade, so that counts add up."""
+
+    bins: Counter[int] = field(default_factory=Counter)
+
+    def count(self, characters: int) -> None:
+        """Add one document; one without a character stands in bin -1."""
+        self.bins[int(BINS_PER_DECADE * math.log10(characters)) if characters else -1] += 1
+
+    def add(self, other: Lengths) -> None:
+        """Add the counts of other documents."""
+        self.bins += other.bins
+
+    def as_list(self) -> list[list[int]]:
+        """[bin, documents], in order."""
+        return [[place, self.bins[place]] for place in sorted(self.bins)]
+
+    @classmethod
+    def from_list(cls, values: Iterable[tuple[int, int]]) -> Lengths:
+        """What `as_list` gave."""
+        return cls(Counter(dict(values)))
+
+
+def bin_edges(first: int, last: int) -> list[float]:
+    """The lengths between the bins, in characters: 1 for bin 0, 10 for bin 8."""
+    return [10 ** (place / BINS_PER_DECADE) for place in range(first, last + 2)]
+
+
+@dataclass
+class Groups:
+    """Documents and characters by a name: a source, a category, a licence."""
+
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def count(self, name: str, characters: int) -> None:
+        """Add one document; once there are many names, one of a new name goes to the others."""
+        if name not in self.counts and len(self.counts) >= MAX_GROUPS:
+            name = OTHERS
+        entry = self.counts.setdefault(name, [0, 0])
+        entry[0] += 1
+        entry[1] += characters
+
+    def rows(self) -> list[tuple[str, int, int]]:
+        """(name, documents, characters), the largest first."""
+        rows = [(name, *entry) for name, entry in self.counts.items()]
+        return sorted(rows, key=lambda row: (-row[2], row[0]))
+
+
+@dataclass
+class Kept:
+    """What is said of the documents that were written."""
+
+    documents: int = 0
+    characters: int = 0
+    lengths: Lengths = field(default_factory=Lengths)
+    scripts: Scripts = field(default_factory=Scripts)
+    groups: dict[str, Groups] = field(
+        default_factory=lambda: {name: Groups() for name in ("source", "category", "licence")}
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For report.json."""
+        return {
+            "documents": self.documents,
+            "characters": self.characters,
+            "lengths": self.lengths.as_list(),
+            "scripts": self.scripts.as_dict(),
+            "groups": {name: group.counts for name, group in self.groups.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Kept:
+        """What `as_dict` gave."""
+        return cls(
+            values["documents"],
+            values["characters"],
+            Lengths.from_list(values["lengths"]),
+            Scripts.from_dict(values["scripts"]),
+            {name: Groups(counts) for name, counts in values["groups"].items()},
+        )
 
 
 @dataclass
@@ -87,54 +222,68 @@ class Funnel:
     """Everything a cleaning counted."""
 
     rules: list[tuple[str, dict[str, Any], Tally]]  # name, parameters, counts
-    files: dict[str, FileTally] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    quarantine: Counter[str] = field(default_factory=Counter)
     duplicates: Tally | None = field(default_factory=Tally)  # None: not looked for
-    listed: list[dict[str, str]] = field(default_factory=list)
+    listed: list[dict[str, str]] = field(default_factory=list)  # duplicates: id, copy_of
+    documents: int = 0  # as read
+    characters: int = 0
+    lengths: Lengths = field(default_factory=Lengths)
+    kept: Kept = field(default_factory=Kept)
+    n_files: int = 0
+    files: list[FileTally] = field(default_factory=list)  # the first MAX_LISTED
+    encodings: Counter[str] = field(default_factory=Counter)  # of all files but the last
+    last_file: FileTally | None = None  # the next job may go on with it
+    quarantine: Counter[str] = field(default_factory=Counter)
+    ignored: list[str] = field(default_factory=list)
     parts: int = 0
     bytes_out: int = 0
 
-    @property
-    def read(self) -> tuple[int, int]:
-        """(documents, characters) as read."""
-        files = self.files.values()
-        return sum(f.documents for f in files), sum(f.characters for f in files)
+    def add_files(self, files: Iterable[FileTally]) -> None:
+        """What a job read, file by file."""
+        for file in files:
+            self.documents += file.documents
+            self.characters += file.characters
+            if self.last_file is not None and self.last_file.name == file.name:
+                self.last_file.add(file)
+                continue
+            self.end_file()
+            self.last_file = file
+            self.n_files += 1
 
-    @property
-    def kept(self) -> tuple[int, int]:
-        """(documents, characters) that were written."""
-        stages = self._stages()
-        return (stages[-1][1].documents_out, stages[-1][1].characters_out) if stages else self.read
+    def end_file(self) -> None:
+        """No more is to come of the last file."""
+        if self.last_file is not None:
+            self.encodings[self.last_file.encoding or "none"] += 1
+            if len(self.files) < MAX_LISTED:
+                self.files.append(self.last_file)
+            self.last_file = None
 
-    @property
-    def encodings(self) -> Counter[str]:
-        """How many files were in which encoding."""
-        return Counter(f.encoding or "none" for f in self.files.values())
-
-    def rows(self) -> list[tuple[str, int, int, str, int, str]]:
-        """(stage, documents, characters, share of characters, changed, drops), from the top."""
-        documents, characters = self.read
-        rows = [("read", documents, characters, "100 %" if characters else "-", 0, "")]
-        for name, tally in self._stages():
-            drops = ", ".join(f"{n} x {reason}" for reason, n in tally.dropped.most_common())
-            share = f"{100 * tally.characters_out / characters:.2f} %" if characters else "-"
-            rows.append(
-                (name, tally.documents_out, tally.characters_out, share, tally.changed, drops)
-            )
-        return rows
-
-    def _stages(self) -> list[tuple[str, Tally]]:
+    def stages(self) -> list[tuple[str, Tally]]:
+        """Rules and deduplication, in the order they act."""
         stages = [(name, tally) for name, _, tally in self.rules]
         if self.duplicates is not None:
             stages.append(("exact duplicates", self.duplicates))
         return stages
 
+    def check(self) -> None:
+        """Every document that left a stage entered the next; what is written left the last."""
+        totals = [(self.documents, self.characters)]
+        for _, tally in self.stages():
+            totals += [
+                (tally.documents_in, tally.characters_in),
+                (tally.documents_out, tally.characters_out),
+            ]
+        totals.append((self.kept.documents, self.kept.characters))
+        assert all(out == into for out, into in list(pairwise(totals))[::2]), totals
+
     def as_dict(self) -> dict[str, Any]:
         """The content of report.json."""
-        read, kept = self.read, self.kept
         return {
-            "read": {"files": len(self.files), "documents": read[0], "characters": read[1]},
+            "read": {
+                "files": self.n_files,
+                "documents": self.documents,
+                "characters": self.characters,
+                "lengths": self.lengths.as_list(),
+            },
             "rules": [
                 {"rule": name, "parameters": parameters, **tally.as_dict()}
                 for name, parameters, tally in self.rules
@@ -146,120 +295,44 @@ class Funnel:
                 "characters": self.duplicates.characters_in - self.duplicates.characters_out,
                 "first": self.listed,
             },
-            "kept": {
-                "documents": kept[0],
-                "characters": kept[1],
-                "bytes": self.bytes_out,
-                "parts": self.parts,
-            },
+            "kept": self.kept.as_dict() | {"bytes": self.bytes_out, "parts": self.parts},
             "quarantined": dict(sorted(self.quarantine.items())),
             "encodings": dict(sorted(self.encodings.items())),
             "files": {
-                name: {
-                    "encoding": file.encoding,
-                    "documents": file.documents,
-                    "characters": file.characters,
-                    "quarantined": file.quarantined,
-                }
-                for name, file in self.files.items()
+                file.name: {name: value for name, value in asdict(file).items() if name != "name"}
+                for file in self.files
             },
             "ignored_files": self.ignored,
         }
 
-    def write(self, folder: Path) -> None:
-        """Write `report.json` and `report.html`."""
-        fs.write_json(folder / "report.json", self.as_dict())
-        report.write(folder / "report.html", "Cleaning", self._sections())
+    # --- for a cleaning that goes on later ---------------------------------------------------
 
-    def _sections(self) -> list[report.Section]:
-        read, kept = self.read, self.kept
-        facts = {
-            "files": len(self.files),
-            "documents read": read[0],
-            "documents kept": kept[0],
-            "characters read": read[1],
-            "characters kept": kept[1],
-            "records in quarantine": self.quarantine.total(),
-            "files of other kinds, not read": len(self.ignored),
+    def state(self) -> dict[str, Any]:
+        """Everything counted so far, as JSON; ends no file."""
+        return {
+            "rules": [tally.as_dict() for _, _, tally in self.rules],
+            "duplicates": self.duplicates and self.duplicates.as_dict(),
+            "documents": self.documents,
+            "characters": self.characters,
+            "lengths": self.lengths.as_list(),
+            "kept": self.kept.as_dict(),
+            "n_files": self.n_files,
+            "files": [asdict(file) for file in self.files],
+            "encodings": dict(self.encodings),
+            "last_file": self.last_file and asdict(self.last_file),
         }
-        sections = [
-            report.Section("Result", [report.facts(facts)]),
-            report.Section(
-                "Funnel",
-                [
-                    report.table(
-                        self.rows(),
-                        headings=[
-                            "stage",
-                            "documents",
-                            "characters",
-                            "of what was read",
-                            "documents changed",
-                            "dropped",
-                        ],
-                    )
-                ],
-            ),
-            report.Section(
-                "Encodings",
-                [
-                    report.table(self.encodings.most_common(), headings=["encoding", "files"]),
-                    report.table(
-                        [
-                            (name, f.encoding or "none", f.documents, f.characters, f.quarantined)
-                            for name, f in list(self.files.items())[:MAX_LISTED]
-                        ],
-                        headings=["file", "encoding", "documents", "characters", "quarantined"],
-                    ),
-                ],
-            ),
-        ]
-        if self.quarantine:
-            rows = self.quarantine.most_common()
-            blocks = [report.table(rows, headings=["reason", "records"])]
-            sections.append(report.Section("Quarantine", blocks))
-        if self.listed:
-            rows_ = [(entry["id"], entry["copy_of"]) for entry in self.listed]
-            title = f"the first {len(rows_):,}" if len(rows_) == MAX_LISTED else ""
-            blocks = [report.table(rows_, headings=["removed", "kept copy"], title=title)]
-            sections.append(report.Section("Exact duplicates", blocks))
-        drops = [
-            (name, reason, example["id"], example["beginning"])
-            for name, _, tally in self.rules
-            for reason, examples in tally.examples.items()
-            for example in examples
-        ]
-        if drops:
-            headings = ["rule", "reason", "document", "its beginning"]
-            blocks = [report.table(drops, headings=headings)]
-            sections.append(report.Section("Dropped documents, examples", blocks))
-        return sections
 
-    def print(self) -> None:
-        """The funnel and the encodings, as tables on stdout."""
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        console = Console()
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("stage")
-        for name in ("documents", "characters", "share", "changed"):
-            table.add_column(name, justify="right")
-        table.add_column("dropped")
-        for stage, documents, characters, share, changed, drops in self.rows():
-            changes = f"{changed:,}" if changed else ""
-            # Text, since a name from data may look like rich's markup.
-            table.add_row(
-                Text(stage), f"{documents:,}", f"{characters:,}", share, changes, Text(drops)
-            )
-        console.print(table)
-        found = ", ".join(f"{name} {n:,}" for name, n in self.encodings.most_common())
-        console.print(Text(f"encodings: {found}"))
-        if self.quarantine:
-            reasons = ", ".join(f"{n:,} x {reason}" for reason, n in self.quarantine.most_common(5))
-            console.print(Text(f"quarantined: {reasons}"))
-        if self.ignored:
-            kinds = Counter(Path(name).suffix or Path(name).name for name in self.ignored)
-            found = ", ".join(f"{n:,} x {kind}" for kind, n in kinds.most_common(5))
-            console.print(Text(f"not read, no known kind of text: {found}"))
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Count on from what `state` gave."""
+        self.rules = [
+            (name, parameters, Tally.from_dict(values))
+            for (name, parameters, _), values in zip(self.rules, state["rules"], strict=True)
+        ]
+        self.duplicates = state["duplicates"] and Tally.from_dict(state["duplicates"])
+        self.documents, self.characters = state["documents"], state["characters"]
+        self.lengths = Lengths.from_list(state["lengths"])
+        self.kept = Kept.from_dict(state["kept"])
+        self.n_files = state["n_files"]
+        self.files = [FileTally(**values) for values in state["files"]]
+        self.encodings = Counter(state["encodings"])
+        self.last_file = state["last_file"] and FileTally(**state["last_file"])

@@ -6,7 +6,8 @@ network may lose without much harm. A document is never divided between two part
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,36 @@ class Parts:
         with Parts(folder) as parts:
             parts.write(lines)   # each closed by a newline, see records.document_line
 
+    Args:
+        folder: where the parts are written.
+        state: what `state` gave; what was written after it is cut off.
+
     Attributes:
         number: parts begun.
         documents: lines written.
         bytes: of all parts.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, state: Mapping[str, int] | None = None) -> None:
         self.folder = folder
         self.number = self.documents = self.bytes = 0
         self._path = folder
         self._held = 0
         self._out: Any = None
+        if state is not None and state["number"]:
+            self.number, self.documents = state["number"], state["documents"]
+            self.bytes, self._held = state["bytes"], state["held"]
+            self._go_on()
+
+    def state(self) -> dict[str, int]:
+        """Where to go on from, once everything written so far is on the disk."""
+        self._sync()
+        return {
+            "number": self.number,
+            "documents": self.documents,
+            "bytes": self.bytes,
+            "held": self._held,
+        }
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Add lines; one that the present part has no room for begins a new part."""
@@ -55,14 +74,35 @@ class Parts:
                 self._out.writelines(run)
 
     def _next(self) -> None:
-        self._close()
-        self._path = self.folder / f"part-{self.number:05d}.jsonl"
+        self._sync()
+        self.close()
+        self._path = self._part(self.number)
         with fs.storage(self._path):
             self._out = open(self._path, "wb")  # noqa: SIM115 (open across calls)
         self._held = 0
         self.number += 1
 
-    def _close(self) -> None:
+    def _go_on(self) -> None:
+        """Open the part that was being written; later ones are unknown to the state."""
+        self._path = self._part(self.number - 1)
+        with fs.storage(self._path):
+            for path in self.folder.glob("part-*.jsonl"):
+                if path.name > self._path.name:
+                    path.unlink()
+            os.truncate(self._path, self._held)
+            self._out = open(self._path, "ab")  # noqa: SIM115 (open across calls)
+
+    def _sync(self) -> None:
+        if self._out is not None:
+            with fs.storage(self._path):
+                self._out.flush()
+                os.fsync(self._out.fileno())
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}.jsonl"
+
+    def close(self) -> None:
+        """Close the part that is being written."""
         if self._out is not None:
             with fs.storage(self._path):
                 self._out.close()
@@ -72,7 +112,7 @@ class Parts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.close()
 
 
 def check_output(output: Path, inputs: Sequence[str], force: bool) -> None:

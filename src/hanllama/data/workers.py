@@ -16,13 +16,12 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from hanllama.errors import HanllamaError
-from hanllama.records import Piece
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -75,22 +74,6 @@ def count(asked: int, input_bytes: int, small_bytes: int) -> int:
     if 0 < input_bytes < small_bytes:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def jobs_of(pieces: Iterable[Piece], job_bytes: int = JOB_BYTES) -> Iterator[list[Piece]]:
-    """Pieces in runs of about `job_bytes`: a million small files are not a million messages."""
-    run: list[Piece] = []
-    held = 0
-    for piece in pieces:
-        run.append(piece)
-        # What a piece is of its file on disk says little when the file is compressed; a run of
-        # lines is a job's worth by itself.
-        held += job_bytes if piece.kind != "text" else piece.size + 4096
-        if held >= job_bytes:
-            yield run
-            run, held = [], 0
-    if run:
-        yield run
 
 
 # --- in the worker processes -------------------------------------------------------------------
