@@ -1,8 +1,8 @@
 """Bring the generated tables of README and docs up to date: `python docs/generate.py`.
 
 A table stands between `<!-- options: hanllama.data.clean:CleanConfig -->` (or `<!-- presets -->`,
-`<!-- rules -->`, `<!-- recipes -->`) and `<!-- end -->`, and is written from the code that it
-describes, so that no page can promise an option, a size or a rule that does not exist.
+`<!-- rules -->`, `<!-- recipes -->`, `<!-- sets -->`) and `<!-- end -->`, and is written from the
+code that it describes, so that no page can promise an option, a size or a rule that does not exist.
 `tests/test_docs.py` fails while a table is not current.
 """
 
@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hanllama import cli, config, plugins, recipe
-from hanllama.data import ruleset
+from hanllama.data import ruleset, sets
 from hanllama.model.presets import PRESETS, preset
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"<!-- (options: (\S+)|presets|rules|recipes) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(
+    r"<!-- (options: (\S+)|presets|rules|recipes|sets) -->\n.*?<!-- end -->", re.DOTALL
+)
 # What the sizes without a vocabulary of their own are counted with: the demo's.
 DEMO_VOCABULARY = 2000
 
@@ -106,10 +108,22 @@ def recipes_table() -> str:
     return _table(("recipe", "what it does", "needs `--input`", "stages (verb)"), rows)
 
 
+def sets_table() -> str:
+    """The public data sets that have a name here."""
+    rows = []
+    for name in sets.names():
+        found = sets.load(name)
+        hubs = found.repo + (f"; ModelScope: {found.modelscope}" if found.modelscope else "")
+        about = f"{found.en}; {found.notes}"
+        rows.append((f"`{name}`", found.stage, found.size, found.licence, hubs, about))
+    return _table(("set", "stage", "size", "licence", "repository", "what it is"), rows)
+
+
 _TABLES: dict[str, Callable[[], str]] = {
     "presets": presets_table,
     "rules": rules_table,
     "recipes": recipes_table,
+    "sets": sets_table,
 }
 
 

@@ -41,6 +41,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.corpus:check",
         "check samples against the grammar of the stories",
     ),
+    "data fetch": Command(
+        "hanllama.data.fetch:FetchConfig",
+        "hanllama.data.fetch:fetch",
+        "download a named public data set, checked and in our own form",
+    ),
     "clean": Command(
         "hanllama.data.clean:CleanConfig",
         "hanllama.data.clean:clean",
@@ -55,6 +60,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.tokenizer.extend:TokenizerExtendConfig",
         "hanllama.tokenizer.extend:extend",
         "add pieces to an existing vocabulary, and audit the result",
+    ),
+    "tokenizer compare": Command(
+        "hanllama.tokenizer.compare:TokenizerCompareConfig",
+        "hanllama.tokenizer.compare:compare",
+        "what several vocabularies make of the same text",
     ),
     "tokenize": Command(
         "hanllama.data.tokenize:TokenizeConfig",
@@ -101,7 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except Interrupted as stop:
         where = f"; saved {stop.saved}" if stop.saved else ""
-        print(f"hanllama: stopped{where}; the same command goes on from here", file=sys.stderr)
+        then = "goes on from here" if stop.goes_on else "begins again"
+        print(f"hanllama: stopped{where}; the same command {then}", file=sys.stderr)
         return 128 + stop.signal_number
     except KeyboardInterrupt:
         print("hanllama: interrupted; the same command goes on from here", file=sys.stderr)
