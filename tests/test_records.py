@@ -16,6 +16,7 @@ import pytest
 
 from hanllama import records
 from hanllama.errors import InputError
+from hanllama.formats import _source
 from hanllama.records import Document, Quarantine
 
 SIMPLIFIED = (
@@ -175,7 +176,7 @@ def test_write_jsonl_leaves_the_old_file_when_the_documents_fail(tmp_path: Path)
 def test_a_json_array_gives_its_elements_however_it_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(records, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(_source, "CHUNK_BYTES", chunk)
     elements: list[Any] = [{"text": f"第{i}篇 ] , [ 文" + "长" * i} for i in range(60)]
     elements[5:8] = [None, 12345678, {"story": "x"}]
     (tmp_path / "a.json").write_text(json.dumps(elements, indent=1, ensure_ascii=False))
@@ -301,7 +302,7 @@ def test_of_a_truncated_archive_what_can_be_read_is_kept(tmp_path: Path, suffix:
 def test_an_archive_larger_than_its_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "MAX_FILE_BYTES", 2**21)
+    monkeypatch.setattr(_source, "MAX_DOCUMENT_BYTES", 2**21)
     with gzip.open(tmp_path / "bomb.txt.gz", "wb") as out:
         for _ in range(16):
             out.write(bytes(2**20))
@@ -377,7 +378,7 @@ def test_nothing_to_read_is_an_error_that_says_what_would_be_read(tmp_path: Path
     with Quarantine() as quarantine:
         with pytest.raises(InputError, match="does not exist"):
             records.read([str(tmp_path / "absent")], quarantine)
-        with pytest.raises(InputError, match=r"no file to read.*\.txt .*\.parquet"):
+        with pytest.raises(InputError, match=r"no file to read.*\.parquet .*\.txt"):
             records.read([str(tmp_path)], quarantine)
         with pytest.raises(InputError, match="no file matches"):
             records.read([str(tmp_path / "*.txt")], quarantine)

@@ -289,9 +289,8 @@ def _pieces(inputs: Iterable[str]) -> tuple[Iterator[Piece], int]:
         return records.standard_input(), 0
     if "-" in names:
         raise InputError("standard input (-) cannot be mixed with files; give one or the other")
-    paths = records.files(names)
-    size = sum(path.stat().st_size for path in paths)
-    return (piece for path in paths for piece in records.pieces(path)), size
+    survey = records.survey(names)
+    return (piece for path in survey.files for piece in records.pieces(path)), survey.size
 
 
 def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
@@ -299,9 +298,8 @@ def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     job: list[Piece] = []
     size = 0
     for piece in pieces:
-        held = sum(len(line) for line in piece.lines if isinstance(line, bytes))
         job.append(piece)
-        size += held if piece.kind == "lines" else piece.size
+        size += piece.held_bytes or piece.size
         if size >= _JOB_BYTES:
             yield job
             job, size = [], 0
