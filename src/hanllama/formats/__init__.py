@@ -79,6 +79,7 @@ class Piece:
         first: the number of the first line, element or row.
         lines: records as bytes; one that is already known to be unusable is a Reject.
         group: the number of a Parquet row group.
+        encoding: that the lines were in, before they were UTF-8.
         size: its share of the file's bytes on disk, for a progress display.
     """
 
@@ -88,6 +89,7 @@ class Piece:
     lines: tuple[bytes | Reject, ...] = ()
     group: int = 0
     size: int = 0
+    encoding: str = "utf-8"
 
     @property
     def path(self) -> str:

@@ -52,24 +52,25 @@ def too_long(file: str, number: int, record: bytes) -> Reject:
 
 
 def runs(
-    source: Source, format_name: str, records: Iterable[bytes | Reject], first: int = 1
+    source: Source,
+    format_name: str,
+    records: Iterable[bytes | Reject],
+    *,
+    first: int = 1,
+    encoding: str = "utf-8",
 ) -> Iterator[Piece]:
     """Group the records of a file into pieces of about a megabyte; the first has number `first`."""
+    bare = Source(source.name, source.path, source.member, source.size, source.compression)
     run, held, left = list[bytes | Reject](), 0, source.size
     # Text compresses to about a third; the last piece makes the sum right.
     ratio = 3 if source.compression or source.member >= 0 else 1
     for record in records:
         if held >= _source.CHUNK_BYTES:
             share = min(held // ratio, left)
-            yield Piece(_bare(source), format_name, first, tuple(run), size=share)
+            yield Piece(bare, format_name, first, tuple(run), size=share, encoding=encoding)
             first, run, held, left = first + len(run), [], 0, left - share
         run.append(record)
         # An empty line counts too: a file of nothing else must not become one piece.
         held += 1 + (len(record) if isinstance(record, bytes) else 0)
     if run:
-        yield Piece(_bare(source), format_name, first, tuple(run), size=left)
-
-
-def _bare(source: Source) -> Source:
-    """The source's name and place alone: the records travel with the piece."""
-    return Source(source.name, source.path, source.member, source.size, source.compression)
+        yield Piece(bare, format_name, first, tuple(run), size=left, encoding=encoding)

@@ -18,7 +18,10 @@ def parse_lines(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
         if isinstance(line, Reject):
             yield line
         elif line.strip():
-            yield _parse_line(piece.source, number, line, fields)
+            item = _parse_line(piece.source, number, line, fields)
+            if isinstance(item, Document):
+                item.encoding = piece.encoding
+            yield item
 
 
 def document(

@@ -106,13 +106,12 @@ class Source:
         if self.data is not None:
             return self.data, self.broken
         collected = bytearray()
-        packed = self.compression or self.member >= 0
         try:
             for chunk in self.chunks():
                 collected += chunk
                 if len(collected) > MAX_DOCUMENT_BYTES:
                     break
-                if packed and is_bomb(len(collected), self.size):
+                if is_bomb(len(collected), self.size):
                     return b"", f"a decompression bomb: more than {MAX_RATIO} times its packed size"
         except DAMAGE as error:
             return bytes(collected), broken(error)

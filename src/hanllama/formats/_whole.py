@@ -22,23 +22,36 @@ def parse_text(
     data = yield from read_whole(piece.source)
     if not data:
         return
-    name = piece.path
     try:
-        text, encoding = decode(data, hint(data) if hint else "")
+        text, encoding, rejects = decoded(piece.path, data, hint(data) if hint else "")
+    except InputError as error:
+        yield Reject(piece.path, 1, str(error), show(data[:MAX_RAW_CHARACTERS]))
+        return
+    yield from rejects
+    place = piece.source.place
+    yield Document(transform(text), id=place, source=place, encoding=encoding)
+
+
+def decoded(name: str, data: bytes, hint: str = "") -> tuple[str, str, list[Reject]]:
+    """(the text, its encoding, the lines that are damaged and left out).
+
+    Raises InputError when it is no text, or more than a few of its lines are damaged.
+    """
+    try:
+        return *decode(data, hint), []
     except InputError as error:
         try:
             lines, encoding = decode_lines(data)
         except InputError:
-            yield Reject(name, 1, str(error), show(data[:MAX_RAW_CHARACTERS]))
-            return
-        raw = data.split(b"\n")
-        for number, line in enumerate(lines, 1):
-            if line is None:
-                reason = f"line is not valid {encoding} (the rest of the file is)"
-                yield Reject(name, number, reason, show(raw[number - 1]))
-        text = "\n".join(line for line in lines if line is not None)
-    place = piece.source.place
-    yield Document(transform(text), id=place, source=place, encoding=encoding)
+            raise error from None
+    reason = f"line is not valid {encoding} (the rest of the file is)"
+    raw = data.split(b"\n")
+    rejects = [
+        Reject(name, number, reason, show(raw[number - 1]))
+        for number, line in enumerate(lines, 1)
+        if line is None
+    ]
+    return "\n".join(line for line in lines if line is not None), encoding, rejects
 
 
 def read_whole(source: Source) -> Generator[Reject, None, bytes]:

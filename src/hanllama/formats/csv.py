@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator
+import io
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import orjson
 
-from hanllama.encoding import decode, decode_lines
 from hanllama.errors import InputError
 from hanllama.formats import (
     MAX_RAW_CHARACTERS,
@@ -29,6 +30,7 @@ from hanllama.formats import (
     _lines,
     _records,
     _source,
+    _whole,
     show,
 )
 
@@ -38,7 +40,21 @@ SUFFIXES = (".csv", ".tsv")
 def cut(source: Source) -> Iterator[Piece]:
     """Runs of rows. UTF-8 may be of any length; other encodings are decoded whole."""
     source = source.portable()  # it is read twice
-    return _lines.runs(source, "csv", _rows(source), first=2)
+    encoding = "utf-8"
+    if _is_utf8(source):
+        lines = _utf8_lines(source)
+    else:
+        data, why = source.whole()
+        try:
+            text, encoding, damaged = _whole.decoded(source.name, data)
+        except InputError as error:
+            reject = Reject(source.name, 1, str(error), show(data[:MAX_RAW_CHARACTERS]))
+            yield Piece(source, lines=(reject,), size=source.size)
+            return
+        cut_short = [Reject(source.name, 0, why)] if why else []
+        lines = itertools.chain(damaged, io.StringIO(text, newline="\n"), cut_short)
+    rows = _numbered(_rows(source, lines))
+    yield from _lines.runs(source, "csv", rows, first=2, encoding=encoding)
 
 
 def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
@@ -46,86 +62,75 @@ def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
     return _records.parse_lines(piece, fields)
 
 
-def _rows(source: Source) -> Iterator[bytes | Reject]:
-    """The rows as JSON objects by the header's names."""
+def _rows(source: Source, lines: Iterator[str | Reject]) -> Iterator[bytes | Reject]:
+    """The rows as JSON objects by the header's names; the header itself is not among them."""
     csv.field_size_limit(_lines.MAX_RECORD_BYTES)  # of the process; the default is 128 KiB
-    feed = _Feed(source)
-    tabs = source.suffix == ".tsv"
-    rows = (
-        csv.reader(feed, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if tabs
-        else csv.reader(feed, strict=True)
-    )
+    feed = _Feed(lines)
+    if source.suffix == ".tsv":
+        reader = csv.reader(feed, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(feed, strict=True)
     header: list[str] | None = None
-    number = 1
     while True:
+        feed.taken = 0
         try:
-            row = next(rows, None)
+            row = next(reader, None)
         except csv.Error as error:
-            yield Reject(source.name, number, f"not a row of CSV: {error}", feed.last)
-            number += 1
+            yield Reject(source.name, 0, f"not a row of CSV: {error}", feed.shown)
             continue
-        if feed.rejects:
-            # Lines that were damaged stood before this row, and count as rows.
-            for reject in feed.rejects:
-                yield replace(reject, line=number)
-                number += 1
-            feed.rejects.clear()
+        # Lines that were damaged stood before this row, and count as rows.
+        yield from feed.rejects
+        feed.rejects.clear()
         if row is None:
             break
         if header is None:
             header = [name.strip() for name in row]
         elif len(row) > len(header):
-            reason = f"{len(row)} fields where the header has {len(header)}"
-            yield Reject(source.name, number, reason, feed.last)
+            reason = f"more fields than the {len(header)} of the header"
+            yield Reject(source.name, 0, reason, feed.shown)
         else:
             yield orjson.dumps(dict(zip(header, row, strict=False))) if row else b""
-        number += 1
-    if header is None and number == 1:
-        yield Reject(source.name, 1, "empty file")
+    if header is None:
+        yield Reject(source.name, 0, "no header")
 
 
 class _Feed:
-    """The lines of a file as text, for csv.reader; damaged ones are put aside."""
+    """Lines for csv.reader; damaged ones are put aside."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, lines: Iterator[str | Reject]) -> None:
         self.rejects: list[Reject] = []
-        self.last = ""  # to show beside a row that is none
-        self._lines = _text_lines(source)
+        self.shown = ""  # the beginning of the present row
+        self.taken = 0  # lines of it
+        self._lines = lines
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:
             if isinstance(line, Reject):
                 self.rejects.append(line)
-            else:
-                self.last = line[:MAX_RAW_CHARACTERS]
-                yield line
-
-
-def _text_lines(source: Source) -> Iterator[str | Reject]:
-    if _is_utf8(source):
-        for record in _lines.lines(source.name, source.chunks()):
-            if isinstance(record, Reject):
-                yield record
                 continue
-            try:
-                yield record.decode("utf-8") + "\n"
-            except UnicodeDecodeError:
-                yield Reject(source.name, 1, "line is not valid UTF-8", show(record))
-        return
-    data, why = source.whole()
-    try:
-        lines: list[str | None] = list(decode(data)[0].split("\n"))
-    except InputError:
+            if not self.taken:
+                self.shown = ""
+            self.taken += 1
+            if len(self.shown) < MAX_RAW_CHARACTERS:
+                self.shown = (self.shown + line)[:MAX_RAW_CHARACTERS]
+            yield line
+
+
+def _numbered(rows: Iterable[bytes | Reject]) -> Iterator[bytes | Reject]:
+    """Rejects with the numbers of their rows, the header being row 1; others know their line."""
+    for number, row in enumerate(rows, 2):
+        yield replace(row, line=number) if isinstance(row, Reject) and not row.line else row
+
+
+def _utf8_lines(source: Source) -> Iterator[str | Reject]:
+    for record in _lines.lines(source.name, source.chunks()):
+        if isinstance(record, Reject):
+            yield record
+            continue
         try:
-            lines = decode_lines(data)[0]
-        except InputError as error:
-            yield Reject(source.name, 1, str(error))
-            return
-    for line in lines:
-        yield Reject(source.name, 1, "damaged line") if line is None else line + "\n"
-    if why:
-        yield Reject(source.name, 1, why)
+            yield record.decode("utf-8") + "\n"
+        except UnicodeDecodeError:
+            yield Reject(source.name, 0, "line is not valid UTF-8", show(record))
 
 
 def _is_utf8(source: Source) -> bool:
