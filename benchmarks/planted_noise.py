@@ -36,8 +36,8 @@ from hanllama import records
 from hanllama.data import ruleset
 from hanllama.data.rules import CleaningRule, Drop
 
-# Who owns a character: the novel, a plant (numbered from 1), or nobody in particular: the words that
-# announce personal data (作者QQ：) are neither a loss nor a find when a rule for adverts takes them.
+# Who owns a character: the novel, a plant (numbered from 1), or nobody in particular: the words
+# that announce personal data (作者QQ：) are neither loss nor find when an advert rule takes them.
 CLEAN, NOBODY = 0, -1
 Owners = NDArray[np.int32]
 Rules = list[tuple[str, CleaningRule]]
@@ -271,7 +271,7 @@ def report(
 
 
 def hard_wraps(rules: Rules, novels: list[str], seed: int) -> dict[str, Any]:
-    """Every novel wrapped at 32 to 40 characters: line ends put in that went, own ones that stay."""
+    """Every novel wrapped at 32 to 40 characters: line ends put in that go, own ones that stay."""
     rng = random.Random(seed)
     put_in = went = own = stayed = lost = total = 0
     for novel in novels:
