@@ -51,6 +51,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.clean:clean",
         "clean text files of any encoding into a corpus",
     ),
+    "dedup": Command(
+        "hanllama.data.dedup.options:DedupConfig",
+        "hanllama.data.dedup.run:dedup",
+        "remove exact copies, near duplicates and contained works from corpora",
+    ),
     "tokenizer train": Command(
         "hanllama.tokenizer.train:TokenizerTrainConfig",
         "hanllama.tokenizer.train:train",

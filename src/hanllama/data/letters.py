@@ -33,4 +33,4 @@ def folded() -> NDArray[np.uint32]:
 @functools.cache
 def counted() -> NDArray[np.bool_]:
     """[0x110000] whether a code point counts."""
-    return folded() != 0
+    return np.not_equal(folded(), 0)

@@ -71,26 +71,22 @@ def letters_of(
     count = han = characters = odd = 0
     i = start
     while i < stop:
-        first = np.uint32(utf8[i])
+        first = int(utf8[i])
         if first < 0x80:
             code = first
             i += 1
         elif first < 0xE0:
-            code = ((first & np.uint32(0x1F)) << np.uint32(6)) | (utf8[i + 1] & np.uint32(0x3F))
+            code = ((first & 0x1F) << 6) | int(utf8[i + 1] & 0x3F)
             i += 2
         elif first < 0xF0:
-            code = (
-                ((first & np.uint32(0x0F)) << np.uint32(12))
-                | ((utf8[i + 1] & np.uint32(0x3F)) << np.uint32(6))
-                | (utf8[i + 2] & np.uint32(0x3F))
-            )
+            code = ((first & 0x0F) << 12) | (int(utf8[i + 1] & 0x3F) << 6) | int(utf8[i + 2] & 0x3F)
             i += 3
         else:
             code = (
-                ((first & np.uint32(0x07)) << np.uint32(18))
-                | ((utf8[i + 1] & np.uint32(0x3F)) << np.uint32(12))
-                | ((utf8[i + 2] & np.uint32(0x3F)) << np.uint32(6))
-                | (utf8[i + 3] & np.uint32(0x3F))
+                ((first & 0x07) << 18)
+                | (int(utf8[i + 1] & 0x3F) << 12)
+                | (int(utf8[i + 2] & 0x3F) << 6)
+                | int(utf8[i + 3] & 0x3F)
             )
             i += 4
         characters += 1
@@ -154,7 +150,7 @@ def minhash(hashes: Hashes, count: int, slots: Hashes, sketch: NDArray[np.uint16
             if turn < k:
                 slot = np.int64((thrown >> np.uint64(48)) * np.uint64(k) >> np.uint64(16))
             else:
-                slot = turn - k
+                slot = np.int64(turn - k)
             value = order | (thrown & np.uint64(0xFFFFFFFFFFFF))
             held = slots[slot]
             if value < held:
@@ -163,9 +159,9 @@ def minhash(hashes: Hashes, count: int, slots: Hashes, sketch: NDArray[np.uint16
                 slots[slot] = value
         if left == 0:
             break
-    for slot in range(k):
+    for s in range(k):
         # Not the value's own bits, which are small where a set is large.
-        sketch[slot] = np.uint16((slots[slot] * _MIX_1) >> np.uint64(48))
+        sketch[s] = np.uint16((slots[s] * _MIX_1) >> np.uint64(48))
 
 
 @_compiled
@@ -212,21 +208,24 @@ def survey(
         counts: [documents, 5] letters, Han, characters, odd characters, samples.
         sketches: [sketched documents, k]; k = 0: none is made.
         simhashes: [sketched documents] or empty: none is made.
-        samples, chunks: room for one entry a byte of `utf8` at most.
+        samples, chunks: room for the samples; what does not fit is left out.
 
     Returns (sketched documents, samples).
     """
-    longest = np.int64(0)
-    start = np.int64(0)
+    longest = 0  # characters: a third of the bytes, in Chinese
+    i = 0
     for end in ends:
-        longest = max(longest, end - start)
-        start = end
+        characters = 0
+        while i < end:
+            characters += (utf8[i] & 0xC0) != 0x80
+            i += 1
+        longest = max(longest, characters)
     letters = np.empty(longest, dtype=np.uint32)
     hashes = np.empty(longest, dtype=np.uint64)
     slots = np.empty(sketches.shape[1], dtype=np.uint64)
     rows = 0
     found = 0
-    start = np.int64(0)
+    start = 0
     for d in range(len(ends)):
         count, han, characters, odd = letters_of(utf8, start, ends[d], folded, letters)
         start = ends[d]
@@ -249,7 +248,7 @@ def survey(
             before = found
             n_chunks = max(1, (count + chunk // 2) // chunk)
             for i in range(shingles):
-                if hashes[i] & mask == np.uint64(0):
+                if hashes[i] & mask == np.uint64(0) and found < len(samples):
                     samples[found] = hashes[i]
                     chunks[found] = i * n_chunks // shingles
                     found += 1
@@ -273,7 +272,7 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
     Returns how many lines there are.
     """
     count = 0
-    at = np.int64(0)
+    at = 0
     for d in range(len(ends)):
         while at < ends[d]:
             start = at
@@ -403,14 +402,14 @@ def pairs_in_groups(
 
 @_compiled
 def equal_shares(
-    left: NDArray[np.uint16], right: NDArray[np.uint16], shares: NDArray[np.float32]
+    sketches: NDArray[np.uint16], left: Places, right: Places, shares: NDArray[np.float32]
 ) -> None:
     """[pairs] the share of slots that agree: the estimate of the Jaccard similarity."""
     for p in range(len(left)):
         equal = 0
-        for s in range(left.shape[1]):
-            equal += left[p, s] == right[p, s]
-        shares[p] = equal / left.shape[1]
+        for s in range(sketches.shape[1]):
+            equal += sketches[left[p], s] == sketches[right[p], s]
+        shares[p] = equal / sketches.shape[1]
 
 
 @_compiled

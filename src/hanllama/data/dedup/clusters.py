@@ -1,0 +1,139 @@
+"""What was removed for what: the fates of documents, and `clusters.jsonl` to look at them.
+
+A document that was removed points to the one it was compared with, which a later stage may have
+removed in turn (an exact copy of a book that is contained in collected works). A cluster is a
+document that stays with everything whose pointers end at it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama import fs
+from hanllama.data.dedup.keep import Numbers, Removed
+from hanllama.data.dedup.work import Store
+
+MAX_LISTED = 1000  # members of a cluster that are listed; all are counted
+_AT_ONCE = 4096  # clusters whose names are read together
+
+
+class Fates:
+    """Every removed document, by number.
+
+    Attributes:
+        document, kept: [removed] a document and the one it was removed for.
+        root: [removed] the document of its cluster that stays.
+        how: [removed] an index into `hows`.
+        similarity: [removed] as `how` measures it.
+    """
+
+    def __init__(self, stages: Mapping[str, Removed]) -> None:
+        self.hows = list(stages)
+        sizes = [len(removed) for removed in stages.values()]
+        merged = np.concatenate(list(stages.values()))
+        order = np.argsort(merged["document"])
+        merged = merged[order]
+        self.document: Numbers = np.ascontiguousarray(merged["document"])
+        self.kept: Numbers = np.ascontiguousarray(merged["kept"])
+        self.similarity: NDArray[np.float32] = np.ascontiguousarray(merged["similarity"])
+        self.how: NDArray[np.int64] = np.repeat(np.arange(len(sizes)), sizes)[order]
+        self.root = self.kept.copy()
+        while len(self.document):
+            at = np.minimum(np.searchsorted(self.document, self.root), len(self.document) - 1)
+            moved = self.document[at] == self.root
+            if not moved.any():
+                break
+            self.root[moved] = self.kept[at[moved]]
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+    @property
+    def roots(self) -> Numbers:
+        """The kept document of each cluster, in the order of the corpus."""
+        return np.unique(self.root)
+
+
+def write(path: Path, fates: Fates, store: Store, corpora: Sequence[str]) -> list[dict[str, Any]]:
+    """Write one line a cluster; returns the largest few of them.
+
+    A line holds `kept` (id, source, corpus, characters, the beginning of its text), `members` (how
+    many were removed) and `removed`: the same of each, with `how`, `similarity`, and `of` where it
+    was compared with another removed document.
+    """
+    largest: list[dict[str, Any]] = []
+    with fs.storage(path), open(path, "wb") as out:
+        for cluster in _clusters(fates, store, corpora):
+            out.write(json.dumps(cluster, ensure_ascii=False).encode("utf-8") + b"\n")
+            largest.append(cluster)
+            if len(largest) > 100:
+                largest = _largest(largest)
+    return _largest(largest)
+
+
+def _largest(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(clusters, key=lambda c: -int(c["members"]))[:50]
+
+
+def _clusters(fates: Fates, store: Store, corpora: Sequence[str]) -> Iterator[dict[str, Any]]:
+    order = np.lexsort([fates.document, fates.root])
+    roots, starts = np.unique(fates.root[order], return_index=True)
+    stops = np.append(starts[1:], len(order))
+    for at in range(0, len(roots), _AT_ONCE):
+        span = slice(at, at + _AT_ONCE)
+        listed = [
+            order[start : min(stop, start + MAX_LISTED)]
+            for start, stop in zip(starts[span], stops[span], strict=True)
+        ]
+        members = np.concatenate(listed)
+        wanted = np.unique(
+            np.concatenate([roots[span], fates.document[members], fates.kept[members]])
+        )
+        entries = dict(zip(wanted.tolist(), _entries(store, wanted, corpora), strict=True))
+        for root, rows, total in zip(roots[span], listed, (stops - starts)[span], strict=True):
+            removed = []
+            for row in rows.tolist():
+                entry = {
+                    **entries[int(fates.document[row])],
+                    "how": fates.hows[int(fates.how[row])],
+                    "similarity": round(float(fates.similarity[row]), 4),
+                }
+                if fates.kept[row] != root:
+                    entry["of"] = entries[int(fates.kept[row])]["id"]
+                removed.append(entry)
+            yield {"kept": entries[int(root)], "members": int(total), "removed": removed}
+
+
+def _entries(store: Store, documents: Numbers, corpora: Sequence[str]) -> list[dict[str, Any]]:
+    """What is shown of each document; `documents` ascend."""
+    characters = store.take("counts", documents)[:, 2]
+    corpus = store.take("corpus", documents)
+    lengths = store.starts("name_bytes")
+    texts = []
+    for number in range(len(store.segments)):
+        first, last = np.searchsorted(documents, lengths[number : number + 2])
+        if first == last:
+            continue
+        sizes = store.run("name_bytes", int(lengths[number]), int(lengths[number + 1]))
+        ends = np.cumsum(sizes, dtype=np.int64)
+        base = int(store.starts("names")[number])
+        for local in (documents[first:last] - lengths[number]).tolist():
+            stop = int(ends[local])
+            data = store.run("names", base + stop - int(sizes[local]), base + stop)
+            texts.append(data.tobytes().decode("utf-8").split("\0"))
+    return [
+        {
+            "id": identity,
+            "source": source,
+            "corpus": corpora[int(c)],
+            "characters": int(n),
+            "text": beginning,
+        }
+        for (identity, source, beginning), c, n in zip(texts, corpus, characters, strict=True)
+    ]

@@ -1,0 +1,242 @@
+"""Deduplicate corpora: `hanllama dedup`.
+
+The input is read two or three times and never held: (lines) which lines many documents share;
+(scan) what the later stages need to know of every document: a digest, a sketch, samples of
+shingles; (exact, bands, near, contained) which documents go, found by sorting on disk; and a last
+pass that writes what stays. Every stage is published in a folder beside the output, so a killed
+run goes on where it was, and the folder disappears when the output is complete. The result depends
+on the input and the options alone: the same bytes with any number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from hanllama import fs, records
+from hanllama.data import workers
+from hanllama.data.dedup import clusters, contained, near, scan
+from hanllama.data.dedup.clusters import Fates
+from hanllama.data.dedup.keep import Preference, Removed
+from hanllama.data.dedup.options import DedupConfig
+from hanllama.data.dedup.summary import Summary
+from hanllama.data.dedup.work import Store, Work, is_complete
+from hanllama.data.parts import Parts, check_output
+from hanllama.errors import InputError, Interrupted
+from hanllama.progress import Progress
+from hanllama.records import Quarantine, Reject
+
+
+def dedup(config: DedupConfig) -> None:
+    """The command: write the corpus without its duplicates, and say what went and why.
+
+    Raises InputError when an input is missing or empty, when the output exists, when too many
+    records are unusable, and when the input changes while it is read.
+    """
+    output = Path(config.output)
+    files = scan.corpora(config.inputs)
+    work = Work(output.with_name(f".dedup-{output.name}"), config, files)
+    if is_complete(output) and work.is_finished and not config.force:
+        work.remove()  # killed between publishing the output and clearing up
+        print(f"{output} is complete")
+        return
+    check_output(output, config.inputs, config.force)
+    if work.stale:
+        print("the input or the options have changed: the stages concerned start afresh")
+    elif work.resumed:
+        print(f"going on from {work.folder}: {', '.join(work.resumed)} complete")
+    work.begin()
+    size = sum(path.stat().st_size for paths in files for path in paths)
+    n_workers = workers.count(config.workers, size, scan.SMALL_INPUT_BYTES)
+    with _terminable():
+        boilerplate = _boilerplate(work, config, files, n_workers)
+        store = _scan(work, config, files, boilerplate, n_workers)
+        _check(store, config)
+        fates = Fates(_removed(work, config, store, n_workers))
+        summary = Summary(config, store, fates)
+        with fs.publish(output, replace=config.force) as folder:
+            np.save(work.folder / "fates.npy", fates.document)
+            _write(folder, work, config, files, store, boilerplate, summary, n_workers)
+            summary.clusters = clusters.write(
+                folder / "clusters.jsonl", fates, store, config.inputs
+            )
+            summary.write(folder)
+            if not output.exists():
+                work.finish()
+        work.remove()
+    summary.print()
+    print(f"{summary.documents_kept:,} documents in {output}; see {output / 'report.html'}")
+
+
+# --- the stages ----------------------------------------------------------------------------------
+
+
+def _boilerplate(
+    work: Work, config: DedupConfig, files: list[list[Path]], n_workers: int
+) -> Path | None:
+    if not config.exact_lines:
+        return None
+    stage = work.stages["lines"]
+    found = stage / "found"
+    if not is_complete(found):
+        arguments = (config,)
+        store = scan.read(stage, "lines", scan.jobs(files), n_workers, scan.LineCounter, arguments)
+        scan.boilerplate(store, config, found)
+    return found / scan.BOILERPLATE
+
+
+def _scan(
+    work: Work,
+    config: DedupConfig,
+    files: list[list[Path]],
+    boilerplate: Path | None,
+    n_workers: int,
+) -> Store:
+    jobs = scan.jobs(files)
+    if boilerplate is not None:
+        jobs = scan.numbered(files, Store(work.stages["lines"]).jobs)
+    arguments = (config, boilerplate)
+    return scan.read(work.stages["scan"], "scan", jobs, n_workers, scan.Scanner, arguments)
+
+
+def _check(store: Store, config: DedupConfig) -> None:
+    unusable, documents = store.rejects.total(), store.documents
+    if unusable > config.max_quarantine_share * (documents + unusable):
+        reasons = ", ".join(f"{n:,} x {reason}" for reason, n in store.rejects.most_common(3))
+        raise InputError(
+            f"{unusable:,} of {documents + unusable:,} records cannot be used ({reasons}), which"
+            f" is more than the share of {config.max_quarantine_share:g} allowed: repair the"
+            " input, name the field of the text (--text-field) or raise --max-quarantine-share"
+        )
+    if not documents:
+        raise InputError(f"{', '.join(config.inputs)}: the corpus is empty, there is no document")
+
+
+def _removed(work: Work, config: DedupConfig, store: Store, n_workers: int) -> dict[str, Removed]:
+    """What each stage removes, in the order of the stages."""
+    preference = Preference(store, config.keep)
+    removed: dict[str, Removed] = {}
+    stages = work.stages
+    sorting = max(64, config.memory // n_workers)  # MiB, of each process
+    if config.exact_documents:
+        equal = near.Equal(store)
+        dealt = stages["exact"].with_name(f"{stages['exact'].name}.bands")
+        if not is_complete(stages["exact"]):
+            if not is_complete(dealt):
+                near.deal(dealt, equal, sorting, near.alive_rows(equal, removed.values()))
+            near.search(stages["exact"], dealt, equal, preference, n_workers)
+            fs.remove_folder(dealt)
+        removed[equal.how] = near.removed_in(stages["exact"])
+    if config.method != "none":
+        comparison = (near.MinHash if config.method == "minhash" else near.SimHash)(store, config)
+        if not is_complete(stages["near"]):
+            if not is_complete(stages["bands"]):
+                alive = near.alive_rows(comparison, removed.values())
+                near.deal(stages["bands"], comparison, sorting, alive)
+            near.search(stages["near"], stages["bands"], comparison, preference, n_workers)
+        removed[comparison.how] = near.removed_in(stages["near"])
+    if config.containment:
+        if not is_complete(stages["contained"]):
+            alive = near.alive_rows(near.Equal(store), removed.values())
+            contained.search(stages["contained"], store, alive, config, n_workers)
+        removed["contained"] = near.removed_in(stages["contained"])
+    return removed
+
+
+# --- the last pass -------------------------------------------------------------------------------
+
+
+@dataclass
+class _Written:
+    """What stays of a job."""
+
+    documents: int
+    size: int  # bytes that were read
+    lines: list[bytes] = field(default_factory=list)
+    characters: int = 0
+    emptied: int = 0
+    removed_lines: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+class _Writer:
+    """A job's documents that stay, as lines of a corpus."""
+
+    def __init__(self, config: DedupConfig, boilerplate: Path | None, removed: Path) -> None:
+        self.reader = scan.Reader(config, boilerplate)
+        self.removed = np.load(removed)
+
+    def __call__(self, job: scan.Job) -> _Written:
+        read = self.reader(job)
+        size = sum(map(len, read.texts))
+        result = _Written(len(read.documents), size, rejects=read.rejects)
+        result.removed_lines = read.removed_lines
+        span = np.searchsorted(self.removed, [job.first, job.first + len(read.documents)])
+        gone = set((self.removed[slice(*span)] - job.first).tolist())
+        for number, document in enumerate(read.documents):
+            if number in gone:
+                continue
+            if number in read.changed and not document.text.strip():
+                result.emptied += 1
+                continue
+            result.characters += len(document.text)
+            result.lines.append(records.document_line(document))
+        return result
+
+
+def _write(
+    folder: Path,
+    work: Work,
+    config: DedupConfig,
+    files: list[list[Path]],
+    store: Store,
+    boilerplate: Path | None,
+    summary: Summary,
+    n_workers: int,
+) -> None:
+    """Write the parts and the quarantine; the counts go into the summary."""
+    removed = work.folder / "fates.npy"
+    jobs = scan.numbered(files, store.jobs)
+    arguments = (config, boilerplate, removed)
+    with (
+        contextlib.closing(workers.ordered(jobs, n_workers, _Writer, arguments)) as results,
+        Progress("write", sum(meta["bytes"] for meta in store.metas) / 1e6, "MB") as progress,
+        Quarantine(folder / "quarantine.jsonl") as quarantine,
+        Parts(folder) as parts,
+    ):
+        for expected, written in zip(store.jobs, results, strict=True):
+            if written.documents != expected:
+                raise scan.changed()
+            for reject in written.rejects:
+                quarantine.put(reject)
+            parts.write(written.lines)
+            summary.characters_kept += written.characters
+            summary.emptied += written.emptied
+            summary.lines += written.removed_lines
+            progress.advance(written.size / 1e6, documents=parts.documents)
+        summary.documents_kept = parts.documents
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that no worker stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
