@@ -248,7 +248,8 @@ def _go_on(
             on_bytes(-have)  # the server sends everything again
             have = 0
         with fs.storage(part), open(part, "ab" if have else "wb") as out:
-            for chunk in answer.iter_bytes(CHUNK_BYTES):
+            # As it comes: gathered into larger chunks, the last ones of a cut line would be lost.
+            for chunk in answer.iter_raw():
                 out.write(chunk)
                 have += len(chunk)
                 on_bytes(len(chunk))

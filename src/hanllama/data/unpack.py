@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -90,11 +91,7 @@ def extract(path: Path, folder: Path) -> int:
         return 1
     count = 0
     for name, data in _members(path):
-        target = folder / _inside(name, path)
-        with fs.storage(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(target, "wb") as out:
-                shutil.copyfileobj(data, out, COPY_BYTES)
+        _copy(data, folder / _inside(name, path), path)
         count += 1
     return count
 
@@ -147,10 +144,7 @@ def _records(path: Path, name: str, quarantine: Quarantine) -> Iterator[tuple[in
             inner = scratch / _inside(member, path).name
             if inner.name.startswith("."):
                 continue
-            with fs.storage(inner):
-                scratch.mkdir(exist_ok=True)
-                with open(inner, "wb") as out:
-                    shutil.copyfileobj(data, out, COPY_BYTES)
+            _copy(data, inner, path)
             for _, record in _file_records(inner, f"{name}/{member}", quarantine):
                 count += 1
                 yield count, record
@@ -216,8 +210,26 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                         data_or_none = packed_tar.extractfile(member)
                         assert data_or_none is not None
                         yield member.name, data_or_none
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise CorruptError(f"{path.name} is a broken archive: {error}") from error
+    except _BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def _copy(data: IO[bytes], target: Path, path: Path) -> None:
+    """A member's bytes into a file of its own."""
+    try:
+        with fs.storage(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "wb") as out:
+                shutil.copyfileobj(data, out, COPY_BYTES)
+    except _BROKEN as error:
+        raise _broken(path, error) from error
+
+
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error)
+
+
+def _broken(path: Path, error: Exception) -> CorruptError:
+    return CorruptError(f"{path.name} is a broken archive: {error}")
 
 
 def _take(room: int, size: int, path: Path) -> int:
