@@ -1,8 +1,8 @@
 """Give chapter headings one form, or take them out.
 
-Kept, as a novel wants them: 　　第 一 回　风雪 becomes 第一回 风雪, without indent, after a blank line.
-Taken out (`keep: false`), where chapters are documents of their own and the heading only numbers
-them. What a heading is: `_headings.py`.
+Kept, as a novel wants them: 　　第 一 回　风雪 becomes 第一回 风雪, without indent, after a
+blank line. Taken out (`keep: false`), where chapters are documents of their own and the heading
+only numbers them. What a heading is: `_headings.py`.
 """
 
 from __future__ import annotations

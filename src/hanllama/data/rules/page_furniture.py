@@ -1,10 +1,10 @@
 """Take out what belongs to a page and not to the text: its number, rules, menus, imprint.
 
 “第 12 页”, “- 12 -”, “上一章 目录 下一章”, lines of dashes, “Copyright …”: only lines that are
-nothing but that. A rule of signs becomes a blank line, since it parted two scenes; `***` and a line of ……
-are an author's own. A bare number may be the number of a section, as in many novels. It counts as
-the number of a page where numbers rise through the text and mostly stand in the middle of
-sentences; the blank lines around it go with it, so that `hard_wraps` can join what it parted.
+nothing but that. A rule of signs becomes a blank line, since it parted two scenes; `***` and a
+line of …… are an author's own. A bare number may be the number of a section, as in many novels. It
+counts as the number of a page where numbers rise through the text and mostly stand in the middle
+of sentences; the blank lines around it go with it, so that `hard_wraps` can join what it parted.
 """
 
 from __future__ import annotations

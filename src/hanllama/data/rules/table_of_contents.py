@@ -1,9 +1,9 @@
-"""Take out a table of contents: headings one after another that come again as chapters.
+"""Take out a table of contents: headings one after another that also stand over chapters.
 
 A model that has read tables of contents writes chapter after chapter without a text. Headings that
 follow one another are not enough, since a crawl may have lost the texts between them: it is a table
 when 目录 stands above it, when its lines end in page numbers after dots, or when at least half of
-its entries come again further down. What follows the table, the first chapter's heading, stays.
+its entries come elsewhere in the text. What follows the table, the first chapter's heading, stays.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class Rule:
         if len(table) < self.minimum:
             return False
         leaders = sum(1 for index in table if _LEADER.fullmatch(lines[index]))
-        later = {entry for index, entry in entries.items() if index > table[-1]}
-        again = sum(1 for index in table if entries[index] in later)
+        inside = set(table)
+        elsewhere = {entry for index, entry in entries.items() if index not in inside}
+        again = sum(1 for index in table if entries[index] in elsewhere)
         return 2 * leaders >= len(table) or 2 * again >= len(table)
 
 
