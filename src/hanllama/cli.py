@@ -56,6 +56,21 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.dedup.run:dedup",
         "remove exact copies, near duplicates and contained works from corpora",
     ),
+    "quality lm": Command(
+        "hanllama.data.quality.options:LmConfig",
+        "hanllama.data.quality.commands:lm",
+        "fit a character language model on good text, for the rule perplexity",
+    ),
+    "quality classifier": Command(
+        "hanllama.data.quality.options:ClassifierConfig",
+        "hanllama.data.quality.commands:fit_classifier",
+        "fit a classifier on good and bad text, for the rule quality_classifier",
+    ),
+    "quality score": Command(
+        "hanllama.data.quality.options:ScoreConfig",
+        "hanllama.data.quality.score:score",
+        "show how a corpus scores under a model of quality",
+    ),
     "tokenizer train": Command(
         "hanllama.tokenizer.train:TokenizerTrainConfig",
         "hanllama.tokenizer.train:train",

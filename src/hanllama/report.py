@@ -173,6 +173,34 @@ def bars(
     return _figure(title, _svg(title, across, up, x, y, Markup("").join(shapes)), legend)
 
 
+def ranking(values: Mapping[str, float], *, title: str, unit: str) -> Markup:
+    """Named values as horizontal bars from zero, in the order given, each with its number."""
+    finite = {name: v for name, v in values.items() if math.isfinite(v)}
+    if not finite:
+        return _figure(title, Markup('<p class="empty">no values to draw</p>'), [])
+    row, label = 22, 150
+    most = max([*finite.values(), 0.0]) or 1.0
+    shapes = []
+    for index, (name, value) in enumerate(finite.items()):
+        width = max(value, 0.0) / most * (WIDTH - label - 90)
+        middle = index * row + row // 2
+        shapes.append(
+            Markup(
+                '<text class="ytick" x="{}" y="{}">{}</text>'
+                '<path class="bar" d="M{} {}h{}v{}h-{}z"></path>'
+                '<text x="{}" y="{}" dominant-baseline="middle">{}</text>'
+            ).format(
+                *(label - 8, middle, name if len(name) <= 24 else name[:23] + "…"),
+                *(label, middle - 7, _px(width), 14, _px(width)),
+                *(_px(label + width + 6), middle, number(value)),
+            )
+        )
+    drawing = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, row * len(finite), title, Markup("").join(shapes)
+    )
+    return _figure(f"{title} ({unit})", drawing, [])
+
+
 def table(rows: Iterable[Sequence[Any]], *, headings: Sequence[str], title: str = "") -> Markup:
     """A table; a column of numbers is aligned right, floats have four significant digits."""
     kept = [list(row) for row in rows]

@@ -96,7 +96,7 @@ def test_many_equal_one_by_one(tokenizer: Tokenizer) -> None:
 
 def test_a_token_across_the_boundary_is_trained_on(tokenizer: Tokenizer, tmp_path: Path) -> None:
     pieces = (tokenizer.decode([tokenizer.bos_id or 0, i]) for i in range(tokenizer.vocab_size))
-    piece = next(p for p in pieces if len(p) == 2 and "\u4e00" <= p[0] and "\u4e00" <= p[1])
+    piece = next(p for p in pieces if len(p) == 2 and p[0] >= "\u4e00" and p[1] >= "\u4e00")
     path = tmp_path / "joined.jinja"
     path.write_text("{% for m in messages %}{{ m.content }}{% endfor %}", encoding="utf-8")
     talk = [

@@ -15,8 +15,9 @@ import sentencepiece
 from hanllama.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer import load as loading
+from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
-from hanllama.tokenizer.train import TokenizerTrainConfig, train_model
+from hanllama.tokenizer.train import TokenizerTrainConfig, settings_of
 
 LINES = [
     "从前有一只小兔子，它住在森林里。",
@@ -28,7 +29,7 @@ LINES = [
 
 def train_bytes(vocab_size: int = 420) -> bytes:
     options = TokenizerTrainConfig(inputs=("-",), output="-", vocab_size=vocab_size, threads=1)
-    return train_model(LINES, options)
+    return _sentencepiece.train(LINES, settings_of(options), "bpe")
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import pytest
 import sentencepiece
 
 from hanllama.tokenizer import hf, segments
+from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.segments import SegmentEncoder
-from hanllama.tokenizer.train import TokenizerTrainConfig, train_model
+from hanllama.tokenizer.train import TokenizerTrainConfig, settings_of
 
 LINES = [
     "从前有一只小兔子，它住在森林里。",
@@ -24,7 +25,7 @@ LINES = [
 def proto() -> Any:
     """A BPE model in which 兔 and 森 occur inside pieces and are none themselves."""
     options = TokenizerTrainConfig(inputs=("-",), output="-", vocab_size=345, threads=1)
-    made = hf.parse_model(train_model(LINES, options), "test")
+    made = hf.parse_model(_sentencepiece.train(LINES, settings_of(options), "bpe"), "test")
     made.normalizer_spec.add_dummy_prefix = False
     names = [p.piece for p in made.pieces]
     for lost, instead in (("兔", "甲"), ("森", "乙")):

@@ -34,9 +34,10 @@ from hanllama.config import option
 from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.progress import Progress
 from hanllama.tokenizer import hf
+from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.audit import Audit, audit
 from hanllama.tokenizer.load import FILES, load_tokenizer
-from hanllama.tokenizer.train import TokenizerTrainConfig, sample_lines, train_model
+from hanllama.tokenizer.train import TokenizerTrainConfig, sample_lines, settings_of
 
 GB2312_CHARACTERS = 6763
 SAMPLE_BYTES = 20_000_000  # of `--text`, for the gain
@@ -226,7 +227,8 @@ def _trained(options: TokenizerExtendConfig) -> list[str]:
     )
     with records.Quarantine() as quarantine:
         sample = sample_lines(training, quarantine)
-    proto = hf.parse_model(train_model(sample.lines, training), "the trained model")
+    data = _sentencepiece.train(sample.lines, settings_of(training), "bpe")
+    proto = hf.parse_model(data, "the trained model")
     return [p.piece for p in proto.pieces if p.type == hf.NORMAL]
 
 

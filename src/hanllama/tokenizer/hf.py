@@ -1,4 +1,4 @@
-"""A SentencePiece BPE model as `tokenizer.json`: the one recipe under which all back ends agree.
+"""A SentencePiece model as `tokenizer.json`: the one recipe under which all back ends agree.
 
 transformers does not open a lone `tokenizer.model` faithfully: depending on what else lies there
 it loses the BOS, the leading "▁", or strings that begin with a space. What agrees with
@@ -10,6 +10,10 @@ sentencepiece string by string is a `tokenizer.json` of our own:
 - the normalizer Prepend("▁"), Replace(" ", "▁"), and no pre-tokenizer (it would cut at spaces);
 - a template post-processor for BOS, and `PreTrainedTokenizerFast` as class, because a class with a
   tokenizer of its own mind (`LlamaTokenizer`) throws this normalizer away.
+
+A character model is the same without merges. A unigram model keeps its scores; the pieces that are
+no text (<s>, bytes) get one that no path can afford, since transformers' Unigram would otherwise
+find a typed "<0x41>" among them. A word model has no such form.
 
 `tokenizer.model` stays beside it: llama.cpp's converter prefers it.
 """
@@ -25,7 +29,8 @@ from hanllama.errors import ConfigError, CorruptError
 SPACE = "▁"
 # Piece types of sentencepiece_model.proto.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-BPE = 2
+UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4
+NO_PATH = -1e6  # a score (log probability) that loses against any spelling
 # What transformers writes for "no limit": the context is the model's to state.
 NO_LIMIT = int(1e30)
 
@@ -48,8 +53,8 @@ def parse_model(data: bytes, where: str) -> Any:
 def write_files(folder: Path, proto: Any, *, adds_bos: bool = True) -> None:
     """Write `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` for a model.
 
-    Raises ConfigError for a model that the recipe does not cover (not BPE, or one that rewrites
-    its text before it is cut).
+    Raises ConfigError for a model that the recipe does not cover (one of words, or one that
+    rewrites its text before it is cut).
     """
     names = special_names(proto)
     fs.write_json(folder / "tokenizer.json", tokenizer_json(proto, adds_bos=adds_bos))
@@ -84,10 +89,10 @@ def special_names(proto: Any) -> dict[str, str]:
 
 
 def tokenizer_json(proto: Any, *, adds_bos: bool = True) -> dict[str, Any]:
-    """The content of `tokenizer.json` for a SentencePiece BPE model with identity normalization."""
+    """The content of `tokenizer.json` for a SentencePiece model with identity normalization."""
     normal = proto.normalizer_spec
-    if proto.trainer_spec.model_type != BPE:
-        raise ConfigError("only a SentencePiece BPE model can be written as tokenizer.json")
+    if proto.trainer_spec.model_type == WORD:
+        raise ConfigError("a SentencePiece model of words cannot be written as tokenizer.json")
     if normal.precompiled_charsmap or normal.remove_extra_whitespaces:
         raise ConfigError(
             "this SentencePiece model rewrites its text (normalization or extra whitespace), which"
@@ -119,18 +124,31 @@ def tokenizer_json(proto: Any, *, adds_bos: bool = True) -> dict[str, Any]:
                 *(strip if prefix else []),
             ],
         },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": names.get("unk_token"),
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
+        "model": _model(proto, names.get("unk_token")),
+    }
+
+
+def _model(proto: Any, unknown: str | None) -> dict[str, Any]:
+    """The part of tokenizer.json that cuts text into pieces."""
+    if proto.trainer_spec.model_type == UNIGRAM:
+        text = (NORMAL, USER_DEFINED)
+        return {
+            "type": "Unigram",
+            "unk_id": proto.trainer_spec.unk_id,
+            "vocab": [[p.piece, p.score if p.type in text else NO_PATH] for p in proto.pieces],
             "byte_fallback": bool(proto.trainer_spec.byte_fallback),
-            "ignore_merges": False,
-            "vocab": {p.piece: i for i, p in enumerate(proto.pieces)},
-            "merges": merges(proto),
-        },
+        }
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": unknown,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": bool(proto.trainer_spec.byte_fallback),
+        "ignore_merges": False,
+        "vocab": {p.piece: i for i, p in enumerate(proto.pieces)},
+        "merges": merges(proto) if proto.trainer_spec.model_type == BPE else [],
     }
 
 

@@ -128,7 +128,19 @@ class Tokenizer:
             continues: the ids go on from a text before them, so a leading space is theirs and
                 not the prefix that a SentencePiece model puts before every text.
         """
-        return StreamDecoder(self._pieces, self._special, self._backend.prefixed and not continues)
+        prefixed = self._backend.prefixed and not continues
+        return StreamDecoder(self._pieces, self._special, prefixed, self._backend.spelt_spaces)
+
+    def piece(self, token_id: int) -> str:
+        """What a token stands for, readable: part of a character as `<0xE4><0xBD>`, else text."""
+        data = self._pieces[token_id]
+        if token_id in self._special:
+            names = {i: content for content, i in self.special_tokens.items()}
+            return names.get(token_id, f"<unused {token_id}>")
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in data)
 
     def token_bytes(self) -> NDArray[np.int32]:
         """[vocab_size] int32: the UTF-8 bytes a token stands for, 0 for special tokens."""
@@ -149,8 +161,15 @@ class Tokenizer:
 class StreamDecoder:
     """Ids in, text out, never half a character: what is incomplete waits for its other bytes."""
 
-    def __init__(self, pieces: Sequence[bytes], special: set[int], prefixed: bool) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        special: set[int],
+        prefixed: bool,
+        spelt_spaces: bool = False,
+    ) -> None:
         self._pieces, self._special = pieces, special
+        self._spelt_spaces = spelt_spaces
         self._strip = prefixed
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors=_BAD_BYTES)
 
@@ -167,7 +186,8 @@ class StreamDecoder:
         if self._strip and data:
             self._strip = False
             data = data.removeprefix(b" ")
-        return self._decoder.decode(data)
+        text = self._decoder.decode(data)
+        return text.replace(hf.SPACE, " ") if self._spelt_spaces else text
 
     def finish(self) -> str:
         """What is left: U+FFFD for each byte of a character that never became whole."""
@@ -222,7 +242,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 def copy_tokenizer(source: str | Path, target: str | Path) -> None:
     """Copy the tokenizer files of a folder into another.
 
-    A lone `tokenizer.model` gets the `tokenizer.json` that transformers needs to read it rightly.
+    A lone `tokenizer.model` gets the `tokenizer.json` that transformers needs to read it rightly
+    (one of words has none).
     """
     source, target = Path(source), Path(target)
     model, described = source / "tokenizer.model", source / "tokenizer.json"
@@ -235,7 +256,8 @@ def copy_tokenizer(source: str | Path, target: str | Path) -> None:
                 shutil.copyfile(source / name, target / name)
     if not described.is_file():
         proto = hf.parse_model(model.read_bytes(), str(model))
-        hf.write_files(target, proto, adds_bos=adds_bos)
+        if proto.trainer_spec.model_type != hf.WORD:
+            hf.write_files(target, proto, adds_bos=adds_bos)
 
 
 # --- settings --------------------------------------------------------------------------------
@@ -309,7 +331,10 @@ def _check_same(
     folder: Path, proto: Any, description: dict[str, Any]
 ) -> list[tuple[int, str, bool]]:
     """Refuse a folder whose two tokenizers differ; return special tokens added after the pieces."""
-    other = dict(description.get("model", {}).get("vocab", {}))
+    vocabulary = description.get("model", {}).get("vocab", {})
+    if isinstance(vocabulary, list):  # a unigram model's: [piece, score] in the order of the ids
+        vocabulary = {piece: i for i, (piece, _) in enumerate(vocabulary)}
+    other = dict(vocabulary)
     pieces = {p.piece: i for i, p in enumerate(proto.pieces)}
     extra = []
     for token in description.get("added_tokens", []):
@@ -339,6 +364,7 @@ class _Backend(Protocol):
     special_tokens: dict[str, int]
     fallback: list[int]
     prefixed: bool
+    spelt_spaces: bool  # a word model spells the spaces (as U+2581) of unknown words in bytes
     digest: str
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -364,6 +390,7 @@ class _SentencePiece:
             if p.type == hf.UNKNOWN or (p.type == hf.BYTE and self.pieces[i] >= b"\x80")
         ]
         self.prefixed = bool(proto.normalizer_spec.add_dummy_prefix)
+        self.spelt_spaces = proto.trainer_spec.model_type == hf.WORD
         self._cuttable = newline_stands_alone(proto)
         self._prefix = ""
         if self._cuttable and self.prefixed:
@@ -417,6 +444,7 @@ class _Json:
         except Exception as error:  # the library raises bare Exception
             raise CorruptError(f"{path} cannot be read as a tokenizer: {error}") from error
         self._tokenizer.encode_special_tokens = True
+        self.spelt_spaces = False
         self.digest = fs.sha256(path)
         self.ids: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
         added = {t["id"]: t for t in description.get("added_tokens", [])}
@@ -490,6 +518,11 @@ def _surface(decoder: dict[str, Any], where: str) -> tuple[Any, bool]:
     """From tokenizer.json's decoder: piece -> bytes, and whether decoding drops a leading space."""
     steps = decoder.get("decoders", [decoder])
     kinds = [step.get("type") for step in steps]
+    if kinds == ["WordPiece"]:
+        inside = steps[0]["prefix"]
+        return (
+            lambda p: (p.removeprefix(inside) if p.startswith(inside) else f" {p}").encode()
+        ), True
     if kinds == ["ByteLevel"]:
         table = _byte_level_table()
         return (lambda piece: bytes(table[c] for c in piece)), False

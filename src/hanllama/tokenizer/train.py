@@ -1,36 +1,39 @@
-"""`hanllama tokenizer train`: a corpus -> a tokenizer folder that every back end reads alike.
+"""`hanllama tokenizer train`: a corpus -> a tokenizer folder, by any algorithm.
 
-SentencePiece BPE with byte fallback and no normalization at all, so that what comes out of
-`decode` is what went into `encode`, for any text. Lines are the training sentences; a corpus
-larger than `sample_bytes` is sampled line by line in one pass and bounded memory.
+Lines are the training sentences; a corpus larger than `sample_bytes` is sampled line by line in one
+pass and bounded memory. The algorithms are files in `algorithms/`; BPE with byte fallback is the
+default, and the only one that every back end reads alike. Several names at once train each on the
+same sample, into a folder each, and end with one table that compares them.
 
 The ids are the same for every model: <unk> 0, <s> 1, </s> 2, <pad> 3, then the chat control
-tokens, then 256 bytes, then merges by frequency, then single characters. Control tokens are
-CONTROL pieces, which no typed text can produce: chat stages put them in as ids.
+tokens, then the user's symbols, then bytes and pieces. Control tokens are what the chat templates
+are made of; no typed text produces them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-import io
 import os
 import random
-import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hanllama import __version__, config, fs, records
+from hanllama import __version__, config, fs, plugins, records
 from hanllama.config import option
 from hanllama.errors import ConfigError, InputError
-from hanllama.progress import Progress, duration
-from hanllama.tokenizer import hf
-from hanllama.tokenizer.load import load_tokenizer
+from hanllama.progress import Progress
+from hanllama.tokenizer import chat
+from hanllama.tokenizer.algorithms import Algorithm, Settings
+from hanllama.tokenizer.compare import Comparison
+from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 
+ALGORITHMS = "hanllama.tokenizer.algorithms"
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>")
 _FIXED = 4 + len(CONTROL_TOKENS) + 256
+MEASURED_CHARACTERS = 1_000_000  # of its own sample, for the table at the end
 # Options without influence on the tokenizer are no part of its record: same input, same folder.
 _NO_EFFECT = ("output", "threads", "force")
 
@@ -65,7 +68,10 @@ class TokenizerTrainConfig:
         "none", help="settings of a known project, where no option says otherwise"
     )
     vocab_size: int | None = option(None, help="pieces, special tokens and bytes included")
-    algorithm: Literal["bpe"] = option("bpe", help="how pieces are found")
+    algorithm: tuple[str, ...] = option(
+        ("bpe",),
+        help="bpe, unigram, char, word, byte_bpe, wordpiece; several are trained and compared",
+    )
     character_coverage: float | None = option(
         None, help="share of the corpus whose characters get pieces; the rest falls into bytes"
     )
@@ -76,6 +82,10 @@ class TokenizerTrainConfig:
         None, help="cut longer lines into several instead of leaving them out"
     )
     split_digits: bool | None = option(None, help="every digit is a piece of its own")
+    user_symbols: tuple[str, ...] = option((), help="texts that are always one piece")
+    chat_template: str = option(
+        "", help="a chat template to put into the folder: chatml, llama2, …"
+    )
     sample_bytes: int = option(
         50_000_000, help="train on a random sample of lines of this size; 0 means all of them"
     )
@@ -85,11 +95,23 @@ class TokenizerTrainConfig:
     force: bool = option(False, help="replace the output folder if it exists")
 
     def __post_init__(self) -> None:
-        if self.vocab_size is not None and self.vocab_size <= _FIXED:
+        fixed = _FIXED + len(self.user_symbols)
+        if self.vocab_size is not None and self.vocab_size <= fixed:
             raise ConfigError(
-                f"vocab_size {self.vocab_size} is too small: 256 bytes and {_FIXED - 256} special"
-                f" tokens alone take {_FIXED}, and every character needs one more"
+                f"vocab_size {self.vocab_size} is too small: 256 bytes and {fixed - 256} special"
+                f" tokens alone take {fixed}, and every character needs one more"
             )
+        if not self.algorithm:
+            raise ConfigError("algorithm is empty; name one of " + ", ".join(algorithms()))
+        for name in self.algorithm:
+            plugins.load(ALGORITHMS, name)
+        for number, symbol in enumerate(self.user_symbols, 1):
+            twice = symbol in self.user_symbols[: number - 1]
+            if not symbol or twice or symbol in (*CONTROL_TOKENS, "<unk>", "<s>", "</s>", "<pad>"):
+                why = "is empty" if not symbol else "stands twice" if twice else "is special"
+                raise ConfigError(f"user_symbols: number {number} ({symbol!r}) {why}")
+        if self.chat_template:
+            chat.source(self.chat_template)
         if self.character_coverage is not None and not 0.9 <= self.character_coverage <= 1:
             raise ConfigError(
                 f"character_coverage must be from 0.9 to 1, not {self.character_coverage}"
@@ -105,8 +127,13 @@ class TokenizerTrainConfig:
         return PRESETS[self.preset][name] if value is None else value
 
 
+def algorithms() -> list[str]:
+    """The names that `--algorithm` takes."""
+    return plugins.names(ALGORITHMS)
+
+
 def train(options: TokenizerTrainConfig) -> Path:
-    """Train a tokenizer and publish its folder.
+    """Train a tokenizer, or one for each algorithm named, and publish the folder.
 
     Raises InputError for an empty corpus or an existing output, ConfigError for a vocabulary that
     is too small for the corpus's characters or larger than the corpus supports.
@@ -114,45 +141,78 @@ def train(options: TokenizerTrainConfig) -> Path:
     output = Path(options.output)
     if output.exists() and not options.force:
         raise InputError(f"{output} exists already; choose another folder or give --force")
-    began = time.monotonic()
     with records.Quarantine() as quarantine:
         sample = sample_lines(options, quarantine)
-    data = train_model(sample.lines, options)
-    proto = hf.parse_model(data, "the trained model")
-    with fs.publish(output, replace=options.force) as folder:
-        fs.write_bytes(folder / "tokenizer.model", data)
-        hf.write_files(folder, proto)
-        tokenizer = load_tokenizer(folder)
-        fs.write_json(
-            folder / "training.json",
-            {
-                "hanllama": __version__,
-                "config": {k: v for k, v in config.to_dict(options).items() if k not in _NO_EFFECT},
-                "settings": {name: options.setting(name) for name in PRESETS["none"]},
-                "corpus": sample.facts(),
-                "unusable_records": quarantine.count,
-                "tokenizer_hash": tokenizer.hash,
-            },
-        )
-        per_character = _tokens_per_character(tokenizer.encode_documents, sample.lines)
     if quarantine.count:
         print(f"unusable records    {quarantine.count:,} ({quarantine.summary()})")
-    characters = sum(p.type == hf.NORMAL and len(p.piece) == 1 for p in proto.pieces)
-    normal = sum(p.type == hf.NORMAL for p in proto.pieces)
     print(f"corpus              {sample.documents:,} documents, {sample.total_bytes / 1e6:,.1f} MB")
     print(f"trained on          {len(sample.lines):,} lines, {sample.bytes / 1e6:,.1f} MB")
     if sample.too_long:
         limit = options.setting("max_sentence_length")
         done = "cut                " if options.setting("cut_long_lines") else "left out           "
         print(f"{done} {sample.too_long:,} lines longer than {limit:,} bytes")
-    print(
-        f"vocabulary          {len(proto.pieces):,} pieces: {characters:,} characters,"
-        f" {normal - characters:,} longer, 256 bytes, {len(proto.pieces) - normal - 256} special"
-    )
-    print(f"tokens/character    {per_character:.3f} (on its own sample)")
-    print(f"time                {duration(time.monotonic() - began)}")
+    comparison = Comparison()
+    with fs.publish(output, replace=options.force) as folder:
+        for name in options.algorithm:
+            place = folder if len(options.algorithm) == 1 else folder / name
+            place.mkdir(exist_ok=True)
+            began = time.monotonic()
+            tokenizer = _train_one(place, name, sample, options)
+            _record(place, name, tokenizer, sample, options, quarantine.count)
+            seconds = time.monotonic() - began
+            comparison.add(name, tokenizer, sample.part(MEASURED_CHARACTERS), seconds)
+        if len(options.algorithm) > 1:
+            comparison.write(folder)
+    comparison.print_trained()
     print(f"tokenizer           {output}")
     return output
+
+
+def _train_one(
+    folder: Path, name: str, sample: LineSample, options: TokenizerTrainConfig
+) -> Tokenizer:
+    """Train by one algorithm into a folder, and open what came out."""
+    module: Algorithm = plugins.load(ALGORITHMS, name)  # type: ignore[assignment]
+    module.train(folder, sample.lines, settings_of(options))
+    if options.chat_template:
+        fs.write_text(folder / chat.FILE, chat.source(options.chat_template))
+    return load_tokenizer(folder)
+
+
+def settings_of(options: TokenizerTrainConfig) -> Settings:
+    """What an algorithm is told."""
+    return Settings(
+        vocab_size=options.setting("vocab_size"),
+        character_coverage=options.setting("character_coverage"),
+        split_digits=options.setting("split_digits"),
+        control_tokens=CONTROL_TOKENS,
+        user_symbols=options.user_symbols,
+        threads=options.threads or os.cpu_count() or 1,
+    )
+
+
+def _record(
+    folder: Path,
+    name: str,
+    tokenizer: Tokenizer,
+    sample: LineSample,
+    options: TokenizerTrainConfig,
+    unusable: int,
+) -> None:
+    """How the tokenizer came about, for whoever asks later."""
+    kept = {k: v for k, v in config.to_dict(options).items() if k not in _NO_EFFECT}
+    fs.write_json(
+        folder / "training.json",
+        {
+            "hanllama": __version__,
+            "algorithm": name,
+            "config": kept,
+            "settings": {name: options.setting(name) for name in PRESETS["none"]},
+            "corpus": sample.facts(),
+            "unusable_records": unusable,
+            "tokenizer_hash": tokenizer.hash,
+        },
+    )
 
 
 @dataclass
@@ -198,6 +258,11 @@ class LineSample:
             self._all = [line for _, _, line, _ in sorted(self._heap, key=lambda row: row[1])]
             self._heap = []
         return self._all
+
+    def part(self, characters: int) -> list[str]:
+        """About so many characters of the sample, spread over all of it."""
+        step = max(1, sum(map(len, self.lines)) // characters)
+        return self.lines[::step]
 
     def facts(self) -> dict[str, Any]:
         """What `training.json` says of the corpus."""
@@ -255,70 +320,3 @@ def _parts(line: str, longest: int) -> list[str]:
     """A line in parts of at most `longest` bytes; a character has at most four."""
     step = max(longest // 4, 1)
     return [line[at : at + step] for at in range(0, len(line), step)]
-
-
-def train_model(lines: list[str], options: TokenizerTrainConfig) -> bytes:
-    """The bytes of a SentencePiece model trained on `lines`; the same for any number of threads."""
-    import sentencepiece
-
-    vocab_size = options.setting("vocab_size")
-    out = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_writer=out,
-            model_type=options.algorithm,
-            vocab_size=vocab_size,
-            character_coverage=options.setting("character_coverage"),
-            split_digits=options.setting("split_digits"),
-            # Long lines were left out, and counted, before: none may vanish in here.
-            max_sentence_length=2**30,
-            byte_fallback=True,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            # Documents are encoded whole, so only their first line will ever follow a prefix;
-            # with one before every line, pieces like "▁“" would be learned and hardly ever used.
-            add_dummy_prefix=False,
-            # Chinese without a single space would leave the model without its prefix, which would
-            # then come out of `decode` as a "▁" spelt in bytes.
-            required_chars=hf.SPACE,
-            unk_id=0,
-            bos_id=1,
-            eos_id=2,
-            pad_id=3,
-            control_symbols=list(CONTROL_TOKENS),
-            shuffle_input_sentence=False,
-            input_sentence_size=0,
-            num_threads=options.threads or os.cpu_count() or 1,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise _explained(error, vocab_size, options) from error
-    proto = hf.parse_model(out.getvalue(), "the trained model")
-    proto.trainer_spec.num_threads = 1  # the only trace of how it was made
-    proto.normalizer_spec.add_dummy_prefix = True
-    return bytes(proto.SerializeToString(deterministic=True))
-
-
-def _explained(error: RuntimeError, vocab_size: int, options: TokenizerTrainConfig) -> Exception:
-    """sentencepiece's own complaint, as what to do about it."""
-    if found := re.search(r"Vocabulary size too high .* value <= (\d+)", str(error)):
-        return ConfigError(
-            f"vocab_size {vocab_size} is larger than this corpus supports; the largest that works"
-            f" is {found[1]} (or give more text)"
-        )
-    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
-        return ConfigError(
-            f"vocab_size {vocab_size} is too small: special tokens, 256 bytes and the characters"
-            f" of this corpus at coverage {options.setting('character_coverage')} take {found[1]};"
-            " raise it, or lower character_coverage"
-        )
-    return error
-
-
-def _tokens_per_character(encode: Any, lines: list[str]) -> float:
-    """Tokens a character of up to a million characters of the sample, spread over all of it."""
-    step = max(1, sum(map(len, lines)) // 1_000_000)
-    text = "\n".join(lines[::step])
-    (ids,) = encode([text])
-    return float(len(ids) - 2) / max(len(text), 1)

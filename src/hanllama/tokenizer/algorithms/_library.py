@@ -1,0 +1,49 @@
+"""What the algorithms of the tokenizers library share: special tokens, BOS, the config files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hanllama import fs
+from hanllama.tokenizer import hf
+from hanllama.tokenizer.algorithms import Settings
+
+ROLES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+
+
+def specials(settings: Settings) -> list[str]:
+    """The special tokens in the order of their ids."""
+    return [*ROLES.values(), *settings.control_tokens]
+
+
+def train(tokenizer: Any, trainer: Any, lines: Sequence[str], settings: Settings) -> None:
+    """Run the trainer, and add the user's symbols."""
+    from tokenizers import AddedToken
+
+    tokenizer.train_from_iterator(iter(lines), trainer, length=len(lines))
+    tokenizer.add_tokens([AddedToken(s, normalized=False) for s in settings.user_symbols])
+
+
+def write(folder: Path, tokenizer: Any) -> None:
+    """Write `tokenizer.json` with BOS before every text, and the two config files."""
+    from tokenizers import processors
+
+    bos = ROLES["bos_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A",
+        pair=f"{bos} $A {bos}:1 $B:1",
+        special_tokens=[(bos, tokenizer.token_to_id(bos))],
+    )
+    fs.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
+    fs.write_json(folder / "special_tokens_map.json", ROLES)
+    fs.write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": hf.NO_LIMIT,
+            **ROLES,
+        },
+    )

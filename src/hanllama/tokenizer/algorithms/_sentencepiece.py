@@ -1,0 +1,104 @@
+"""The SentencePiece trainer, as all its four model types are called here.
+
+No normalization at all and byte fallback, so that what comes out of `decode` is what went into
+`encode`, for any text. The ids are laid out alike: <unk> 0, <s> 1, </s> 2, <pad> 3, the control
+tokens, the user's symbols, 256 bytes, then the pieces. Control tokens are CONTROL pieces, which no
+typed text can produce: chat stages put them in as ids.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hanllama import fs
+from hanllama.errors import ConfigError
+from hanllama.tokenizer import hf
+from hanllama.tokenizer.algorithms import Settings
+
+
+def write(
+    folder: Path, lines: Sequence[str], settings: Settings, kind: str, required: str = ""
+) -> None:
+    """Train a model of type `kind` and write its files into `folder`."""
+    data = train(lines, settings, kind, required=required)
+    fs.write_bytes(folder / "tokenizer.model", data)
+    hf.write_files(folder, hf.parse_model(data, "the trained model"))
+
+
+def train(
+    lines: Sequence[str],
+    settings: Settings,
+    kind: str,
+    *,
+    required: str = "",
+    dummy_prefix: bool = True,
+) -> bytes:
+    """The bytes of a SentencePiece model trained on `lines`; the same for any number of threads.
+
+    Args:
+        kind: SentencePiece's model_type: bpe, unigram, char or word.
+        required: characters that get a piece whether or not the text has them.
+        dummy_prefix: whether a text is encoded as if a space stood before it.
+
+    Raises ConfigError for a vocabulary that is too small for the text's characters or larger than
+    the text supports.
+    """
+    import sentencepiece
+
+    out = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=out,
+            model_type=kind,
+            vocab_size=settings.vocab_size,
+            character_coverage=settings.character_coverage,
+            split_digits=settings.split_digits,
+            # Long lines were left out, and counted, before: none may vanish in here.
+            max_sentence_length=2**30,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            # Documents are encoded whole, so only their first line will ever follow a prefix;
+            # with one before every line, pieces like "▁“" would be learned and hardly ever used.
+            add_dummy_prefix=False,
+            # Chinese without a single space would leave the model without its prefix, which would
+            # then come out of `decode` as a "▁" spelt in bytes.
+            required_chars=hf.SPACE + required,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=3,
+            control_symbols=list(settings.control_tokens),
+            user_defined_symbols=list(settings.user_symbols),
+            shuffle_input_sentence=False,
+            input_sentence_size=0,
+            num_threads=settings.threads,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _explained(error, settings) from error
+    proto = hf.parse_model(out.getvalue(), "the trained model")
+    proto.trainer_spec.num_threads = 1  # the only trace of how it was made
+    proto.normalizer_spec.add_dummy_prefix = dummy_prefix
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _explained(error: RuntimeError, settings: Settings) -> Exception:
+    """sentencepiece's own complaint, as what to do about it."""
+    size = settings.vocab_size
+    if found := re.search(r"Vocabulary size too high .* value <= (\d+)", str(error)):
+        return ConfigError(
+            f"vocab_size {size} is larger than this corpus supports; the largest that works is"
+            f" {found[1]} (or give more text)"
+        )
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
+        return ConfigError(
+            f"vocab_size {size} is too small: special tokens, 256 bytes and the characters of this"
+            f" corpus at coverage {settings.character_coverage} take {found[1]}; raise it, or"
+            " lower character_coverage"
+        )
+    return error

@@ -1,0 +1,19 @@
+"""Every character a piece, the rare ones in bytes: no merges, the longest sequences.
+
+A baseline, and fit for tasks about single characters. `vocab_size` is an upper limit for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hanllama.tokenizer.algorithms import Settings, _sentencepiece
+
+BACK_ENDS = ("sentencepiece", "transformers")
+REVERSIBLE = True
+
+
+def train(folder: Path, lines: Sequence[str], settings: Settings) -> None:
+    """Write a character tokenizer."""
+    _sentencepiece.write(folder, lines, settings, "char")

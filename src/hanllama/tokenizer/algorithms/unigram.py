@@ -1,0 +1,26 @@
+"""The unigram language model: a text's most probable segmentation (Kudo 2018, by SentencePiece).
+
+From many candidate pieces, those whose loss hurts the corpus's likelihood least are taken away
+until `vocab_size` are left. A text has many segmentations with a probability each, so `hanllama
+tokenizer view --sample` can draw others than the best, which some trainings use as noise.
+
+The printable ASCII characters always have pieces: transformers' Unigram would otherwise take a
+typed `<0x41>` or `<s>` for the token of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hanllama.tokenizer.algorithms import Settings, _sentencepiece
+
+BACK_ENDS = ("sentencepiece", "transformers")
+REVERSIBLE = True
+
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+
+
+def train(folder: Path, lines: Sequence[str], settings: Settings) -> None:
+    """Write a unigram tokenizer."""
+    _sentencepiece.write(folder, lines, settings, "unigram", required=_ASCII)

@@ -1,0 +1,303 @@
+"""`hanllama tokenizer compare A B C`: what each vocabulary makes of the same text.
+
+Definitions, over texts (samples) of UTF-8 bytes and Unicode characters; BOS and EOS do not count:
+
+- tokens per character: tokens / characters. This is what Colossal-LLaMA-2 calls compression rate
+  (in each row of its table, mean tokens per sample / rate gives the same characters per sample).
+- mean tokens per sample: tokens / texts. bytes per token: bytes / tokens.
+- byte share: tokens that spell a rare character in bytes, or are unknown / tokens. A byte-level BPE
+  has no fallback; for it the share of tokens that hold a broken character is given instead.
+- round-trip failures: texts that decode to something else.
+- embedding parameters: vocabulary x width, for one matrix; untied models have two.
+- speed: MB of text per second, one thread, the best of three passes. It is the machine's as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hanllama import fs, records, report
+from hanllama.config import option
+from hanllama.errors import ConfigError, InputError
+from hanllama.progress import duration
+from hanllama.tokenizer import hf
+from hanllama.tokenizer.audit import sample_texts
+from hanllama.tokenizer.load import Tokenizer, load_tokenizer
+
+# The two lines that the Baby-Llama2-Chinese project shows cut into pieces (a poem of the eighth
+# century, with the commas of its text).
+SENTENCES = ("白日依山尽,黄河入海流。", "欲穷千里目,更上一层楼。")
+CHUNK_BYTES = 2**20  # encoded at once: speed is a corpus's, not a line's
+
+
+@dataclass(frozen=True)
+class TokenizerCompareConfig:
+    """Options of `hanllama tokenizer compare`."""
+
+    tokenizers: tuple[str, ...] = option(
+        help="tokenizer or model folders, .model, tokenizer.json or tiktoken files",
+        positional=True,
+    )
+    text: tuple[str, ...] = option((), help="text to measure on; a sample ships with hanllama")
+    text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
+    sample_bytes: int = option(20_000_000, help="how much of the text to use; 0 means all of it")
+    width: int = option(512, help="hidden size for which the embedding's parameters are counted")
+    sentence: tuple[str, ...] = option(SENTENCES, help="sentences to show cut into pieces")
+    output: str = option("", help="a folder for compare.json and report.html")
+    force: bool = option(False, help="replace the output folder if it exists")
+
+    def __post_init__(self) -> None:
+        if not self.tokenizers:
+            raise ConfigError("tokenizers is empty; name at least one")
+        if self.width < 1 or self.sample_bytes < 0:
+            raise ConfigError("width must be at least 1 and sample_bytes not negative")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenizer's numbers, as defined at the top of the file."""
+
+    name: str
+    vocabulary: int
+    tokens_per_character: float
+    tokens_per_sample: float
+    bytes_per_token: float
+    byte_share: float
+    round_trip_failures: int
+    megabytes_per_second: float
+    embedding_parameters: int
+    pieces: dict[str, list[str]]
+    training_seconds: float | None = None
+
+
+@dataclass
+class Comparison:
+    """Rows of one table, all measured on the same texts."""
+
+    width: int = 512
+    sentences: Sequence[str] = SENTENCES
+    rows: list[Row] = field(default_factory=list)
+    samples: int = 0
+    characters: int = 0
+
+    def add(
+        self,
+        name: str,
+        tokenizer: Tokenizer,
+        texts: Sequence[str],
+        training_seconds: float | None = None,
+    ) -> None:
+        """Measure a tokenizer on `texts`, the same ones for every row."""
+        self.samples, self.characters = len(texts), sum(map(len, texts))
+        size = sum(len(text.encode()) for text in texts)
+        ids, lengths = tokenizer.encode_raw(texts)
+        failures = _failures(tokenizer, texts, ids, lengths)
+        self.rows.append(
+            Row(
+                name=name,
+                vocabulary=tokenizer.vocab_size,
+                tokens_per_character=ids.size / max(self.characters, 1),
+                tokens_per_sample=ids.size / max(len(texts), 1),
+                bytes_per_token=size / max(ids.size, 1),
+                byte_share=float(_spelt(tokenizer)[ids].mean()) if ids.size else 0.0,
+                round_trip_failures=failures,
+                megabytes_per_second=_speed(tokenizer, texts, size),
+                embedding_parameters=tokenizer.vocab_size * self.width,
+                pieces={s: pieces(tokenizer, s) for s in self.sentences},
+                training_seconds=training_seconds,
+            )
+        )
+
+    HEADINGS = (
+        "tokenizer",
+        "vocabulary",
+        "tokens/character",
+        "tokens/sample",
+        "bytes/token",
+        "byte share",
+        "round-trip failures",
+        "MB/s",
+        "embedding parameters",
+    )
+
+    def table(self) -> list[tuple[str, ...]]:
+        """The rows as text, under `HEADINGS`."""
+        return [
+            (
+                row.name,
+                f"{row.vocabulary:,}",
+                f"{row.tokens_per_character:.3f}",
+                f"{row.tokens_per_sample:,.1f}",
+                f"{row.bytes_per_token:.2f}",
+                f"{row.byte_share:.2%}",
+                f"{row.round_trip_failures:,}",
+                f"{row.megabytes_per_second:.1f}",
+                f"{row.embedding_parameters:,}",
+            )
+            for row in self.rows
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of compare.json."""
+        return {
+            "samples": self.samples,
+            "characters": self.characters,
+            "width": self.width,
+            "tokenizers": [asdict(row) for row in self.rows],
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `compare.json` and `report.html` into a folder that is being made."""
+        fs.write_json(folder / "compare.json", self.as_dict())
+        names = [row.name for row in self.rows]
+        charts = [
+            report.ranking(dict(zip(names, values, strict=True)), title=title, unit=unit)
+            for title, unit, values in (
+                ("Tokens per character", "tokens", [r.tokens_per_character for r in self.rows]),
+                ("Byte share", "%", [100 * r.byte_share for r in self.rows]),
+                ("Embedding", "parameters", [r.embedding_parameters for r in self.rows]),
+                ("Speed", "MB/s", [r.megabytes_per_second for r in self.rows]),
+            )
+        ]
+        cut = [
+            (row.name, len(parts), " ".join(parts))
+            for row in self.rows
+            for parts in row.pieces.values()
+        ]
+        report.write(
+            folder / "report.html",
+            "Tokenizers compared",
+            [
+                report.Section("Numbers", [report.table(self.table(), headings=self.HEADINGS)]),
+                report.Section("Plots", charts),
+                report.Section(
+                    "Sentences in pieces",
+                    [report.table(cut, headings=["tokenizer", "tokens", "pieces"])],
+                ),
+            ],
+            f"{self.samples:,} texts of {self.characters:,} characters; width {self.width}",
+        )
+
+    def print_trained(self) -> None:
+        """What a training says at its end: a line a tokenizer."""
+        for row in self.rows:
+            print(
+                f"{row.name:<19} {row.vocabulary:,} pieces, {row.tokens_per_character:.3f}"
+                f" tokens/character, {row.byte_share:.2%} in bytes (on its own sample),"
+                f" {duration(row.training_seconds or 0.0)}"
+            )
+
+    def print(self) -> None:
+        """The table and the sentences, on stdout."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, heading in enumerate(self.HEADINGS):
+            table.add_column(heading, justify="left" if i == 0 else "right")
+        for row in self.table():
+            table.add_row(*map(Text, row))
+        Console().print(table)
+        for sentence in self.sentences:
+            print(f"\n{sentence}")
+            for line in self.rows:
+                parts = line.pieces[sentence]
+                print(f"  {line.name} {len(parts)}: {' '.join(parts)}")
+
+
+def compare(options: TokenizerCompareConfig) -> Comparison:
+    """Measure every tokenizer on the same texts and print the table.
+
+    Raises InputError for a missing tokenizer or text and for an existing output folder.
+    """
+    output = Path(options.output) if options.output else None
+    if output and output.exists() and not options.force:
+        raise InputError(f"{output} exists already; choose another folder or give --force")
+    opened = [(name, open_any(name)) for name in options.tokenizers]
+    texts = _texts(options)
+    comparison = Comparison(options.width, options.sentence)
+    for name, tokenizer in zip(_short([n for n, _ in opened]), opened, strict=True):
+        comparison.add(name, tokenizer[1], texts)
+    comparison.print()
+    if output:
+        with fs.publish(output, replace=options.force) as folder:
+            comparison.write(folder)
+        print(f"\nreport: {output / 'report.html'}")
+    return comparison
+
+
+def open_any(source: str) -> Tokenizer:
+    """A tokenizer from a folder, or from a lone file by way of a temporary folder."""
+    return load_tokenizer(source)
+
+
+def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+    """A text cut into its tokens, readable: a byte that is no whole character is `<0xE4>`."""
+    ids, _ = tokenizer.encode_raw([text])
+    return [tokenizer.piece(int(i)) for i in ids]
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """File names without folder and suffix, as far as they stay different."""
+    short = [Path(n).stem if Path(n).is_file() else Path(n).name for n in names]
+    return [s if short.count(s) == 1 else n for s, n in zip(short, names, strict=True)]
+
+
+def _texts(options: TokenizerCompareConfig) -> list[str]:
+    """The texts to measure on: documents, up to `sample_bytes`, or the shipped sample."""
+    if not options.text:
+        return sample_texts("zh")
+    found, size = [], 0
+    with records.Quarantine() as quarantine:
+        documents = records.read(list(options.text), quarantine, text_field=options.text_field)
+        for document in documents:
+            if document.text.strip():
+                found.append(document.text)
+                size += len(document.text.encode())
+            if options.sample_bytes and size >= options.sample_bytes:
+                break
+    if not found:
+        raise InputError(f"{', '.join(options.text)} holds no text ({quarantine.summary()})")
+    return found
+
+
+def _failures(tokenizer: Tokenizer, texts: Sequence[str], ids: Any, lengths: Any) -> int:
+    rows = np.split(ids, np.cumsum(lengths)[:-1])
+    failures = 0
+    for text, row in zip(texts, rows, strict=True):
+        back = tokenizer.decode(row)
+        # U+2581 is SentencePiece's space: the one character that it cannot return.
+        failures += back != text and back != text.replace(hf.SPACE, " ")
+    return failures
+
+
+def _spelt(tokenizer: Tokenizer) -> Any:
+    """[vocab_size] bool: tokens that are a part of a character, or unknown."""
+    mask = tokenizer.is_fallback()
+    if not mask.any():
+        for i in range(tokenizer.vocab_size):
+            mask[i] = tokenizer.piece(i).startswith("<0x")
+    return mask
+
+
+def _speed(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> float:
+    """MB per second of encoding, the best of three passes over at most 4 MB."""
+    some, used = [], 0
+    for text in texts:
+        if used >= 4 * CHUNK_BYTES:
+            break
+        some.append(text)
+        used += len(text.encode())
+    best = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        tokenizer.encode_raw(some)
+        best = min(best, time.perf_counter() - began)
+    return used / best / 1e6
