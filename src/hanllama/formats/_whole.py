@@ -77,9 +77,13 @@ def read_whole(source: Source) -> Generator[Reject, None, bytes]:
 def _whole_lines(data: bytes) -> bytes:
     """Without the last line, which is cut anywhere, even inside a character."""
     newline = b"\n"
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4096]:
-        little = data.startswith(codecs.BOM_UTF16_LE) or data[1::2].count(0) > data[::2].count(0)
-        newline = b"\n\0" if little else b"\0\n"
+    if data.startswith(codecs.BOM_UTF16_LE):
+        newline = b"\n\0"
+    elif data.startswith(codecs.BOM_UTF16_BE):
+        newline = b"\0\n"
+    elif b"\0" in data[:4096]:
+        # Without a mark: newlines and spaces are what has a zero byte, first or second.
+        newline = b"\n\0" if data[1::2].count(0) > data[::2].count(0) else b"\0\n"
     end = data.rfind(newline)
     while len(newline) == 2 and end % 2 and end > 0:  # two bytes of different characters
         end = data.rfind(newline, 0, end + 1)
