@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,6 @@ def repetition(
         points_N: code points.
         top: lengths n of the n-grams whose most frequent one is measured.
         duplicate: lengths of the n-grams whose duplicates are measured, ascending.
-
-    Raises ConfigError when numba is not installed.
     """
     scan = _scanner()
     tops = np.zeros(len(top))
@@ -58,15 +57,17 @@ def repetition(
     return tops / length, duplicates / length
 
 
+def check_installed() -> None:
+    """Raises ConfigError when numba is missing: before a run begins, not at its first document."""
+    if find_spec("numba") is None:
+        raise ConfigError("repeated_ngrams needs numba: pip install 'hanllama[data]'")
+
+
 @cache
 def _scanner() -> Callable[..., NDArray[np.int64]]:
     """`_scan`, compiled; kept on disk where some folder can be written."""
-    try:
-        from numba import njit
-    except ImportError as error:
-        raise ConfigError(
-            "the rule repeated_ngrams needs numba: pip install 'hanllama[data]'"
-        ) from error
+    from numba import njit
+
     compile_: Any = njit
     try:
         return compile_(nogil=True, cache=True)(_scan)  # type: ignore[no-any-return]

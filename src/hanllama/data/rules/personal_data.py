@@ -118,7 +118,9 @@ _RUN = re.compile(r"[0-9](?:[-. ·()（）]{0,2}[0-9]){4,}")  # what every numbe
 
 _FREE = r"(?<![0-9A-Za-z_])(?<![0-9]\.)"  # no part of a longer number, a name, a decimal
 _END = r"(?![0-9A-Za-z_])(?!\.[0-9])"
-_MEASURE = re.compile(r"\s*(?:[多余]|[万亿]|元|块|圆|美元|人|字|年|吨|公里|[米克斤里次个册卷倍颗])")
+_MEASURE = re.compile(
+    r"\s*(?:[多余]|[万亿]|元|块|圆|美元|人|字|年|吨|公里|[米克斤里次个册卷章回倍颗])"
+)
 
 _MOBILE = re.compile(
     r"(?:(?<![0-9A-Za-z_])|(?<=[Tt]el)|(?<=TEL))(?<![0-9]\.)(?<![0-9A-Za-z_]/)"

@@ -21,7 +21,7 @@ import numpy as np
 from hanllama.config import option
 from hanllama.data.rules import Drop
 from hanllama.data.rules._characters import word_points
-from hanllama.data.rules._ngrams import repetition
+from hanllama.data.rules._ngrams import check_installed, repetition
 from hanllama.errors import ConfigError
 
 TOP = (3, 5, 6)
@@ -42,6 +42,7 @@ class Rule:
     shortest: int = option(100, help="documents with fewer Han, letters and digits are not judged")
 
     def __post_init__(self) -> None:
+        check_installed()
         for kind, n, share in self._limits():
             if not 0 <= share <= 1:
                 raise ConfigError(
