@@ -23,7 +23,7 @@ PARAGRAPH = ("\n",)
 DEEDS = frozenset({"hobby", "game", "skill", "chore", "plant"})
 """Slots whose fact is verb and noun together (放风筝); the other facts are nouns or names."""
 
-VERB_OF = {"carry": "object"}
+VERB_OF = {"carry": "object", "hold": "food"}
 """Slots that hold a verb alone, and the slot of its noun, which the story has named before."""
 
 FREE = frozenset({"glad", "sad"})
@@ -78,9 +78,9 @@ LOST = Plot(
         "object": words.TOYS,
         "carry": words.CARRY,
         "color": words.COLORS,
-        "first_spot": words.SPOTS,
-        "second_spot": words.SPOTS,
-        "spot": words.SPOTS,
+        "first_spot": words.FIRST_SPOTS,
+        "second_spot": words.SECOND_SPOTS,
+        "spot": words.LAST_SPOTS,
     },
     (
         _OPENING,
@@ -244,7 +244,9 @@ HELP = Plot(
 
 SHARE = Plot(
     "share",
-    _COMMON | _elder("妈妈") | {"food": words.SNACKS, "second_food": words.SNACKS},
+    _COMMON
+    | _elder("妈妈")
+    | {"food": words.SNACKS, "hold": words.HOLD, "second_food": words.SNACKS},
     (
         _OPENING,
         (
@@ -257,8 +259,8 @@ SHARE = Plot(
             "{time}，{hero}得到了一{food.cl}{food}，是{elder}给的。",
         ),
         (
-            "{hero}拿着{food}来到{place.in}，正要{food.v}，看见了{friend.full}。",
-            "{hero}来到{place.in}，正要{food.v}{food}，{friend.full}走了过来。",
+            "{hero}{hold}{food}来到{place.in}，正要{food.v}，看见了{friend.full}。",
+            "{hero}{hold}{food}去{place.in}玩，{friend.full}走了过来。",
         ),
         (
             "{friend}坐在一边，什么{food.v}的也没有。",
@@ -432,8 +434,8 @@ PROMISE = Plot(
         ),
         PARAGRAPH,
         (
-            "{hero}跑到{place.in}，{friend}正在等{hero.he}。",
-            "{hero}来到{place.in}，{friend}早就在那里了。",
+            "{hero}跑到约好的地方，{friend}正在等{hero.he}。",
+            "{hero}赶到的时候，{friend}早就在那里了。",
         ),
         (
             "{friend}{glad}地说：“{hero}，你真的来了！”",

@@ -4,8 +4,7 @@ A `Word` is one meaning with its written forms: the noun, the verb that goes wit
 word, and whatever else a plot needs to say about it. Keeping verb, measure word and noun in ONE
 entry is what makes a story and its checker agree: 一把雨伞 and 吃苹果 are never assembled from
 parts, they are looked up. A bank is a tuple of words that may fill one slot of a plot; `fits` is
-the only place that knows which words go together (a child and a school bag, a duck and no frog of
-the same name).
+the only place that knows which words go together (a child and a playground, a pond and no kite).
 
 Most banks are tables: a line holds a verb, a measure word (`-` where none is used) and the nouns
 that take both. `WITHHELD` lists verb-noun pairs that the grammar allows and that training never
@@ -54,7 +53,8 @@ def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
     """Whether `word` may fill `slot` in a story whose other slots hold `bound`.
 
     The rules: everything belongs to the hero's world; a thing that belongs somewhere is there;
-    two slots never hold the same word, and two people never share a name or (animals) a kind.
+    two slots never hold the same word. Nothing more is forbidden: two rabbits may be friends, and
+    who likes cake may be given cake.
     """
     hero = bound.get("hero")
     if hero is not None and slot != "hero" and word.world not in ("", hero.world):
@@ -62,12 +62,8 @@ def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
     for other_slot, other in bound.items():
         if other_slot == slot:
             continue
-        if other.n == word.n:
+        if other is word:
             return False
-        if "kind" in word.more and "kind" in other.more:
-            same_kind = word.more["kind"] == other.more["kind"]
-            if same_kind and word.world == "animal":
-                return False
         if other_slot == "place" and word.at and other.n not in word.at:
             return False
         if slot == "place" and other.at and word.n not in other.at:
@@ -108,9 +104,10 @@ def _person(name: str, kind: str, cl: str, he: str, world: str) -> Word:
     return Word(name, cl=cl, world=world, more=more)
 
 
-_BOYS = """小明 小刚 小军 小强 小杰 小龙 小宇 小航 小峰 小亮 东东 明明 亮亮 壮壮 浩浩 阿宝
+# No name is the other half of another (小明 beside 明明): a small model writes 小明明.
+_BOYS = """小明 小刚 小军 小强 小杰 小龙 小宇 小航 小峰 小亮 东东 阳阳 磊磊 壮壮 浩浩 阿宝
     大勇 安安"""
-_GIRLS = """小红 小丽 小芳 小美 小兰 小梅 小玉 小云 小雅 小燕 婷婷 芳芳 丽丽 圆圆 琪琪
+_GIRLS = """小红 小丽 小芳 小美 小兰 小梅 小玉 小云 小雅 小燕 婷婷 蓉蓉 佳佳 圆圆 琪琪
     倩倩 阿珍"""
 _ANIMAL_KINDS = """只 小兔子 小猫 小狗 小熊 小松鼠 小猴子 小狐狸 小刺猬 小鸭子 小鸡 小老鼠
     小青蛙 小乌龟 小羊 小鹿 小浣熊"""
@@ -147,7 +144,7 @@ NEIGHBOURS += _plain("山羊爷爷 大象伯伯 猫头鹰奶奶 骆驼大叔 鹅
 
 TRAITS = _plain("可爱 聪明 善良 活泼 勤劳 懂事 热心 细心 快乐 好奇")
 
-HOMES = _plain("村子里 小镇上 城里", "child") + _plain("森林里 草原上 山谷里 大树下", "animal")
+HOMES = _plain("村子里 小镇上 城里", "child") + _plain("森林里 草原上 山谷里 竹林边", "animal")
 HOMES += _plain("山脚下 小河边")
 
 TIMES = _plain(
@@ -171,10 +168,14 @@ PLACES = _places("草地/上 山坡/上 湖边 果园/里 花园/里 池塘边 �
 PLACES += _places("公园/里 广场/上 操场/上", "child")
 PLACES += _places("树林/里 竹林/里 山谷/里 空地/上", "animal")
 
-SPOTS = _plain("草丛里 花丛里 石头后面 小桥边 小路边 落叶堆里 篱笆旁 水井旁 木桥下")
-SPOTS += _plain("长椅下 滑梯下", "child", ("公园", "广场", "操场")) + _plain(
-    "树洞里 树根旁 蘑菇后面", "animal"
-)
+# Where two look for a thing: first, then, and where it lies. Each has words of its own, since
+# nobody looks twice in one place.
+FIRST_SPOTS = _plain("草丛里 石头后面 小路边 落叶堆里 台阶上")
+FIRST_SPOTS += _plain("长椅下", "child", ("公园", "广场", "操场")) + _plain("树洞里", "animal")
+SECOND_SPOTS = _plain("花丛里 小桥边 水井旁 柳树下 木堆后面")
+SECOND_SPOTS += _plain("滑梯下", "child", ("公园", "广场", "操场")) + _plain("树根旁", "animal")
+LAST_SPOTS = _plain("篱笆旁 木桥下 灌木丛里 草垛旁 栏杆下")
+LAST_SPOTS += _plain("花坛边", "child") + _plain("蘑菇后面", "animal")
 
 # Things and deeds ---------------------------------------------------------------------------
 
@@ -203,8 +204,9 @@ TOYS = _table("""
     提 个 篮子
     用 支 画笔
     用 把 扇子
-    背 个 布包
-""") + _table("背 个 书包\n用 支 铅笔 钢笔", "child")
+    背 个 布包 书包
+    用 支 铅笔 钢笔
+""")
 
 # What can be carried along and shared: every entry may be halved.
 SNACKS = _table("""
@@ -246,7 +248,7 @@ HOBBIES = _table("""
     采 - 野花 蘑菇
 """)
 
-_MEADOWS = ("草地", "山坡", "田野", "公园", "广场", "操场", "空地")
+_MEADOWS = ("草地", "山坡", "田野", "公园", "广场", "操场", "空地", "湖边", "山谷", "大树下")
 _GREEN = ("草地", "山坡", "田野", "花园", "山谷", "公园", "树林")
 _TREES = ("果园", "树林", "公园", "山坡", "大树下")
 _WATER = ("湖边", "池塘边")
@@ -422,22 +424,19 @@ FEARS = _fears("""
     毛毛虫 这天，树上有一条毛毛虫 毛毛虫会变成蝴蝶 走到树下，看了看毛毛虫 毛毛虫一点儿也不可怕
     上台 这天，轮到上台唱歌了 看着大家，大声唱就好 走上台，大声唱了起来 上台唱歌这么开心
     自己睡觉 这天晚上，要自己睡觉了 闭上眼睛，想想开心的事 闭上眼睛，一觉睡到了天亮 自己睡觉也很舒服
-""") + _fears(
-    """
     打针 这天，要去医院打针 打针只疼一下 伸出胳膊，数到了三 打针一点儿也不疼
     大狗 这天，路上来了一只大狗 慢慢走，别跑 站着不动，大狗摇了摇尾巴 大狗一点儿也不凶
-""",
-    "child",
-)
+""")
 
-# Ways to have a thing with one; which one does not depend on the thing.
-CARRY = _plain("带着 拿着")
+# Ways to have a thing with one, and a snack; which one does not depend on the thing.
+CARRY = _plain("带着 拿着 带上")
+HOLD = _plain("带着 拿着 捧着")
 
 GLAD = _plain("高兴 开心 快乐")
 SAD = _plain("难过 伤心 着急")
 
 # Verb-noun pairs that training never shows. Each verb and each noun is seen in other pairs, so
-# that a model can put the two together; about one legal pair in sixteen.
+# that a model can put the two together; about one legal pair in eleven.
 WITHHELD: frozenset[tuple[str, str]] = frozenset(
     {
         ("看", "彩虹"),
@@ -461,8 +460,24 @@ WITHHELD: frozenset[tuple[str, str]] = frozenset(
         ("带着", "积木"),
         ("带着", "图画书"),
         ("带着", "小鼓"),
+        ("带着", "足球"),
+        ("带着", "陀螺"),
+        ("带着", "灯笼"),
         ("拿着", "皮球"),
         ("拿着", "笛子"),
         ("拿着", "布娃娃"),
+        ("拿着", "篮子"),
+        ("带上", "帽子"),
+        ("带上", "画笔"),
+        ("带着", "葡萄"),
+        ("带着", "糖果"),
+        ("带着", "牛奶"),
+        ("带着", "包子"),
+        ("拿着", "西瓜"),
+        ("拿着", "核桃"),
+        ("拿着", "樱桃"),
+        ("捧着", "苹果"),
+        ("捧着", "饼干"),
+        ("捧着", "粽子"),
     }
 )
