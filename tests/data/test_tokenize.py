@@ -88,7 +88,7 @@ def test_the_same_bytes_with_any_number_of_workers(
     corpus: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for workers, job_bytes in (("1", 2**20), ("1", 1), ("2", 1), ("3", 2000)):
-        monkeypatch.setattr("hanllama.data.tokenize._JOB_BYTES", job_bytes)
+        monkeypatch.setattr("hanllama.data.workers.JOB_BYTES", job_bytes)
         output = tmp_path / f"{workers}-{job_bytes}"
         assert run(corpus, tokenizer, output, "--workers", workers) == 0
     sums = {path.read_bytes() for path in tmp_path.glob("*/SHA256SUMS")}
@@ -99,7 +99,7 @@ def test_the_same_bytes_with_any_number_of_workers(
 def test_the_same_bytes_when_the_tokens_do_not_fit_in_memory(
     corpus: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hanllama.data.tokenize._JOB_BYTES", 1000)
+    monkeypatch.setattr("hanllama.data.workers.JOB_BYTES", 1000)
     assert run(corpus, tokenizer, tmp_path / "held") == 0
     n_tokens = sum(s.n_tokens for s in open_shards(tmp_path / "held").splits.values())
     # From the first batch on, from the middle, and with the last one.

@@ -107,7 +107,7 @@ class ShardWriter:
         self.n_bytes += text_bytes
 
     def _write(self, ids: Ids, ends: NDArray[np.int64]) -> None:
-        data = ids.tobytes()
+        data = np.ascontiguousarray(ids).data
         path = self.folder / self._name(".bin")
         with fs.storage(path):
             if self._file is None:

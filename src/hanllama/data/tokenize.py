@@ -12,16 +12,11 @@ number of workers.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +27,7 @@ from numpy.typing import NDArray
 from hanllama import __version__, fs, records
 from hanllama.config import option
 from hanllama.data import split as splitting
+from hanllama.data import workers
 from hanllama.data.shards import (
     SHARD_TOKENS,
     TOKENIZER,
@@ -40,16 +36,13 @@ from hanllama.data.shards import (
     token_dtype,
     write_manifest,
 )
-from hanllama.errors import ConfigError, HanllamaError, InputError
+from hanllama.errors import ConfigError, InputError
 from hanllama.progress import Progress, duration
 from hanllama.records import Document, Piece, Reject
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
 
-# What a worker gets at once: many small files, or one run of lines, or one book.
-_JOB_BYTES = 2**20
 # A smaller corpus is tokenized before a second process has started.
 _SMALL_BYTES = 12_000_000
-_COPY_DOCUMENTS = 4096
 _SPOOL = ".spool"
 _SPOOL_MEMORY = 2**27  # bytes of tokens above which they go to a file
 # Sources that the manifest names; a corpus of a million files is named by its inputs.
@@ -133,6 +126,9 @@ class _Batch:
     sketch: splitting.SketchPart | None
 
 
+_Job = tuple[list[Piece], int]  # what to tokenize, and `Sketch.kept_of` at the time
+
+
 class _Worker:
     """Parses and tokenizes pieces, in whatever process."""
 
@@ -141,7 +137,8 @@ class _Worker:
         self.dtype = token_dtype(tokenizer.vocab_size)
         self.is_fallback = tokenizer.is_fallback()
 
-    def __call__(self, pieces: list[Piece], kept_of: int) -> _Batch:
+    def __call__(self, job: _Job) -> _Batch:
+        pieces, kept_of = job
         rejects: list[Reject] = []
         documents: list[Document] = []
         blank = 0
@@ -174,27 +171,8 @@ class _Worker:
         )
 
 
-_worker: _Worker | None = None
-
-
-def _start_worker(options: TokenizeConfig) -> None:
-    global _worker
-    # Ctrl-C reaches the whole group; the parent decides, and a dead parent ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = _Worker(options, load_tokenizer(options.tokenizer))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(pieces: list[Piece], kept_of: int) -> _Batch:
-    assert _worker is not None
-    return _worker(pieces, kept_of)
+def _build(options: TokenizeConfig) -> _Worker:
+    return _Worker(options, load_tokenizer(options.tokenizer))
 
 
 def _is_blank(document: Document) -> bool:
@@ -247,23 +225,23 @@ class _Spool:
                 self._file.write(ids.data)
         self._held.clear()
 
-    def all_tokens(self) -> Ids:
-        """[tokens] the corpus, by memory map when it is in a file. Nothing can be added then."""
+    def batches(self) -> Iterator[tuple[Ids, NDArray[np.int64], NDArray[np.int64]]]:
+        """Of each batch in order: its tokens end to end, and each document's tokens and bytes.
+
+        Once only, and nothing can be added then: what was handed out is let go.
+        """
+        held: Iterable[Ids]
         if self._file is None:
-            self._held = [np.concatenate([np.zeros(0, self.dtype), *self._held])]
-            return self._held[0]
-        self._to_file()
-        with fs.storage(self.path):
-            self._file.close()
-        return np.memmap(self.path, dtype=self.dtype, mode="r").view(np.ndarray)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return np.concatenate(self._lengths)
-
-    @property
-    def text_bytes(self) -> NDArray[np.int64]:
-        return np.concatenate(self._text_bytes)
+            self._held.reverse()
+            held = (self._held.pop() for _ in range(len(self._held)))
+        else:
+            self._to_file()
+            with fs.storage(self.path):
+                self._file.close()
+            everything = np.memmap(self.path, dtype=self.dtype, mode="r").view(np.ndarray)
+            ends = np.cumsum([lengths.sum() for lengths in self._lengths]).tolist()
+            held = (everything[a:b] for a, b in itertools.pairwise([0, *ends]))
+        yield from zip(held, self._lengths, self._text_bytes, strict=True)
 
 
 def _fill_spool(
@@ -271,14 +249,15 @@ def _fill_spool(
 ) -> _Spool:
     spool = _Spool(path, token_dtype(tokenizer.vocab_size))
     pieces, size = _pieces(options.inputs)
-    workers = options.workers or (1 if size < _SMALL_BYTES else os.cpu_count() or 1)
+    processes = workers.count(options.workers, size, _SMALL_BYTES)
     with Progress("tokenize", unit="MB") as progress:
         jobs = ((job, spool.sketch.kept_of) for job in _jobs(pieces))
-        for batch in _in_order(options, tokenizer, jobs, workers):
-            for reject in batch.rejects:
-                quarantine.put(reject)
-            spool.add(batch)
-            progress.advance(int(batch.text_bytes.sum()) / 1e6, documents=spool.documents)
+        with contextlib.closing(_in_order(options, tokenizer, jobs, processes)) as batches:
+            for batch in batches:
+                for reject in batch.rejects:
+                    quarantine.put(reject)
+                spool.add(batch)
+                progress.advance(int(batch.text_bytes.sum()) / 1e6, documents=spool.documents)
     return spool
 
 
@@ -294,13 +273,13 @@ def _pieces(inputs: Iterable[str]) -> tuple[Iterator[Piece], int]:
 
 
 def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Runs of pieces, each about `_JOB_BYTES` or a single larger piece."""
+    """Runs of pieces, each about `workers.JOB_BYTES` or a single larger piece."""
     job: list[Piece] = []
     size = 0
     for piece in pieces:
         job.append(piece)
         size += piece.held_bytes or piece.size
-        if size >= _JOB_BYTES:
+        if size >= workers.JOB_BYTES:
             yield job
             job, size = [], 0
     if job:
@@ -308,34 +287,13 @@ def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _in_order(
-    options: TokenizeConfig,
-    tokenizer: Tokenizer,
-    jobs: Iterable[tuple[list[Piece], int]],
-    workers: int,
-) -> Iterator[_Batch]:
-    """The jobs' results in their order, from this process or from `workers` others."""
-    if workers == 1:
-        yield from itertools.starmap(_Worker(options, tokenizer), jobs)
-        return
-    # spawn: a forked child would inherit the locks of threads that pyarrow and others started.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, (options,)
-    )
-    waiting: deque[Future[_Batch]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(_work, *job))
-            # Enough that nobody waits for work, few enough that memory does not grow.
-            if len(waiting) > 3 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise HanllamaError(
-            "a worker process was killed, most likely for lack of memory; lower --workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    options: TokenizeConfig, tokenizer: Tokenizer, jobs: Iterable[_Job], processes: int
+) -> Generator[_Batch, None, None]:
+    """The jobs' results in their order, from this process or from so many others."""
+    if processes == 1:
+        yield from map(_Worker(options, tokenizer), jobs)
+    else:
+        yield from workers.ordered(jobs, processes, _build, (options,))
 
 
 # --- the spool -> shards ---------------------------------------------------------------------
@@ -351,33 +309,28 @@ def _deal(
     """Copy the spooled documents, in the order of the corpus, into their splits."""
     names = ["train", "heldout"] if holdout.documents else ["train"]
     writers = {n: ShardWriter(folder, n, tokenizer.vocab_size, options.shard_tokens) for n in names}
-    lengths, text_bytes = spool.lengths, spool.text_bytes
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = spool.all_tokens()
-
-    def copy(name: str, begin: int, end: int) -> None:
-        # In steps, so that a corpus larger than memory is no array in memory.
-        step = _COPY_DOCUMENTS
-        for low in range(begin, end, step):
-            high = min(low + step, end)
-            part = slice(low, high)
-            writers[name].extend(
-                tokens[starts[low] : starts[high]], lengths[part], int(text_bytes[part].sum())
-            )
-
-    at = 0
-    for number in holdout.documents:
-        copy("train", at, number)
-        if holdout.tail_characters:
-            text = _document(options, number).text
-            cut = splitting.cut_tail(text, holdout.tail_characters)
-            for name, part in (("train", text[:cut]), ("heldout", text[cut:])):
-                (ids,) = tokenizer.encode_documents([part])
-                writers[name].add(ids, len(part.encode()))
-        else:
-            copy("heldout", number, number + 1)
-        at = number + 1
-    copy("train", at, spool.documents)
+    held_out = set(holdout.documents)
+    first = 0
+    for ids, lengths, text_bytes in spool.batches():
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        here = sorted(held_out.intersection(range(first, first + lengths.size)))
+        # Runs of documents that go to one split: from one cut to the next.
+        cuts = sorted({0, lengths.size, *(n - first for n in here), *(n - first + 1 for n in here)})
+        for low, high in itertools.pairwise(cuts):
+            number = first + low
+            if number in held_out and holdout.tail_characters:
+                text = _document(options, number).text
+                cut = splitting.cut_tail(text, holdout.tail_characters)
+                for name, part in (("train", text[:cut]), ("heldout", text[cut:])):
+                    (row,) = tokenizer.encode_documents([part])
+                    writers[name].add(row, len(part.encode()))
+            else:
+                writers["heldout" if number in held_out else "train"].extend(
+                    ids[starts[low] : starts[high]],
+                    lengths[low:high],
+                    int(text_bytes[low:high].sum()),
+                )
+        first += lengths.size
     return writers
 
 
