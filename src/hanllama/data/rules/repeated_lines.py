@@ -23,7 +23,7 @@ from hanllama.config import option
 from hanllama.data.rules import Drop
 from hanllama.errors import ConfigError
 
-_PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
+PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Rule:
 
     def __call__(self, text: str) -> str | Drop:
         lines = text.split("\n")
-        seen = [stripped for line in lines if (stripped := line.strip())]
+        seen = filled(lines)
         share, characters = repeated(seen)
         if len(seen) >= self.fewest:
             if share > self.lines:
@@ -57,7 +57,7 @@ class Rule:
             if characters > self.line_characters:
                 return Drop("characters in repeated lines")
         if share:  # a paragraph repeats only where its lines do
-            paragraphs = [p for part in _PARAGRAPH_END.split(text) if (p := part.strip())]
+            paragraphs = filled(PARAGRAPH_END.split(text))
             if len(paragraphs) >= self.fewest:
                 share, characters = repeated(paragraphs)
                 if share > self.paragraphs:
@@ -66,6 +66,11 @@ class Rule:
                     return Drop("characters in repeated paragraphs")
             return _collapse(lines, self.run)
         return text
+
+
+def filled(parts: Iterable[str]) -> list[str]:
+    """The parts that hold more than white space, without the white space around them."""
+    return [stripped for part in parts if (stripped := part.strip())]
 
 
 def repeated(parts: Iterable[str]) -> tuple[float, float]:

@@ -31,7 +31,7 @@ DUPLICATE = (8, 10, 11, 13, 14, 16)
 @dataclass(frozen=True)
 class Rule:
     top_3: float = option(0.2, help="the largest share of the most frequent 3 characters")
-    top_5: float = option(0.3, help="the same of 5 characters")
+    top_5: float = option(0.25, help="the same of 5 characters")
     top_6: float = option(0.25, help="the same of 6 characters")
     duplicate_8: float = option(0.65, help="the largest share inside 8 characters seen before")
     duplicate_10: float = option(0.6, help="the same for 10 characters")
