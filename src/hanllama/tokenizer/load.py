@@ -137,6 +137,8 @@ class Tokenizer:
         if token_id in self._special:
             names = {i: content for content, i in self.special_tokens.items()}
             return names.get(token_id, f"<unused {token_id}>")
+        if token_id in self._backend.byte_ids:
+            return f"<0x{data[0]:02X}>"
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
@@ -363,6 +365,7 @@ class _Backend(Protocol):
     special: set[int]
     special_tokens: dict[str, int]
     fallback: list[int]
+    byte_ids: set[int]  # pieces that are one byte of whatever character
     prefixed: bool
     spelt_spaces: bool  # a word model spells the spaces (as U+2581) of unknown words in bytes
     digest: str
@@ -389,6 +392,7 @@ class _SentencePiece:
             for i, p in enumerate(proto.pieces)
             if p.type == hf.UNKNOWN or (p.type == hf.BYTE and self.pieces[i] >= b"\x80")
         ]
+        self.byte_ids = {i for i, p in enumerate(proto.pieces) if p.type == hf.BYTE}
         self.prefixed = bool(proto.normalizer_spec.add_dummy_prefix)
         self.spelt_spaces = proto.trainer_spec.model_type == hf.WORD
         self._cuttable = newline_stands_alone(proto)
@@ -457,9 +461,12 @@ class _Json:
         self.special_tokens = {t["content"]: i for i, t in added.items() if t.get("special")}
         self.special = unused | set(self.special_tokens.values())
         self.fallback = []
+        self.byte_ids: set[int] = set()
         if description.get("model", {}).get("byte_fallback"):
             names = [f"<0x{b:02X}>" for b in range(0x80, 0x100)]
             self.fallback = [self.ids[n] for n in names if n in self.ids]
+            every = (f"<0x{b:02X}>" for b in range(0x100))
+            self.byte_ids = {self.ids[n] for n in every if n in self.ids}
         unknown = description.get("model", {}).get("unk_token")
         if unknown in self.ids:
             self.fallback.append(self.ids[unknown])
@@ -524,7 +531,7 @@ def _surface(decoder: dict[str, Any], where: str) -> tuple[Any, bool]:
             lambda p: (p.removeprefix(inside) if p.startswith(inside) else f" {p}").encode()
         ), True
     if kinds == ["ByteLevel"]:
-        table = _byte_level_table()
+        table = byte_level_table()
         return (lambda piece: bytes(table[c] for c in piece)), False
     known = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"}
     if not kinds or not set(kinds) <= known:
@@ -542,7 +549,7 @@ def _surface(decoder: dict[str, Any], where: str) -> tuple[Any, bool]:
     return surface, prefixed
 
 
-def _byte_level_table() -> dict[str, int]:
+def byte_level_table() -> dict[str, int]:
     """GPT-2's spelling of bytes as printable characters, inverted."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(b): b for b in plain}
