@@ -1,7 +1,7 @@
-"""A model folder of the quality package: `model.json`, arrays as `.npy`, `SHA256SUMS`.
+"""A model folder of the quality package: `quality.json`, arrays as `.npy`, `SHA256SUMS`.
 
 No pickle, nothing that could run code. Large arrays are memory maps, so worker processes share one
-copy. The percentile table of the reference texts lies in `model.json`: a threshold is fitted once,
+copy. The percentile table of the reference texts lies in `quality.json`: a threshold is fitted once,
 and a rule that uses it stays a function of the text.
 """
 
@@ -52,7 +52,7 @@ def write(
 ) -> None:
     """Write a model into an existing (unpublished) folder."""
     content = {"kind": kind, "format": FORMAT, **facts, "reference": asdict(reference)}
-    fs.write_json(folder / "model.json", content)
+    fs.write_json(folder / "quality.json", content)
     for name, array in arrays.items():
         with fs.storage(folder / f"{name}.npy"):
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
@@ -79,10 +79,10 @@ def read(folder: Path, kind: str) -> tuple[dict[str, Any], Reference]:
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """The content of `model.json`; InputError when the folder holds no quality model."""
-    path = folder / "model.json"
+    """The content of `quality.json`; InputError when the folder holds no quality model."""
+    path = folder / "quality.json"
     if not path.is_file():
-        raise InputError(f"{folder} is no quality model: it has no model.json")
+        raise InputError(f"{folder} is no quality model: it has no quality.json")
     facts = fs.read_json(path)
     if not isinstance(facts, dict) or "kind" not in facts or "reference" not in facts:
         raise InputError(f"{path} does not describe a quality model")
