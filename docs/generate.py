@@ -8,10 +8,13 @@ code that it describes, so that no page can promise an option, a size or a rule 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import MISSING
 from pathlib import Path
+from typing import Any
 
 from hanllama import cli, config, plugins, recipe
 from hanllama.data import ruleset, sets
@@ -19,7 +22,8 @@ from hanllama.model.presets import PRESETS, preset
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
-    r"<!-- (options: (\S+)|presets|rules|recipes|sets) -->\n.*?<!-- end -->", re.DOTALL
+    r"<!-- (options: (\S+)|presets|rules in full|rules|recipes|sets) -->\n.*?<!-- end -->",
+    re.DOTALL,
 )
 # What the sizes without a vocabulary of their own are counted with: the demo's.
 DEMO_VOCABULARY = 2000
@@ -97,6 +101,65 @@ def rules_table() -> str:
     return _table(("rule", "what it does", "parameters (default)"), rows)
 
 
+def rules_in_full() -> str:
+    """A section for each cleaning rule: its reasons, its parameters, what it does to examples."""
+    sections = []
+    for name in plugins.names(ruleset.PACKAGE):
+        module = plugins.load(ruleset.PACKAGE, name)
+        parts = [f"### {name}", (module.__doc__ or "").strip()]
+        parameters = [
+            (
+                f"`{o.key}`",
+                o.type_name.replace("|", "\\|"),
+                f"`{_yaml(o.default)}`",
+                o.help.replace("|", "\\|"),
+            )
+            for o in config.options(module.Rule)
+        ]
+        if parameters:
+            parts.append(_table(("parameter", "type", "default", "meaning"), parameters).strip())
+        # Examples that a module makes on demand, with a model fitted for them, are not for a page.
+        examples = vars(module).get("EXAMPLES", ())
+        rows = [row for example in examples if (row := _example(*example))]
+        if rows:
+            parts.append(_table(("text", "parameters", "becomes"), rows[:_EXAMPLES_SHOWN]).strip())
+        sections.append("\n\n".join(parts))
+    return "\n\n".join(sections) + "\n"
+
+
+_EXAMPLES_SHOWN = 8
+_EXAMPLE_LENGTH = 90  # characters; longer ones do not fit into a table
+
+
+def _example(text: str, *rest: Any) -> tuple[str, str, str] | None:
+    """A row of the table, or None for an example that is too long to show."""
+    parameters, expected = rest if len(rest) == 2 else ({}, rest[0])
+    after = "unchanged" if expected == text else None
+    if after is None and not isinstance(expected, str):
+        after = f"dropped: {expected.reason}"
+    shown = [_code(text), after or _code(expected)]
+    if max(map(len, shown)) > _EXAMPLE_LENGTH:
+        return None
+    given = ", ".join(f"`{key}: {_yaml(value)}`" for key, value in parameters.items())
+    return shown[0], given, shown[1]
+
+
+def _yaml(value: Any) -> str:
+    """A parameter's value as it is written in a YAML file."""
+    if value is MISSING:
+        return "required"
+    return json.dumps(value, ensure_ascii=False).strip('"') or "none"
+
+
+def _code(text: str) -> str:
+    """Text as code in a table's cell: line ends as ⏎, what cannot be seen by its number."""
+    visible = "".join(
+        "⏎" if c == "\n" else c if c.isprintable() or c == "\u3000" else f"\\u{ord(c):04x}"
+        for c in text
+    )
+    return "`` " + visible.replace("|", "\\|") + " ``" if visible else "nothing"
+
+
 def recipes_table() -> str:
     """The recipes that come with hanllama."""
     rows = []
@@ -122,6 +185,7 @@ def sets_table() -> str:
 _TABLES: dict[str, Callable[[], str]] = {
     "presets": presets_table,
     "rules": rules_table,
+    "rules in full": rules_in_full,
     "recipes": recipes_table,
     "sets": sets_table,
 }

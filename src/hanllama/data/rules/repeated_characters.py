@@ -6,8 +6,8 @@ run keeps `maximum` repeats. Digits are left alone (1000000000 is a number), and
 which indents.
 
 Source: our own; the paper's measure is the n-gram share of `repeated_ngrams`, which sees a document
-only as a whole. In the clean corpora measured only separators and rules of tables are longer
-than the default, and the longest run of □ for lost characters is as long (docs/rules.md).
+only as a whole. In the clean corpora measured hardly anything but separators and frames of tables
+is longer than the default, and lost characters are written as up to ten □ (docs/rules.md).
 """
 
 from __future__ import annotations
