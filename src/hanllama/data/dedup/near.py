@@ -31,6 +31,9 @@ from hanllama.data.dedup.work import Partitions, Store, partitions_in, sorted_en
 from hanllama.progress import Progress
 
 LARGEST_GROUP = 64
+# Of two documents of very unequal length one may hold the other and much more: that is for
+# containment to judge, and never a reason to drop the longer one.
+UNEQUAL = 0.7
 _COMPARED_AT_ONCE = 1 << 14  # pairs; a sketch of 512 slots has 1 KiB
 REMOVED_FILE = "removed.npy"
 
@@ -167,9 +170,24 @@ def search(
     comparison: Comparison,
     preference: Preference,
     n_workers: int,
+    judged_elsewhere: float,
 ) -> None:
-    """The stage of clusters: what meets in `dealt` is compared; what goes is written."""
+    """The stage of clusters: what meets in `dealt` is compared; what goes is written.
+
+    Args:
+        judged_elsewhere: documents of so many letters are not removed for a much longer one,
+            since the search for contained works will look at them.
+    """
     store = comparison.store
+
+    def similarity(gone: Numbers, kept: Numbers) -> NDArray[np.float32]:
+        shares = comparison.similarity(gone, kept)
+        if len(gone) and not comparison.transitive:
+            lost, stays = (_letters(store, comparison, rows) for rows in (gone, kept))
+            shares[stays < UNEQUAL * lost] = 0
+            shares[(lost < UNEQUAL * stays) & (lost >= judged_elsewhere)] = 0
+        return shares
+
     with fs.publish(stage) as folder:
         gone = np.empty(0, dtype=np.int64)  # rows
         removed = [np.empty(0, dtype=REMOVED)]
@@ -180,7 +198,7 @@ def search(
                 left,
                 right,
                 lambda rows: preference.ranks(_documents(store, comparison, rows)),
-                comparison.similarity,
+                similarity,
                 comparison.threshold,
             )
             gone = np.concatenate([gone, found["document"]])
@@ -201,6 +219,11 @@ def removed_in(stage: Path) -> Removed:
 
 def _documents(store: Store, comparison: Comparison, rows: Numbers) -> Numbers:
     return store.take(comparison.rows, rows) if comparison.rows and len(rows) else rows
+
+
+def _letters(store: Store, comparison: Comparison, rows: Numbers) -> Numbers:
+    counts = store.take("counts", _documents(store, comparison, rows))
+    return np.asarray(counts[:, 0], dtype=np.int64)
 
 
 def _matches(

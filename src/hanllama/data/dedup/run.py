@@ -132,7 +132,7 @@ def _removed(work: Work, config: DedupConfig, store: Store, n_workers: int) -> d
         if not is_complete(stages["exact"]):
             if not is_complete(dealt):
                 near.deal(dealt, equal, sorting, near.alive_rows(equal, removed.values()))
-            near.search(stages["exact"], dealt, equal, preference, n_workers)
+            near.search(stages["exact"], dealt, equal, preference, n_workers, np.inf)
             fs.remove_folder(dealt)
         removed[equal.how] = near.removed_in(stages["exact"])
     if config.method != "none":
@@ -141,7 +141,8 @@ def _removed(work: Work, config: DedupConfig, store: Store, n_workers: int) -> d
             if not is_complete(stages["bands"]):
                 alive = near.alive_rows(comparison, removed.values())
                 near.deal(stages["bands"], comparison, sorting, alive)
-            near.search(stages["near"], stages["bands"], comparison, preference, n_workers)
+            judged = scan.MIN_SAMPLED_LETTERS if config.containment else np.inf
+            near.search(stages["near"], stages["bands"], comparison, preference, n_workers, judged)
         removed[comparison.how] = near.removed_in(stages["near"])
     if config.containment:
         if not is_complete(stages["contained"]):
