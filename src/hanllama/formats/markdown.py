@@ -16,12 +16,8 @@ _FRONT_MATTER = re.compile(
     r"(?:[ \t]*\r?\n|[\w\-. ]+[ \t]*[:=](?:[ \t].*)?\r?\n|[ \t]+\S.*\n|-[ \t].*\n|[#\[\]{}].*\n)*?"
     r"(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)"
 )
-# What stands in a block of code is text, comments too.
-_CODE_OR_COMMENT = re.compile(
-    r"(?P<code>^(?P<fence>`{3,}|~{3,})[^\n]*\n(?:.*\n)*?(?P=fence)[`~]*[ \t]*$|`[^`\n]+`)"
-    r"|<!--(?:(?!-->)[\s\S])*-->(?P<line>(?<=^-->)\n)?",
-    re.MULTILINE,
-)
+# Where a comment begins, or code, in which it is text.
+_OPENING = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})|(?P<code>`)|<!--", re.MULTILINE)
 
 
 def cut(source: Source) -> Iterator[Piece]:
@@ -37,6 +33,24 @@ def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
 def visible(text: str) -> str:
     """What a reader of the Markdown source is meant to see."""
     text = _FRONT_MATTER.sub("", text, count=1)
-    if "<!--" not in text:
-        return text
-    return _CODE_OR_COMMENT.sub(lambda match: match["code"] or "", text)
+    parts, kept, at = [], 0, 0
+    # A scan and no regular expression: what is never closed would make that one quadratic.
+    while opening := _OPENING.search(text, at):
+        if fence := opening["fence"]:
+            end = text.find(f"\n{fence}", opening.end())
+            if end < 0:
+                break  # code to the end
+            at = text.find("\n", end + 1)
+            if at < 0:
+                break
+        elif opening["code"]:
+            line_end = text.find("\n", opening.end())
+            closing = text.find("`", opening.end(), line_end if line_end >= 0 else len(text))
+            at = closing + 1 if closing >= 0 else opening.end()
+        else:
+            end = text.find("-->", opening.end())
+            if end < 0:
+                break  # no comment: a text must not be lost to its end
+            parts.append(text[kept : opening.start()])
+            kept = at = end + len("-->")
+    return "".join([*parts, text[kept:]])
