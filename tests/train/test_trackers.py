@@ -12,6 +12,8 @@ import pytest
 
 from hanllama import plugins
 from hanllama.errors import ConfigError
+from hanllama.train.config import PretrainConfig
+from hanllama.train.run import RunFolder
 
 PACKAGE = "hanllama.train.trackers"
 
@@ -109,6 +111,24 @@ def test_a_service_gets_values_and_texts_with_their_steps(
     expected = {"swanlab": "Text(<b>祥子)", "wandb": "Html(<pre>&lt;b&gt;祥子</pre>)"}
     assert said == expected[service.__name__]
     assert service.finished == 1
+
+
+def test_every_sample_of_a_step_reaches_the_trackers(tmp_path: Path) -> None:
+    (tmp_path / "told.py").write_text(
+        "class Tracker:\n"
+        "    def __init__(self, run_folder, config, name, start_step=0):\n"
+        "        self.folder = run_folder\n"
+        "    def log(self, step, values): pass\n"
+        "    def text(self, step, name, text):\n"
+        "        (self.folder / f'{step}-{name.replace(chr(47), chr(45))}').write_text(text)\n"
+        "    def close(self): pass\n"
+    )
+    run = RunFolder(tmp_path / "run", PretrainConfig(data="", output=""))
+    run.begin(0, [str(tmp_path / "told.py")], "run")
+    run.log(4, {"samples": ["春天", "夏天"]})
+    run.end()
+    assert (run.path / "4-sample-1").read_text() == "春天"
+    assert (run.path / "4-sample-2").read_text() == "夏天"
 
 
 def test_nothing_goes_online_unless_the_user_said_so(

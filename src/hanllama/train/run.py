@@ -70,8 +70,9 @@ class RunFolder:
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
         for tracker in self._trackers:
             tracker.log(step, numbers)
-            for sample in values.get("samples", ()):
-                tracker.text(step, "sample", sample)
+            # A name for each prompt: a service keeps one text a name and step.
+            for number, sample in enumerate(values.get("samples", ()), 1):
+                tracker.text(step, f"sample/{number}", sample)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every line of metrics.jsonl; a last line cut short by a kill is left out."""

@@ -6,20 +6,14 @@ goes online unasked. `swanlab sync` uploads an offline run later.
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
-from hanllama import fs
-from hanllama.errors import ConfigError
+from hanllama.train.trackers import _service
 
 
 class Tracker:
-    """One SwanLab experiment per run folder.
-
-    Its id is kept in `<run_folder>/swanlab/run-id`, so a resumed run continues the same curves;
-    SwanLab ignores a step it has already, which by exact resume has the same value.
+    """One SwanLab experiment per run folder, continued by a resume.
 
     Args:
         run_folder: the run's folder. config: the resolved config. name: the experiment's name.
@@ -31,27 +25,15 @@ class Tracker:
     def __init__(
         self, run_folder: Path, config: dict[str, Any], name: str, start_step: int = 0
     ) -> None:
-        try:
-            import swanlab
-        except ModuleNotFoundError as error:
-            if error.name != "swanlab":
-                raise
-            raise ConfigError(
-                "the tracker swanlab needs a package that is not installed: "
-                "pip install hanllama[track]"
-            ) from None
+        self._swanlab = _service.package("swanlab")
         folder = run_folder / "swanlab"
-        id_file = folder / "run-id"
-        if start_step == 0 or not id_file.is_file():
-            fs.write_text(id_file, secrets.token_hex(16)[:21] + "\n")
-        self._swanlab = swanlab
-        self._run = swanlab.init(
+        self._run = self._swanlab.init(
             project="hanllama",
             experiment_name=name,
             config=config,
             logdir=str(folder),
-            mode=os.environ.get("SWANLAB_MODE", "offline"),
-            id=id_file.read_text(encoding="utf-8").strip(),
+            mode=_service.mode("swanlab"),
+            id=_service.run_id(folder, start_step),
             resume="allow",
         )
 
