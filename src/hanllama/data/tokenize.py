@@ -13,10 +13,12 @@ number of workers.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +84,13 @@ def tokenize(options: TokenizeConfig) -> Path:
     output = Path(options.output)
     if output.exists() and not options.force:
         raise InputError(f"{output} exists already; choose another folder or give --force")
-    tokenizer = load_tokenizer(options.tokenizer)
     began = time.monotonic()
-    with fs.publish(output, replace=options.force) as folder:
+    # Beside the start of the worker processes, which takes as long.
+    with ThreadPoolExecutor(1) as thread, fs.publish(output, replace=options.force) as folder:
+        loading = thread.submit(load_tokenizer, options.tokenizer)
         with records.Quarantine(folder / "quarantine.jsonl") as quarantine:
-            spool = _fill_spool(options, tokenizer, folder / _SPOOL, quarantine)
+            spool = _fill_spool(options, loading, folder / _SPOOL, quarantine)
+        tokenizer = loading.result()
         if not quarantine.count:
             (folder / "quarantine.jsonl").unlink()
         if not spool.documents:
@@ -130,12 +134,22 @@ _Job = tuple[list[Piece], int]  # what to tokenize, and `Sketch.kept_of` at the 
 
 
 class _Worker:
-    """Parses and tokenizes pieces, in whatever process."""
+    """Parses and tokenizes pieces, in whatever process.
 
-    def __init__(self, options: TokenizeConfig, tokenizer: Tokenizer) -> None:
-        self.options, self.tokenizer = options, tokenizer
-        self.dtype = token_dtype(tokenizer.vocab_size)
-        self.is_fallback = tokenizer.is_fallback()
+    A process loads the tokenizer with its first job, so that one that cannot be read is an error
+    of that job, and said like any other.
+    """
+
+    def __init__(self, options: TokenizeConfig, loading: Future[Tokenizer] | None = None) -> None:
+        self.options, self._loading = options, loading
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        return self._loading.result() if self._loading else load_tokenizer(self.options.tokenizer)
+
+    @functools.cached_property
+    def is_fallback(self) -> NDArray[np.bool_]:
+        return self.tokenizer.is_fallback()
 
     def __call__(self, job: _Job) -> _Batch:
         pieces, kept_of = job
@@ -162,17 +176,13 @@ class _Worker:
             rejects,
             blank,
             Counter(d.source.rsplit(":", 1)[0] for d in documents),
-            ids.astype(self.dtype),
+            ids.astype(token_dtype(self.tokenizer.vocab_size)),
             lengths,
             np.array([len(t.encode()) for t in texts], dtype=np.int64),
             sum(map(len, texts)),
             int(np.count_nonzero(self.is_fallback.take(ids))),
             sketch,
         )
-
-
-def _build(options: TokenizeConfig) -> _Worker:
-    return _Worker(options, load_tokenizer(options.tokenizer))
 
 
 def _is_blank(document: Document) -> bool:
@@ -188,8 +198,9 @@ class _Spool:
     `path` is made once the tokens are more than `_SPOOL_MEMORY`.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
-        self.path, self.dtype = path, dtype
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.dtype = token_dtype(0)  # that of the first batch
         self.sketch = splitting.Sketch()
         self.documents = self.characters = self.bytes = self.tokens = 0
         self.fallbacks = self.blank = 0
@@ -200,6 +211,7 @@ class _Spool:
         self._file: Any = None
 
     def add(self, batch: _Batch) -> None:
+        self.dtype = batch.ids.dtype
         self._held.append(batch.ids)
         if batch.sketch is not None:
             self.sketch.add(batch.sketch)
@@ -245,14 +257,17 @@ class _Spool:
 
 
 def _fill_spool(
-    options: TokenizeConfig, tokenizer: Tokenizer, path: Path, quarantine: records.Quarantine
+    options: TokenizeConfig,
+    loading: Future[Tokenizer],
+    path: Path,
+    quarantine: records.Quarantine,
 ) -> _Spool:
-    spool = _Spool(path, token_dtype(tokenizer.vocab_size))
+    spool = _Spool(path)
     pieces, size = _pieces(options.inputs)
     processes = workers.count(options.workers, size, _SMALL_BYTES)
     with Progress("tokenize", unit="MB") as progress:
         jobs = ((job, spool.sketch.kept_of) for job in _jobs(pieces))
-        with contextlib.closing(_in_order(options, tokenizer, jobs, processes)) as batches:
+        with contextlib.closing(_in_order(options, loading, jobs, processes)) as batches:
             for batch in batches:
                 for reject in batch.rejects:
                     quarantine.put(reject)
@@ -287,13 +302,13 @@ def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _in_order(
-    options: TokenizeConfig, tokenizer: Tokenizer, jobs: Iterable[_Job], processes: int
+    options: TokenizeConfig, loading: Future[Tokenizer], jobs: Iterable[_Job], processes: int
 ) -> Generator[_Batch, None, None]:
     """The jobs' results in their order, from this process or from so many others."""
     if processes == 1:
-        yield from map(_Worker(options, tokenizer), jobs)
+        yield from map(_Worker(options, loading), jobs)
     else:
-        yield from workers.ordered(jobs, processes, _build, (options,))
+        yield from workers.ordered(jobs, processes, _Worker, (options,))
 
 
 # --- the spool -> shards ---------------------------------------------------------------------
