@@ -86,6 +86,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.tokenizer.compare:compare",
         "what several vocabularies make of the same text",
     ),
+    "tokenizer import": Command(
+        "hanllama.tokenizer.take_over:TokenizerImportConfig",
+        "hanllama.tokenizer.take_over:take_over",
+        "take over a published tokenizer: SentencePiece, tokenizer.json or tiktoken",
+    ),
     "tokenize": Command(
         "hanllama.data.tokenize:TokenizeConfig",
         "hanllama.data.tokenize:tokenize",
