@@ -191,7 +191,8 @@ def _unreachable_by_text(tokenizer: Tokenizer, first: int) -> list[str]:
         text = tokenizer.stream(continues=True)
         piece = text.push(i)
         # Half a character is not a text, so nobody can say whether it is reached.
-        if i not in special and piece and not text.finish():
+        whole = piece and "\ufffd" not in piece and not text.finish()
+        if i not in special and whole:
             ids, _ = tokenizer.encode_raw([piece])
             if ids.tolist() != [i]:
                 found.append(piece)
