@@ -73,7 +73,7 @@ def _meetings(
     Samples are dealt by their hash and paired off; the pairs are dealt by pair and counted.
     """
     total = int(store.starts("sample")[-1])
-    samples = Partitions(_fresh(folder / "samples"), total, config.memory)
+    samples = Partitions(_fresh(folder / "samples"), total, config.memory, packed=False)
     start = 0
     for hashes, counts in zip(store.blocks("sample"), store.blocks("counts"), strict=True):
         documents = np.repeat(np.arange(start, start + len(counts)), counts[:, 4])

@@ -139,25 +139,22 @@ def minhash(hashes: Hashes, count: int, slots: Hashes, sketch: NDArray[np.uint16
     k = len(slots)
     empty = np.uint64(0xFFFFFFFFFFFFFFFF)
     slots[:] = empty
-    left = k
     # The first k rounds throw at random; then each slot in turn is given to every shingle, which
     # ends it whatever the set is.
     for turn in range(2 * k):
-        seed = np.uint64(turn + 1) * _STEP
+        # The hashes are mixed already: the first round takes them as they are, and later ones need
+        # no more than another odd multiplier.
+        seed = _mixed(np.uint64(turn)) | np.uint64(1) if turn else np.uint64(1)
         order = np.uint64(turn) << np.uint64(48)  # k is at most 4096: earlier rounds win
         for i in range(count):
-            thrown = _mixed(hashes[i] + seed)
+            thrown = hashes[i] * seed
             if turn < k:
                 slot = np.int64((thrown >> np.uint64(48)) * np.uint64(k) >> np.uint64(16))
             else:
                 slot = np.int64(turn - k)
-            value = order | (thrown & np.uint64(0xFFFFFFFFFFFF))
-            held = slots[slot]
-            if value < held:
-                if held == empty:
-                    left -= 1
-                slots[slot] = value
-        if left == 0:
+            # No branch: which slot a shingle wins cannot be foretold.
+            slots[slot] = min(slots[slot], order | (thrown & np.uint64(0xFFFFFFFFFFFF)))
+        if slots.max() != empty:
             break
     for s in range(k):
         # Not the value's own bits, which are small where a set is large.
@@ -331,10 +328,11 @@ def band_keys(sketches: NDArray[np.uint16], rows: int, keys: Hashes) -> None:
     """[documents, bands] a key for every `rows` slots of a sketch, different for each band."""
     for d in range(len(sketches)):
         for band in range(keys.shape[1]):
-            value = np.uint64(band + 1) * _STEP
+            value = np.uint64(band + 1)
             for r in range(rows):
-                value = _mixed(value ^ np.uint64(sketches[d, band * rows + r]))
-            keys[d, band] = value
+                value = (value ^ np.uint64(sketches[d, band * rows + r])) * _STEP
+                value ^= value >> np.uint64(32)
+            keys[d, band] = _mixed(value)
 
 
 @_compiled
@@ -367,7 +365,7 @@ def pairs_in_groups(
         while stop < len(keys) and keys[stop] == keys[start]:
             stop += 1
         if stop - start > 1:
-            group = np.sort(values[start:stop])
+            group = np.sort(values[start:stop])  # a copy
             size = 1
             for i in range(1, len(group)):  # a value may be there twice
                 if group[i] != group[size - 1]:

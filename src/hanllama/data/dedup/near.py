@@ -27,7 +27,7 @@ from hanllama.data import workers
 from hanllama.data.dedup import kernels
 from hanllama.data.dedup.keep import REMOVED, Numbers, Preference, Removed, choose
 from hanllama.data.dedup.options import DedupConfig
-from hanllama.data.dedup.work import Partitions, Store, partitions_in, sorted_entries
+from hanllama.data.dedup.work import Partitions, Store, partitions_in, sorted_packed
 from hanllama.progress import Progress
 
 LARGEST_GROUP = 64
@@ -46,14 +46,14 @@ class Comparison(ABC):
         rows: the array of the store that numbers what is compared, or "" for documents.
         keys_per_row: under how many keys one appears.
         threshold: the similarity from which one of two goes.
-        transitive: similar to the same one means similar to each other.
+        exact: the same text, so their lengths need no look.
     """
 
     how: str
     rows: str = ""
     keys_per_row: int
     threshold: float
-    transitive: bool = False
+    exact: bool = False
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -75,7 +75,7 @@ class Comparison(ABC):
 class Equal(Comparison):
     """The same text but for white space."""
 
-    how, array, keys_per_row, threshold, transitive = "exact", "digest", 1, 1.0, True
+    how, array, keys_per_row, threshold, exact = "exact", "digest", 1, 1.0, True
 
     def keys(self, rows: NDArray[Any]) -> NDArray[np.uint64]:
         return np.asarray(rows[:, :1], dtype=np.uint64)
@@ -154,7 +154,7 @@ def deal(stage: Path, comparison: Comparison, memory_mib: int, alive: NDArray[np
     starts = store.starts(comparison.array)
     with fs.publish(stage) as folder:
         entries = int(starts[-1]) * comparison.keys_per_row
-        parts = Partitions(folder, entries, memory_mib)
+        parts = Partitions(folder, entries, memory_mib, packed=True)
         for values, first in zip(store.blocks(comparison.array), starts[:-1], strict=True):
             numbers = np.arange(first, first + len(values))
             here = alive[numbers]
@@ -182,7 +182,7 @@ def search(
 
     def similarity(gone: Numbers, kept: Numbers) -> NDArray[np.float32]:
         shares = comparison.similarity(gone, kept)
-        if len(gone) and not comparison.transitive:
+        if len(gone) and not comparison.exact:
             lost, stays = (_letters(store, comparison, rows) for rows in (gone, kept))
             shares[stays < UNEQUAL * lost] = 0
             shares[(lost < UNEQUAL * stays) & (lost >= judged_elsewhere)] = 0
@@ -253,15 +253,14 @@ class _Matcher:
         self.gone = np.load(gone)
 
     def __call__(self, partition: Path) -> tuple[NDArray[np.uint64], bool]:
-        keys, rows = sorted_entries(partition)
+        keys, rows = sorted_packed(partition)
         if len(self.gone):
             left = ~np.isin(rows, self.gone)
             keys, rows = keys[left], rows[left]
-        transitive = self.comparison.transitive
-        pairs, cut = paired(keys, rows, 1 if transitive else LARGEST_GROUP, star=True)
+        pairs, cut = paired(keys, rows, LARGEST_GROUP, star=True)
         pairs = np.unique(pairs)
         shares = self.comparison.similarity(*unpacked(pairs))
-        return pairs[shares >= self.comparison.threshold], bool(cut) and not transitive
+        return pairs[shares >= self.comparison.threshold], bool(cut)
 
 
 def paired(

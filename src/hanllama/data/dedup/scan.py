@@ -338,7 +338,7 @@ class LineCounter:
 def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:
     """Find the lines of more than `line_documents` documents: LINE_COUNT sorted by hash."""
     with fs.publish(stage) as folder:
-        parts = Partitions(folder, int(store.starts("line")[-1]), config.memory)
+        parts = Partitions(folder, int(store.starts("line")[-1]), config.memory, packed=False)
         for values, start in zip(store.blocks("line"), store.starts("line")[:-1], strict=True):
             parts.add(values, np.arange(start, start + len(values)))
         found = [np.empty(0, dtype=LINE_COUNT)]
