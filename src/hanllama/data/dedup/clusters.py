@@ -8,6 +8,7 @@ document that stays with everything whose pointers end at it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,10 @@ class Fates:
         return np.unique(self.root)
 
 
-def write(path: Path, fates: Fates, store: Store, corpora: Sequence[str]) -> list[dict[str, Any]]:
-    """Write one line a cluster; returns the largest few of them.
+def write(
+    path: Path, fates: Fates, store: Store, corpora: Sequence[str], lines: Counter[str]
+) -> list[dict[str, Any]]:
+    """Write one line a cluster, then one a boilerplate line; returns the largest few clusters.
 
     A line holds `kept` (id, source, corpus, characters, the beginning of its text), `members` (how
     many were removed) and `removed`: the same of each, with `how`, `similarity`, and `of` where it
@@ -74,6 +77,9 @@ def write(path: Path, fates: Fates, store: Store, corpora: Sequence[str]) -> lis
             largest.append(cluster)
             if len(largest) > 100:
                 largest = _largest(largest)
+        for text, removed in sorted(lines.items()):
+            entry = {"how": "line", "text": text, "removed": removed}
+            out.write(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
     return _largest(largest)
 
 

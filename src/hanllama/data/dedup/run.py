@@ -66,7 +66,7 @@ def dedup(config: DedupConfig) -> None:
             np.save(work.folder / "fates.npy", fates.document)
             _write(folder, work, config, files, store, boilerplate, summary, n_workers)
             summary.clusters = clusters.write(
-                folder / "clusters.jsonl", fates, store, config.inputs
+                folder / "clusters.jsonl", fates, store, config.inputs, summary.lines
             )
             summary.write(folder)
             if not output.exists():
