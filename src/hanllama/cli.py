@@ -71,6 +71,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.quality.score:score",
         "show how a corpus scores under a model of quality",
     ),
+    "decontaminate": Command(
+        "hanllama.decontaminate.options:DecontaminateConfig",
+        "hanllama.decontaminate.run:decontaminate",
+        "find the questions of evaluation sets in a corpus, and take them out",
+    ),
     "tokenizer train": Command(
         "hanllama.tokenizer.train:TokenizerTrainConfig",
         "hanllama.tokenizer.train:train",
@@ -85,6 +90,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.tokenizer.compare:TokenizerCompareConfig",
         "hanllama.tokenizer.compare:compare",
         "what several vocabularies make of the same text",
+    ),
+    "tokenizer view": Command(
+        "hanllama.tokenizer.view:TokenizerViewConfig",
+        "hanllama.tokenizer.view:view",
+        "look at a vocabulary, and at how a sentence is cut",
     ),
     "tokenizer import": Command(
         "hanllama.tokenizer.take_over:TokenizerImportConfig",
