@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hanllama.data import mix
 from hanllama.losses import IGNORE, cross_entropy_sum, token_log_probs
@@ -107,3 +108,30 @@ def test_large_logits_do_not_overflow() -> None:
 def test_one_label_means_no_loss_everywhere() -> None:
     """The batches (NumPy, no torch) and the losses agree on the ignored label."""
     assert mix.IGNORE == IGNORE == -100
+
+
+def test_evaluation_makes_no_gradient() -> None:
+    """Autograd's Functions are told to make gradients even under no_grad: three times the work."""
+
+    class Shapes(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: set[tuple[int, ...]] = set()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor) and func.__name__.startswith(
+                ("zeros", "addmm", "index_add")
+            ):
+                self.seen.add(tuple(out.shape))
+            return out
+
+    draw = torch.Generator().manual_seed(0)
+    hidden = torch.randn(6, 4, generator=draw, requires_grad=True)
+    weight = torch.randn(11, 4, generator=draw, requires_grad=True)
+    labels = torch.randint(0, 11, (6,), generator=draw)
+    with Shapes() as trained:
+        loss = cross_entropy_sum(hidden, weight, labels)
+    with torch.no_grad(), Shapes() as evaluated:
+        assert cross_entropy_sum(hidden, weight, labels) == loss
+    assert (11, 4) in trained.seen and (11, 4) not in evaluated.seen

@@ -41,6 +41,9 @@ def cross_entropy_sum(
     Returns: a float32 scalar. Under autocast the matrix products run in the autocast dtype,
     softmax and sums in float32.
     """
+    if not torch.is_grad_enabled():
+        # A Function is told to make gradients of whatever requires them, even under no_grad.
+        hidden_ND, weight_VD = hidden_ND.detach(), weight_VD.detach()
     dtype = _compute_dtype(hidden_ND)
     chunk = chunk or _chunk_tokens(weight_VD, hidden_ND.device.type)
     trained_N = labels_N != IGNORE
@@ -109,6 +112,7 @@ class _CrossEntropySum(torch.autograd.Function):
             picked_C = log_probs_CV.gather(1, label_C[:, None])[:, 0]
             total -= (picked_C * valid_C).sum()
             if not (needs_hidden or needs_weight):
+                del log_probs_CV
                 continue
             # d(sum)/d(logits) = probs - onehot. The onehot part touches one row of the weight a
             # token, so it is applied to the D-wide results and not to the C x V matrix.
@@ -125,6 +129,7 @@ class _CrossEntropySum(torch.autograd.Function):
                 else:
                     grad_weight += probs_CV.T @ masked_CD
                 grad_weight.index_add_(0, label_C, masked_CD.float(), alpha=-1)
+            del log_probs_CV, probs_CV  # or the next chunk is made while this one still stands
         ctx.save_for_backward(*(g for g in (grad_hidden, grad_weight) if g is not None))
         ctx.has = (grad_hidden is not None, grad_weight is not None)
         ctx.dtypes = (hidden_ND.dtype, weight_VD.dtype)
@@ -161,6 +166,7 @@ class _TokenLogProbs(torch.autograd.Function):
                 log_probs_CV = _log_softmax_(hidden[rows] @ weight.T)
                 picked_C = log_probs_CV.gather(1, label_C[:, None])[:, 0]
                 result[rows] = picked_C * (labels_N[rows] != IGNORE)
+                del log_probs_CV
         return result
 
     @staticmethod
@@ -189,6 +195,7 @@ class _TokenLogProbs(torch.autograd.Function):
                     scaled_CD = hidden_CD * scale_C1
                     grad_weight -= (probs_CV.T @ scaled_CD).float()
                     grad_weight.index_add_(0, label_C, scaled_CD.float())
+                del probs_CV
         return (
             grad_hidden.to(hidden_ND.dtype) if grad_hidden is not None else None,
             grad_weight.to(weight_VD.dtype) if grad_weight is not None else None,
