@@ -46,7 +46,7 @@ Samples = tuple[NDArray[np.uint64], NDArray[np.uint32]]  # hashes ascending, cha
 def search(
     stage: Path, store: Store, alive: NDArray[np.bool_], config: DedupConfig, n_workers: int
 ) -> None:
-    """The stage: drop what another document contains."""
+    """The stage: drop what another document contains, of those that are `alive`."""
     preference = Preference(store, config.keep)
     alive = alive.copy()
     with fs.publish(stage) as folder:
@@ -73,7 +73,8 @@ def _meetings(
     Samples are dealt by their hash and paired off; the pairs are dealt by pair and counted.
     """
     total = int(store.starts("sample")[-1])
-    samples = Partitions(_fresh(folder / "samples"), total, config.memory, packed=False)
+    sorting = max(64, config.memory // n_workers)  # MiB, of each process
+    samples = Partitions(_fresh(folder / "samples"), total, sorting, packed=False)
     start = 0
     for hashes, counts in zip(store.blocks("sample"), store.blocks("counts"), strict=True):
         documents = np.repeat(np.arange(start, start + len(counts)), counts[:, 4])

@@ -59,7 +59,7 @@ def dedup(config: DedupConfig) -> None:
     with _terminable():
         boilerplate = _boilerplate(work, config, files, n_workers)
         store = _scan(work, config, files, boilerplate, n_workers)
-        _check(store, config)
+        _check(work, store, config)
         fates = Fates(_removed(work, config, store, n_workers))
         summary = Summary(config, store, fates)
         with fs.publish(output, replace=config.force) as folder:
@@ -107,7 +107,7 @@ def _scan(
     return scan.read(work.stages["scan"], "scan", jobs, n_workers, scan.Scanner, arguments)
 
 
-def _check(store: Store, config: DedupConfig) -> None:
+def _check(work: Work, store: Store, config: DedupConfig) -> None:
     unusable, documents = store.rejects.total(), store.documents
     if unusable > config.max_quarantine_share * (documents + unusable):
         reasons = ", ".join(f"{n:,} x {reason}" for reason, n in store.rejects.most_common(3))
@@ -117,6 +117,7 @@ def _check(store: Store, config: DedupConfig) -> None:
             " input, name the field of the text (--text-field) or raise --max-quarantine-share"
         )
     if not documents:
+        work.remove()
         raise InputError(f"{', '.join(config.inputs)}: the corpus is empty, there is no document")
 
 
