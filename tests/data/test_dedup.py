@@ -70,8 +70,9 @@ def test_copies_that_differ_in_white_space_alone_go(tmp_path: Path) -> None:
     (removed,) = clusters(tmp_path / "out")["a"]["removed"]
     assert (removed["id"], removed["how"], removed["similarity"]) == ("b", "exact", 1.0)
     everything = run(
-        tmp_path / "in.jsonl", output=tmp_path / "all", exact_documents=False, method="none"
-    )
+        tmp_path / "in.jsonl", output=tmp_path / "all",
+        exact_documents=False, method="none", containment=0,
+    )  # fmt: skip
     assert everything == texts
 
 
@@ -136,7 +137,7 @@ def test_minhash_finds_copies_with_every_tenth_character_replaced(tmp_path: Path
     for identity, cluster in clusters(tmp_path / "out").items():
         (removed,) = cluster["removed"]
         assert removed["how"] == "minhash" and removed["id"] == identity.replace("book", "copy")
-        assert 0.35 <= removed["similarity"] <= 0.55
+        assert 0.3 <= removed["similarity"] <= 0.55
 
 
 def test_simhash_finds_what_differs_in_a_few_characters_and_nothing_else(tmp_path: Path) -> None:

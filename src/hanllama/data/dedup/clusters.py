@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hanllama import fs
-from hanllama.data.dedup.keep import Numbers, Removed
+from hanllama.data.dedup.keep import REMOVED, Numbers, Removed
 from hanllama.data.dedup.work import Store
 
 MAX_LISTED = 1000  # members of a cluster that are listed; all are counted
@@ -37,13 +37,15 @@ class Fates:
     def __init__(self, stages: Mapping[str, Removed]) -> None:
         self.hows = list(stages)
         sizes = [len(removed) for removed in stages.values()]
-        merged = np.concatenate(list(stages.values()))
+        merged = np.concatenate([np.empty(0, dtype=REMOVED), *stages.values()])
         order = np.argsort(merged["document"])
         merged = merged[order]
         self.document: Numbers = np.ascontiguousarray(merged["document"])
         self.kept: Numbers = np.ascontiguousarray(merged["kept"])
         self.similarity: NDArray[np.float32] = np.ascontiguousarray(merged["similarity"])
-        self.how: NDArray[np.int64] = np.repeat(np.arange(len(sizes)), sizes)[order]
+        self.how: NDArray[np.int64] = np.repeat(
+            np.arange(len(sizes)), np.array(sizes, dtype=np.int64)
+        )[order]
         self.root = self.kept.copy()
         while len(self.document):
             at = np.minimum(np.searchsorted(self.document, self.root), len(self.document) - 1)

@@ -8,7 +8,7 @@ MinHash is the "fast similarity sketch" of Dahlgaard, Knudsen and Thorup (FOCS 2
 throws every shingle into one of k slots, a slot keeps the smallest hash of the first round that
 reached it. Two slots agree with the probability of the Jaccard similarity, as with k independent
 permutations, at a cost of n + k log k instead of n * k. A slot is stored in 16 bits: unrelated
-shingles agree once in 65,536, which an estimate of 0.35 does not feel.
+shingles agree once in 65,536, which an estimate of 0.3 does not feel.
 
 SimHash is Charikar's (STOC 2002) over all shingles; Manku, Jain and Das Sarma (WWW 2007) use it
 with 64 bits and a Hamming distance of 3.

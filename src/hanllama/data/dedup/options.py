@@ -35,7 +35,7 @@ class DedupConfig:
         "minhash", help="how near duplicates are found"
     )
     threshold: float = option(
-        0.35, help="minhash: the Jaccard similarity of character shingles from which two are near"
+        0.3, help="minhash: the Jaccard similarity of character shingles from which two are near"
     )
     bands: int = option(128, help="minhash: bands of a sketch; more find more and cost more")
     rows: int = option(4, help="minhash: slots of a band; more look at fewer unlike documents")

@@ -269,7 +269,7 @@ class Scanner:
         names = [_name(document) for document in read.documents]
         least = max(config.min_letters, config.shingle)
         arrays: dict[str, NDArray[np.generic]] = {
-            "digest": _digests(read.texts),
+            "digest": digests(read.texts),
             "counts": counts,
             "corpus": np.full(n, job.corpus, dtype=np.uint16),
             "sketch": sketches[:sketched],
@@ -285,7 +285,7 @@ class Scanner:
         return Batch(n, len(utf8), arrays, rejects)
 
 
-def _digests(texts: list[bytes]) -> NDArray[np.uint64]:
+def digests(texts: list[bytes]) -> NDArray[np.uint64]:
     """[documents, 2] BLAKE2b of each text without its white space."""
     data = b"".join(
         hashlib.blake2b(
