@@ -109,6 +109,9 @@ def test_a_line_of_many_documents_goes_and_others_stay_as_they_are(
     assert kept == expected
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["lines"]["first"] == {ADVERT: 13 - (keep == "first")}
+    (line,) = (tmp_path / "out" / "clusters.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    expected_line = {"how": "line", "text": ADVERT, "removed": report["lines"]["removed"]}
+    assert json.loads(line) == expected_line
     # One document more than the limit is needed.
     assert run(source, output=tmp_path / "more", **{**options, "line_documents": 12}) == texts
 
