@@ -1,10 +1,10 @@
 """HTML pages: the text of the page, without the site around it where there is one.
 
 A page with a site's furniture (menus, recommendations, footers) goes through trafilatura. A page
-that is nothing but its text (a novel saved as one page) does not: trafilatura would lose some of
-it, and there is nothing to take away. The sign of furniture is links. And where trafilatura keeps
-less than nearly all of what looks like prose, the whole page is taken: an advertising line is the
-cleaning rules' business, a lost paragraph is lost.
+that is nothing but its text (a novel saved as one page) does not: trafilatura would change some
+paragraphs, and there is nothing to take away. The sign of furniture is links. And where trafilatura
+keeps less than nearly all of what looks like prose, the whole page is taken: an advertising line is
+the cleaning rules' business, a lost paragraph is lost.
 """
 
 from __future__ import annotations
