@@ -71,7 +71,10 @@ def show(side: str, size: int, facts: dict[str, float]) -> None:
         f"{facts[k]:.3f}" if k in facts else "–" for k in ("recall_3", "recall_10", "precision")
     )
     speed = size / 1e6 / facts["seconds"]
-    print(f"| {side} | {size / 1e6:.1f} | {facts['seconds']:.2f} | {speed:.1f} | {rates} |")
+    print(
+        f"| {side} | {size / 1e6:.1f} | {facts['seconds']:.2f} | {speed:.1f} | {rates} |",
+        flush=True,
+    )
 
 
 def in_own_process(side: str, path: Path) -> dict[str, float]:
@@ -116,8 +119,9 @@ def passages(inputs: list[str], size: float, rng: random.Random) -> Iterator[str
             held += document.text + "\n"
             while len(held) > 1400:
                 length = rng.randint(600, 1400)
-                size -= len(held[:length].encode())
-                yield held[:length]
+                if len(letters(held[:length])) >= 300:  # not a table of dashes
+                    size -= len(held[:length].encode())
+                    yield held[:length]
                 held = held[length:]
                 if size <= 0:
                     return
