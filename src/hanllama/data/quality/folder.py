@@ -1,7 +1,7 @@
 """A model folder of the quality package: `quality.json`, arrays as `.npy`, `SHA256SUMS`.
 
 No pickle, nothing that could run code. Large arrays are memory maps, so worker processes share one
-copy. The percentile table of the reference texts lies in `quality.json`: a threshold is fitted once,
+copy. The percentile table of the reference texts is in `quality.json`: a threshold is fitted once,
 and a rule that uses it stays a function of the text.
 """
 

@@ -154,13 +154,14 @@ def estimate(table: NgramCounts, vocabulary: int, min_count: int) -> Fitted:
 
 def _shorter(longer: _Types, n: int, bits: int) -> _Types:
     """The n-grams at the ends of those one longer, counted by distinct beginnings."""
-    suffixes = longer.keys & np.uint64((1 << bits * n) - 1)
+    seen = longer.counts > 0  # not the empty line, below
+    suffixes = longer.keys[seen] & np.uint64((1 << bits * n) - 1)
     at_start = (
         suffixes >> np.uint64(bits * (n - 1)) == 0 if n > 1 else np.zeros(len(suffixes), bool)
     )
     keys, counts = np.unique(suffixes[~at_start], return_counts=True)
     starts, place = np.unique(suffixes[at_start], return_inverse=True)
-    start_counts = np.bincount(place, longer.counts[at_start], len(starts)).astype(np.int64)
+    start_counts = np.bincount(place, longer.counts[seen][at_start], len(starts)).astype(np.int64)
     if n > 1 and (len(starts) == 0 or starts[0] != 0):  # the empty line: a context, never seen
         starts, start_counts = np.append(np.uint64(0), starts), np.append(0, start_counts)
     # A first symbol of 0 makes the smallest keys, so the two stay sorted end to end.
