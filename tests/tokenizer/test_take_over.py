@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
@@ -355,3 +356,44 @@ def test_qwens_tiktoken_file(shared_data: Path, tmp_path: Path) -> None:
     differ = [t for t, ids in zip(texts, theirs, strict=True) if ours.encode(t) != ids]
     assert differ == []
     assert [t for t in texts if ours.decode(ours.encode(t)) != t] == []
+
+
+@pytest.mark.slow
+def test_every_code_point_is_cut_as_tiktoken_cuts_it(shared_data: Path, tmp_path: Path) -> None:
+    """Two regex engines must agree on what a letter, a number and a space is, in all of Unicode."""
+    source = shared_data / "tokenizers" / "qwen.tiktoken"
+    oracle = oracle_of(tiktoken_file.read_ranks(source), tiktoken_file.ENCODINGS["qwen"].pattern)
+    ours = load_tokenizer(imported(source, tmp_path / "t"))
+    points = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
+    differ = []
+    for start in range(0, len(points), 20_000):
+        texts = [f"a{chr(c)}1 {chr(c)}\n" for c in points[start : start + 20_000]]
+        ids, lengths = ours.encode_raw(texts)
+        rows = np.split(ids, np.cumsum(lengths)[:-1])
+        theirs = oracle.encode_ordinary_batch(texts)
+        differ += [t for t, a, b in zip(texts, rows, theirs, strict=True) if a.tolist() != b]
+    assert differ == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama2", "chatglm3", "qwen"])
+def test_twenty_thousand_strings(name: str, shared_data: Path, tmp_path: Path) -> None:
+    (source,) = (shared_data / "tokenizers").glob(f"{name}*")
+    folder = imported(source, tmp_path / "t")
+    ours, library = (
+        load_tokenizer(folder),
+        tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")),
+    )
+    library.encode_special_tokens = True
+    texts = fuzz.strings(16_000, seed=99)
+    assert len(texts) > 20_000
+    ids, lengths = ours.encode_raw(texts)
+    rows = [row.tolist() for row in np.split(ids, np.cumsum(lengths)[:-1])]
+    theirs = [r.ids for r in library.encode_batch(texts, add_special_tokens=False)]
+    assert [t for t, a, b in zip(texts, rows, theirs, strict=True) if a != b] == []
+    if (folder / "tokenizer.model").is_file():
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(source))
+        assert [t for t, a in zip(texts, rows, strict=True) if a != processor.encode(t)] == []
+    spaced = (folder / "tokenizer.model").is_file()
+    expected = [t.replace("▁", " ") if spaced else t for t in texts]
+    assert [t for t, a in zip(expected, rows, strict=True) if ours.decode(a) != t] == []
