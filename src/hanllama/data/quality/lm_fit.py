@@ -28,13 +28,26 @@ class CharacterCounts:
 
     def __init__(self) -> None:
         self.counts = np.zeros(0x110000, np.int64)
+        self._buffer: list[Any] = []
+        self._held = 0
 
     def add(self, text: str) -> None:
         """Count a passage."""
-        self.counts += np.bincount(folds()[codes(text)], minlength=0x110000)
+        self._buffer.append(codes(text))
+        self._held += len(text)
+        if self._held >= BUFFER:
+            self._count()
+
+    def _count(self) -> None:
+        # Many passages at once: the table of all code points is larger than a passage.
+        for start in range(0, len(self._buffer), 1000):
+            some = np.concatenate(self._buffer[start : start + 1000])
+            self.counts += np.bincount(folds()[some], minlength=len(self.counts))
+        self._buffer, self._held = [], 0
 
     def vocabulary(self, limit: int) -> str:
         """The most frequent characters that were seen twice, at most `limit`, by code point."""
+        self._count()
         places = np.flatnonzero(self.counts >= 2)
         places = places[(places != LINE_END) & ~((places >= 0xD800) & (places < 0xE000))]
         best = places[np.argsort(-self.counts[places], kind="stable")[:limit]]
