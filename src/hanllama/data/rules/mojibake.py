@@ -122,15 +122,23 @@ def _without_lost(line: str) -> str | None:
 
 def _without_clusters(line: str) -> str | None:
     """The line without the sentences in which halves of characters cluster."""
+    kept: str | None = line
+    while kept is not None:  # what is left may stand together as a cluster of its own
+        line, kept = kept, _without_sentences(kept, _clusters(kept))
+        if kept == line:
+            return line
+    return None
+
+
+def _clusters(line: str) -> list[tuple[int, int]]:
+    """Where signs stand close to one another, among characters that nobody writes."""
     clusters: list[list[int]] = []
     for sign in _SIGN.finditer(line):
         if clusters and sign.start() - clusters[-1][-1] <= _NEAR:
             clusters[-1].append(sign.start())
         else:
             clusters.append([sign.start()])
-    return _without_sentences(
-        line, [(cluster[0], cluster[-1] + 1) for cluster in clusters if _is_garbage(line, cluster)]
-    )
+    return [(cluster[0], cluster[-1] + 1) for cluster in clusters if _is_garbage(line, cluster)]
 
 
 def _is_garbage(line: str, cluster: list[int]) -> bool:

@@ -36,10 +36,11 @@ _FULL = str.maketrans(",;:!?.．", "，；：！？。。")
 # A pattern begins with the sign itself, which is found fast, and looks back from there.
 _AFTER_HAN = rf"(?<=[{_HAN}{_CLOSING}].)"
 _BEFORE_HAN = rf"[{_HAN}{_OPENING}{_CLOSING}—…\"]"
-_COMMA = re.compile(rf"[,;:]{_AFTER_HAN}(?: *(?={_BEFORE_HAN})|(?=\n|\Z))")
-_MARKS = re.compile(rf"[!?]{_AFTER_HAN}[!?！？]*(?: *(?={_BEFORE_HAN})|(?=\n|\Z))")
+_LINE_END = r"(?=[ \t\u3000]*(?:\n|\Z))"
+_COMMA = re.compile(rf"[,;:]{_AFTER_HAN}(?: *(?={_BEFORE_HAN})|{_LINE_END})")
+_MARKS = re.compile(rf"[!?]{_AFTER_HAN}[!?！？]*(?: *(?={_BEFORE_HAN})|{_LINE_END})")
 _LOST = re.compile(rf"\?{_AFTER_HAN}(?=[{_HAN}])")
-_FINAL_STOP = re.compile(rf"([.．]){_AFTER_HAN}(?=[{_CLOSING}\"\n]|\Z)")
+_FINAL_STOP = re.compile(rf"([.．]){_AFTER_HAN}(?:(?=[{_CLOSING}\"])|{_LINE_END})")
 _INNER_STOP = {
     sign: re.compile(rf"[{sign}]{_AFTER_HAN}(?<![一二三四五六七八九十].) *(?=[{_HAN}{_OPENING}])")
     for sign in ".．"
@@ -53,7 +54,9 @@ _DASHES = re.compile(
     rf"[-─―](?<=[{_CHINESE}].)[-─―]{{1,3}}(?![-─―])|[-─―](?<![-─―].)[-─―]{{1,3}}(?=[{_CHINESE}])"
 )
 _QUOTE = re.compile(r"[\"“”]")
-_STRAIGHT_NEXT_TO_CHINESE = re.compile(rf"\"(?:(?<=[{_CHINESE}].)|(?=[{_CHINESE}]))")
+_STRAIGHT_NEXT_TO_CHINESE = re.compile(
+    rf"\"(?:(?<=[{_CHINESE}].)|(?<=[{_CHINESE}][,.．!?;:].)|(?=[{_CHINESE}]))"
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,13 @@ class Rule:
         text = _DECIMAL.sub(".", text)
         text = _DOTS.sub("……", text)
         text = _DASHES.sub("——", text)
-        text = _stops(_COMMA.sub(_full, text))
-        if "?" in text or "!" in text:
-            text = _question_and_exclamation_marks(text)
         if "(" in text:
             text = _PARENTHESES.sub(r"（\1）", text)
         if '"' in text:
             text = "\n".join(_curl(line) if '"' in line else line for line in text.split("\n"))
+        text = _stops(_COMMA.sub(_full, text))
+        if "?" in text or "!" in text:
+            text = _question_and_exclamation_marks(text)
         return text
 
 
@@ -146,6 +149,7 @@ EXAMPLES = [
     ('他说:"走吧."她说:"好!"', "他说：“走吧。”她说：“好！”"),
     ('“走吧！"他说，“快。"', "“走吧！”他说，“快。”"),
     ('print("你好", x) 和 5" 的屏', 'print("你好", x) 和 5" 的屏'),
+    ('他去了"幻境"．\n', "他去了“幻境”。\n"),
     ("石?花开了。真的？没有?\n", "石?花开了。真的？没有？\n"),
     ("这样...好。。。。算了－－走罢──", "这样……好……算了——走罢——"),
     ("----------\n- 一\n* * *", "----------\n- 一\n* * *"),
