@@ -2,7 +2,7 @@
 
 手机用户请浏览…, 本书来自…, 求推荐票, (本章未完): on pirate sites one line in fifty, and the first
 thing a model learns by heart. What goes is the smallest part that is certainly an advert, a
-bracket or a sentence; the line goes when the rest of it is short.
+bracket, a sentence, or one clause of a long sentence.
 
 A word proves nothing: people in novels download, subscribe, and buy a 月票 for the bus. So a
 pattern is a phrase in the voice of a site, or of an author who turns to readers, made of two or
@@ -31,11 +31,13 @@ NOBODY_SAYS = (
     "最新章节 … 请|尽在|首发|就在|点击|更新|阅读|列表|网",
     "无弹窗|无广告|全文字版|纯文字版 … 小说|阅读|网|章节|更新",
     "本书|本文|小说|作品|电子书|文章 … 由|来自|转自|转载自|首发于|出自"
-    " … 整理|制作|上传|免费下载|网站|小说网|中文网|读书网|电子书|论坛|书库|书城|书屋|互联网|首发",
+    " … 整理|制作|上传|免费下载|网站|小说网|中文网|读书网|阅读网|电子书|论坛|书库|书城|书屋|书吧"
+    "|文学城|互联网|首发|扫校",
+    "本书首发|本文首发|首发于 … 网|书屋|书吧|书院|小说|文学",
     "更多|好看|热门|免费 … 小说|电子书|好书|章节|TXT|txt"
     " … 请到|请访问|请登|尽在|就上|就到|敬请|欢迎访问|下载",
     "电子书|TXT|txt|小说 … 下载|免费阅读|在线阅读"
-    " … 尽在|请到|请访问|请登|论坛|网站|小说网|书城|天堂|之家",
+    " … 尽在|就上|就到|就来|请到|请访问|请登|论坛|网站|小说网|书城|天堂|之家",
     "求推荐票|求月票|求收藏|求打赏|求订阅|求鲜花|求红票|求票票|跪求推荐|跪求收藏|求支持求",
     "本章未完|本节未完|本章没有结束|本章还没完 … 点击|翻页|下一页|继续|）|)|】",
     "章节错误|章节有误|内容有误|错误章节|章节报错 … 举报|报错|点此|点击|反馈|提交",
@@ -49,7 +51,13 @@ NOBODY_SAYS = (
     "版权归|版权属于 … 作者|出版社 … 所有",
     "查看《 … 》书评|书评和最新|最新更新|相关书籍",
     "正在手打|手打中|手打更新|手打章节 … 刷新|稍等|片刻|更新|最快|获取",
-    "更新最快|更新更快|更新超快|首发更新|最快更新 … 小说|阅读|尽在|网|站|最新",
+    "更新最快|更新更快|更新超快|首发更新|最快更新 … 小说|文学|书|阅读|尽在|网|站|最新",
+    "小说|文学|书屋|书吧|书院|书城|阅读网|中文网 … 最快更新|无弹窗|首发更新",
+    "欢迎您来|欢迎来到|欢迎各位来 … 投推荐票|投月票|推荐票|月票|订阅",
+    "推荐好友|推荐朋友|友情推荐|推荐一本|强烈推荐 … 新书|书号|力作",
+    "欢迎广大书友|欢迎广大读者|欢迎各位书友 … 阅读|光临|访问|收藏|加入",
+    "小提示|温馨提示|提示： … 按回车|按←|按→|回车键|返回键",
+    "温馨提示|友情提示 … 小说|阅读|发表评论|书签|浏览器",
     "小说阅读|小说网 … 更新最快|更新更快|更新超快|第一时间更新",
     "书友群|读者群|粉丝群|QQ群|企鹅群|交流群 … 1|2|3|4|5|6|7|8|9",
     "加入书签|加入书架 … 方便|下次|继续|阅读",
@@ -77,13 +85,18 @@ TO_READERS = (
 
 _GAP = r"[^。！？!?\n]{0,16}?"
 _SPEECH = ("“", "「", "『", '"')
-_LONGEST_REST = 12  # characters beside the adverts of a line that go with them
+_LONGEST_ADVERT = 150
+_LONGEST_TAIL = 40  # characters that go with a phrase; of a longer sentence only its clause goes
 
-_START = re.compile(
-    r"[。！？!?…”」』；;　】]|[（(【\[]"
-)  # an advert begins after, or with a bracket
-_END = re.compile(r"[。！？!?]+[)）】\]”」]?|[)）】\]]|\Z")
-_ENDED = re.compile(r"[。！？!?…”」』]\s*\Z")
+_OPEN, _CLOSE = "（(【[<＜｛{", "）)】]>＞｝}"
+_SENTENCE_START = re.compile(r"[。！？!?…”」』；;　]")
+_SENTENCE_END = re.compile(r"[。！？!?]+[”」』]?|…+[”」』]?")
+_CLAUSE_START, _CLAUSE_END = re.compile(r"[，,；;：:\s]"), re.compile(r"[，,；;]|(?=\s)")
+# 【某某书屋】: the name of a site in brackets that enclose no name of a person or a thing.
+_NAME = re.compile(
+    r"[【『\[｛{<＜][^【】『』\[\]｛｝。，！？\s]{1,6}"
+    r"(?:小说网?|书[屋吧城]|(?:文学|中文|阅读|读书)[网城])[】』\]｝}>＞]"
+)
 
 # 小^说*网, 电|子|书: short pieces with signs between them, of a site's words in all.
 _TEAR = r"[\^~*|`_＊｜～＾＿\\]"
@@ -117,6 +130,7 @@ def _suspects(text: str) -> list[int]:
     found, is many times as fast as one pattern of all phrases.
     """
     found = {match.start() for match in _SITE_TRIGGER.finditer(text)}
+    found.update(match.start() for match in _NAME.finditer(text))
     found.update(match.start() for match in _TORN_TRIGGER.finditer(text))
     for word, phrases in _phrases().rarest.items():
         position = text.find(word)
@@ -140,8 +154,7 @@ def _without_adverts(line: str) -> str | None:
             rest.append(line[done : max(start, done)])
             done = max(end, done)
         line = "".join([*rest, line[done:]])
-        rest_of_line = _SIGNS.sub("", line)
-        if not rest_of_line or (len(rest_of_line) <= _LONGEST_REST and not _ENDED.search(line)):
+        if not _SIGNS.sub("", line):
             return None
 
 
@@ -152,6 +165,7 @@ def _adverts(line: str) -> Iterator[tuple[int, int]]:
         yield 0, len(line)
         return
     torn = [name for name in _TORN.finditer(line) if _SITE_WORD.search(_SIGNS.sub("", name[0]))]
+    torn += _NAME.finditer(line)
     if torn:
         yield from (name.span() for name in torn)
         return  # the sentence is looked at again without them
@@ -160,17 +174,34 @@ def _adverts(line: str) -> Iterator[tuple[int, int]]:
     patterns = (phrases.nobody_says,) if spoken else (phrases.nobody_says, phrases.to_readers)
     for pattern in patterns:
         for found in pattern.finditer(line):
-            yield _sentence(line, *found.span())
+            yield _around(line, *found.span())
 
 
-def _sentence(line: str, start: int, end: int) -> tuple[int, int]:
-    """The sentence or the bracket around a phrase."""
-    first = len(line) - len(line.lstrip())
-    for mark in _START.finditer(line, 0, start):
-        first = mark.start() if mark[0] in "（(【[" else mark.end()
-    closing = _END.search(line, end)
-    assert closing is not None  # the end of the line is an end
-    return first, closing.end()
+def _around(line: str, start: int, end: int) -> tuple[int, int]:
+    """The bracket, the sentence or, of a long sentence, the clause around a phrase."""
+    bracket = max(line.rfind(sign, 0, start) for sign in _OPEN)
+    if bracket >= 0 and not any(sign in line[bracket:start] for sign in _CLOSE):
+        closing = min((at for sign in _CLOSE if (at := line.find(sign, end - 1)) >= 0), default=-1)
+        if 0 <= closing - end + 1 <= _LONGEST_TAIL:
+            return bracket, closing + 1
+    first = _last_end(_SENTENCE_START, line, len(line) - len(line.lstrip()), start)
+    last = _end(_SENTENCE_END, line, end)
+    alone = len(line.strip()) <= last - first <= _LONGEST_ADVERT  # the line is this one sentence
+    if not alone and (last - first) - (end - start) > _LONGEST_TAIL:
+        first = _last_end(_CLAUSE_START, line, first, start)
+        last = min(last, _end(_CLAUSE_END, line, end))
+    return first, last
+
+
+def _last_end(mark: re.Pattern[str], line: str, first: int, start: int) -> int:
+    """Where the last mark between `first` and `start` ends; `first` when there is none."""
+    return max((found.end() for found in mark.finditer(line, first, start)), default=first)
+
+
+def _end(mark: re.Pattern[str], line: str, end: int) -> int:
+    """Where the first mark from `end` on ends; the end of the line when there is none."""
+    found = mark.search(line, end)
+    return found.end() if found else len(line)
 
 
 @dataclass(frozen=True)
@@ -206,6 +237,8 @@ EXAMPLES = [
         "门开了。求推荐票！求收藏！他愣在那里，半天没有说出一句话来。",
         "门开了。他愣在那里，半天没有说出一句话来。",
     ),
+    ("天才一秒记住【某某小说】，为您提供精彩小说阅读。\n雪停了。", "雪停了。"),
+    ("画的是松【某某书屋】树，（3）陈淳（求月票！）", "画的是松树，（3）陈淳"),
     ("雪还在下。（本章未完，请点击下一页继续阅读）", "雪还在下。"),
     ("寺里众人天晓起来，不见了客人。小^说^无广告的~顶点*小说~网", "寺里众人天晓起来，不见了客人。"),
     ("小 说-天 堂小 说 天 堂\n雪停了。", "雪停了。"),

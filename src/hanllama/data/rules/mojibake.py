@@ -30,9 +30,10 @@ from hanllama.errors import ConfigError
 # What the lead bytes of common Chinese characters in UTF-8 (E4-E9, EF BC, E3 80, E2 80) become.
 _AS_GBK = re.compile("[锛銆鈥鐨涓浠鍦鏄绗鎴涔杩璇鍙]")
 _AS_LATIN = re.compile("[\xc0-\xff][\x80-\xbf\xc0-\xff\u0152-\u017e\u02c6\u02dc\u2013-\u2122]")
-_LATIN_RUN = re.compile("[\x21-\xff\u0152-\u017e\u0192\u02c6\u02dc\u2013-\u2122 ]+")
+_LATIN_RUN = re.compile("[\x21-\xff\u0152-\u017e\u0192\u02c6\u02dc\u2013-\u2122\ufffd ]+")
+_LETTER = re.compile("[A-Za-z0-9\u4e00-\u9fff]")
 _HALVES = re.compile(
-    "(?:[\xe2-\xe9\xef][\x80-\xbf\u0152-\u017e\u0192\u02c6\u02dc\u2013-\u2122]{1,2}){3,}"
+    "(?:[\xe2-\xe9\xef][\x80-\xbf\u0152-\u017e\u0192\u02c6\u02dc\u2013-\u2122\ufffd]{1,2}[ ?]?){3,}"
 )
 _PLAUSIBLE, _GAIN = 0.6, 0.3
 _FEWEST_LEADS = 2
@@ -86,9 +87,10 @@ def _from_gbk(line: str) -> str | None:
         return None if lost else line
 
 
-def _from_latin(line: str) -> str:
+def _from_latin(line: str) -> str | None:
     """The line with its runs of Latin-1 decoded again, where their bytes are UTF-8 or GBK."""
-    return _LATIN_RUN.sub(lambda run: _from_latin_run(run[0]), line)
+    repaired = _LATIN_RUN.sub(lambda run: _from_latin_run(run[0]), line)
+    return repaired if repaired == line or _LETTER.search(repaired) else None
 
 
 def _from_latin_run(run: str) -> str:
@@ -97,7 +99,7 @@ def _from_latin_run(run: str) -> str:
     try:
         data = b"".join(_latin_byte(character) for character in run)
     except UnicodeEncodeError:
-        return run
+        return _HALVES.sub("", run)
     for codec in ("utf-8", "gbk"):
         try:
             return _better(run, data.decode(codec))

@@ -22,6 +22,7 @@ _TITLE = re.compile(
 _LEADER = re.compile(
     r"\s*(\S[^\n]{0,60}?)\s*(?:[.．·]{3,}|…{1,}|[-—_]{4,}|\t+)\s*[(（]?\d{1,4}[)）]?\s*"
 )
+_NUMBERED = re.compile(r"\s*(\d{1,3}[.．、]\s*\S[^\n。，]{0,30}?)\s+\d{1,4}\s*")  # 3. 风雪 41
 _PAGE = re.compile(r"\s+\d{1,4}\s*$")
 _ANNOUNCED = 3  # so many entries are a table under the word 目录
 
@@ -65,7 +66,7 @@ def _entry(line: str) -> str:
     """What `line` lists, without spaces and page number; nothing when it is no entry."""
     if len(line) > 100:
         return ""
-    leader = _LEADER.fullmatch(line)
+    leader = _LEADER.fullmatch(line) or _NUMBERED.fullmatch(line)
     title = leader[1] if leader else _PAGE.sub("", line)
     return "".join(title.split()) if leader or is_heading(title) else ""
 

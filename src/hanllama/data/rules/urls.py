@@ -22,16 +22,20 @@ from hanllama.data.rules._lines import change_lines
 
 _LETTER = "A-Za-z0-9Ａ-Ｚａ-ｚ０-９"
 _DOT = "[.．。点]"
-_ENDING = r"(?i:[cｃＣ][oｏＯ][mｍＭ]|[nｎＮ][eｅＥ][tｔＴ]|[cｃＣ][nｎＮ]|org|info|cc|xyz)"
+_ENDING = (
+    r"(?i:[cｃＣ][oｏＯ][mｍＭ]|[nｎＮ][eｅＥ][tｔＴ]|[cｃＣ][nｎＮ]"
+    r"|org|info|cc|xyz|la|me|top|vip|tv)"
+)
 _W = "[wWｗＷ]"
 _TRIGGER = re.compile(
-    rf"[:：]//|{_W}[ \u3000]{{0,2}}{_W}[ \u3000]{{0,2}}{_W}|{_DOT}{_ENDING}(?![A-Za-z0-9])"
+    rf"[:：]//|{_W}[ \u3000.．]{{0,2}}{_W}[ \u3000.．]{{0,2}}{_W}|{_DOT}{_ENDING}(?![A-Za-z0-9])"
 )
 
 _TAIL = r"(?:[/?#:][!-~]*(?<![.,;:!?)\]}'\"]))?"  # the path, less the punctuation after it
-_PLAIN = r"(?:https?|ftp)[:：]//[!-~]+(?<![.,;:!?)\]}'\"])"
+_PLAIN = r"(?:h ?t ?t ?ps?|ftp) ?[:：]//[!-~]+(?<![.,;:!?)\]}'\"])"
 _WWW = (
-    rf"(?<![{_LETTER}]){_W}{{3}}(?:{_DOT}[{_LETTER}-]+)*?{_DOT}{_ENDING}(?:{_DOT}{_ENDING})?{_TAIL}"
+    rf"(?<![{_LETTER}]){_W}(?:[.．]?{_W}){{2}}(?:{_DOT}[{_LETTER}-]+)*?"
+    rf"{_DOT}{_ENDING}(?:{_DOT}{_ENDING})?{_TAIL}"
 )
 _DOMAIN = (
     rf"(?<![{_LETTER}@._/-])[{_LETTER}][{_LETTER}-]+(?:{_DOT}[{_LETTER}-]+)*?"
@@ -42,7 +46,8 @@ _OPEN, _CLOSE = r"[(（\[［【<＜《]", r"[)）\]］】>＞》]"
 
 # What a disguised address looks like without spaces, in ASCII and lower case.
 _TYPED = re.compile(
-    r"(?:https?:/*)?w{3,4}[^a-z0-9]{0,3}[a-z0-9]{3,30}[^a-z0-9]{1,2}(?:com|net|cn|org)"
+    r"(?:https?:/*)?w[.．]?w[.．]?w+[^a-z0-9]{0,3}[a-z0-9]{3,30}"
+    r"[^a-z0-9]{1,2}(?:com|net|cn|org|cc|info|la|me|xyz)"
 )
 _TO_ASCII = str.maketrans(
     {point: point - 0xFEE0 for point in range(0xFF01, 0xFF5F)} | {0x3000: " "}
@@ -88,6 +93,7 @@ EXAMPLES = [
     ("他走了。\nＷww.yiＳhu.ｎｅt\n天黑了。", "他走了。\n天黑了。"),
     ("w w w. yi ge zhan. n et!xt-小说天\\堂\n天黑了。", "天黑了。"),
     ("ww\u3000w.yＩgezhan.。nett?txt＿小＿说\n天黑了。", "天黑了。"),
+    ("他走了(w.w.w.yishu.la)。\nht tp://www.yishu.me", "他走了。\n"),
     ("见https://a.example/b?c=1，又见（http://b.example/）。", "见，又见。"),
     ("参看[说明](https://a.example/doc)一文。", "参看说明一文。"),
     ("网址：www.a-b.com.cn/x.html\n完", "完"),
