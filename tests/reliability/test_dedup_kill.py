@@ -126,7 +126,7 @@ def test_dedup_kill_leaves_stages_that_the_rerun_does_not_repeat(tmp_path: Path)
     words = [*COMMAND, str(source), "--output", str(out), "--workers", "1"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list((tmp_path / ".dedup-out").glob("exact-*/SHA256SUMS")):
+    while not list((tmp_path / ".dedup-out").glob("bands-*/SHA256SUMS")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
     process.kill()

@@ -29,7 +29,7 @@ from hanllama.data import workers
 from hanllama.data.dedup.keep import REMOVED, Numbers, Preference, Removed, choose
 from hanllama.data.dedup.near import REMOVED_FILE, paired, unpacked
 from hanllama.data.dedup.options import DedupConfig
-from hanllama.data.dedup.work import Partitions, Store, partitions_in, sorted_entries
+from hanllama.data.dedup.work import Partitions, Store, partitions_in, save, sorted_entries
 from hanllama.progress import Progress
 
 RARE = 32  # a sample in more documents than these makes nobody meet
@@ -59,7 +59,7 @@ def search(
             if not cut or not len(found):
                 break
         result = np.concatenate(removed)
-        np.save(folder / REMOVED_FILE, result[np.argsort(result["document"])])
+        save(folder / REMOVED_FILE, result[np.argsort(result["document"])])
 
 
 # --- who is compared -----------------------------------------------------------------------------
@@ -109,8 +109,7 @@ class _Pairing:
         pairs, cut = paired(hashes, documents, RARE, star=False)
         values, counts = np.unique(pairs, return_counts=True)
         out = partition.with_suffix(".pairs.npy")
-        with fs.storage(out):
-            np.save(out, np.stack([values, counts.astype(np.uint64)]))
+        save(out, np.stack([values, counts.astype(np.uint64)]))
         partition.unlink()
         return out, bool(cut)
 

@@ -27,7 +27,7 @@ from hanllama.data import workers
 from hanllama.data.dedup import kernels
 from hanllama.data.dedup.keep import REMOVED, Numbers, Preference, Removed, choose
 from hanllama.data.dedup.options import DedupConfig
-from hanllama.data.dedup.work import Partitions, Store, partitions_in, sorted_packed
+from hanllama.data.dedup.work import Partitions, Store, partitions_in, save, sorted_packed
 from hanllama.progress import Progress
 
 LARGEST_GROUP = 64
@@ -192,7 +192,7 @@ def search(
         gone = np.empty(0, dtype=np.int64)  # rows
         removed = [np.empty(0, dtype=REMOVED)]
         while True:
-            np.save(folder / "gone.npy", np.sort(gone))
+            save(folder / "gone.npy", np.sort(gone))
             left, right, cut = _matches(dealt, folder / "gone.npy", comparison, n_workers)
             found = choose(
                 left,
@@ -209,7 +209,7 @@ def search(
                 break
         (folder / "gone.npy").unlink()
         result = np.concatenate(removed)
-        np.save(folder / REMOVED_FILE, result[np.argsort(result["document"])])
+        save(folder / REMOVED_FILE, result[np.argsort(result["document"])])
 
 
 def removed_in(stage: Path) -> Removed:

@@ -28,7 +28,7 @@ from hanllama.data.dedup.clusters import Fates
 from hanllama.data.dedup.keep import Preference, Removed
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.data.dedup.summary import Summary
-from hanllama.data.dedup.work import Store, Work, is_complete
+from hanllama.data.dedup.work import Store, Work, is_complete, save
 from hanllama.data.parts import Parts, check_output
 from hanllama.errors import InputError, Interrupted
 from hanllama.progress import Progress
@@ -63,7 +63,7 @@ def dedup(config: DedupConfig) -> None:
         fates = Fates(_removed(work, config, store, n_workers))
         summary = Summary(config, store, fates)
         with fs.publish(output, replace=config.force) as folder:
-            np.save(work.folder / "fates.npy", fates.document)
+            save(work.folder / "fates.npy", fates.document)
             _write(folder, work, config, files, store, boilerplate, summary, n_workers)
             summary.clusters = clusters.write(
                 folder / "clusters.jsonl", fates, store, config.inputs, summary.lines

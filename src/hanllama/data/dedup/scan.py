@@ -28,6 +28,7 @@ from hanllama.data.dedup.work import (
     SegmentWriter,
     Store,
     partitions_in,
+    save,
     sorted_entries,
 )
 from hanllama.data.letters import folded
@@ -354,5 +355,5 @@ def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:
             lines["first"] = np.minimum.reduceat(documents, starts)[many]
             found.append(lines)
             path.unlink()
-        np.save(folder / BOILERPLATE, np.concatenate(found))
+        save(folder / BOILERPLATE, np.concatenate(found))
     return stage / BOILERPLATE

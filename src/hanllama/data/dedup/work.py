@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +65,14 @@ class Work:
             self.stages[stage] = folder / f"{stage}-{key[:16]}"
         known = {path.name for path in self.stages.values()}
         found = list(folder.iterdir()) if folder.is_dir() else []
-        # `exact-KEY.bands` is a part of its stage; the rest is not of a stage.
-        self.stale = [p for p in found if p.is_dir() and p.name.split(".")[0] not in known]
+        # `exact-KEY.bands` is a part of its stage; the next `publish` sweeps what a killed one left.
+        self.stale = [
+            path
+            for path in found
+            if path.is_dir()
+            and not path.name.startswith(".")
+            and path.name.split(".")[0] not in known
+        ]
         self.resumed = [s for s, path in self.stages.items() if is_complete(path)]
         self._finished = folder / "finished.json"
         self._key = key
@@ -111,6 +117,19 @@ def is_complete(folder: Path) -> bool:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+class _Plain:
+    """A file that numpy takes for none, and so writes to in a way that says when it is full."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self.write = out.write
+
+
+def save(path: Path, values: NDArray[Any]) -> None:
+    """Write an array as `.npy`; StorageError on a full disk."""
+    with fs.storage(path), open(path, "wb") as out:
+        np.save(_Plain(out), values)  # type: ignore[call-overload]
 
 
 # --- what a pass over the corpus leaves --------------------------------------------------------
@@ -163,7 +182,7 @@ class SegmentWriter:
         with fs.publish(self.folder / f"{self._number:06d}") as folder:
             for name in self._held[0].arrays:
                 values = np.concatenate([batch.arrays[name] for batch in self._held])
-                np.save(folder / f"{name}.npy", values)
+                save(folder / f"{name}.npy", values)
             rejects: Counter[str] = sum((b.rejects for b in self._held), Counter())
             meta = {
                 "jobs": [batch.documents for batch in self._held],
