@@ -21,41 +21,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from _forks import count_operations, in_fork
 
 import tiny
 from hanllama.train import checkpoints
 from hanllama.train.objectives.pretrain import pretrain
-
-# os.replace raises "os.rename" too; an "open" counts when it may write.
-EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "open"}
-
-
-def in_fork(work: Callable[[], None], quiet: bool = True) -> int:
-    """Run `work` in a forked child; its wait status."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            if quiet:
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, 1)
-                os.dup2(null, 2)
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1]
-
-
-def is_write(event: str, args: tuple[object, ...]) -> bool:
-    if event not in EVENTS:
-        return False
-    if event != "open":
-        return True
-    mode, flags = args[1], args[2]
-    if isinstance(mode, str):
-        return any(c in mode for c in "wax+")
-    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
 
 
 def main(data: Path, folder: Path) -> None:
@@ -73,22 +43,11 @@ def main(data: Path, folder: Path) -> None:
         """Train with the hook counting inside saves and the publishing of the result."""
 
         def work() -> None:
-            seen = [0]
-
-            def hook(event: str, args: tuple[object, ...]) -> None:
-                if is_write(event, args):
-                    seen[0] += 1
-                    if seen[0] == kill_at:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
             settled = config(name)
+            seen = count_operations(kill_at)
+            pretrain(settled)
             if kill_at is None:
-                sys.addaudithook(hook)
-                pretrain(settled)
                 (folder / "count").write_text(str(seen[0]))
-            else:
-                sys.addaudithook(hook)
-                pretrain(settled)
 
         return work
 

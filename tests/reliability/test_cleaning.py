@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from hanllama import records
+from hanllama.data import ruleset
 from hanllama.data.clean import CleanConfig, clean
 from hanllama.errors import InputError
 
@@ -81,7 +82,7 @@ def test_bad_lines_are_counted_exactly_and_kept_with_file_line_and_reason(tmp_pa
     assert sum(report["quarantined"].values()) == len(bad)
 
 
-def test_above_the_set_share_nothing_is_written_but_the_quarantine(tmp_path: Path) -> None:
+def test_bad_lines_above_the_set_share_leave_nothing_but_the_quarantine(tmp_path: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text('{"text": "好文章"}\n' * 9 + "{\n")
     out = tmp_path / "out"
@@ -101,40 +102,118 @@ def test_above_the_set_share_nothing_is_written_but_the_quarantine(tmp_path: Pat
 # --- 12 ----------------------------------------------------------------------------------------
 
 
-def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_clean_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
     source = mixed_corpus(tmp_path / "in")
     folders = []
     for workers in (1, 2, 4):
         folders.append(tmp_path / f"out-{workers}")
-        clean(CleanConfig(inputs=(str(source),), output=str(folders[-1]), workers=workers))
+        clean(
+            CleanConfig(
+                inputs=(str(source),),
+                output=str(folders[-1]),
+                rules=(
+                    "default",
+                    {"min_characters": {"minimum": 100}},
+                    {"line_length": {"minimum": 3}},
+                ),
+                workers=workers,
+            )
+        )
     one, two, four = (contents(folder) for folder in folders)
     assert one == two == four
     report = json.loads(one["report.json"])
     assert report["duplicates"]["documents"] >= 10 and report["quarantined"]["invalid JSON"] >= 5
     assert {"utf-8", "gb18030", "utf-16-le"} <= set(report["encodings"])
+    assert one["dropped.jsonl"].count(b'"rule": "min_characters"') > 50
 
 
-@pytest.mark.parametrize("rules", ["default", "baby-llama2", "none"])
-def test_cleaning_twice_is_cleaning_once(tmp_path: Path, rules: str) -> None:
-    source = mixed_corpus(tmp_path / "in", lines=400)
-    once, twice = tmp_path / "once", tmp_path / "twice"
-    for place, target in ((source, once), (once, twice)):
-        clean(CleanConfig(inputs=(str(place),), output=str(target), rules=(rules,), workers=1))
+@pytest.mark.parametrize("rules", ruleset.presets())
+def test_clean_same_twice_as_once(tmp_path: Path, rules: str) -> None:
+    source = mixed_corpus(tmp_path / "in", lines=200)
+    (source / "novel.txt").write_text(NOVEL * 3)
+    check_twice_is_once([source], tmp_path, rules)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", ruleset.presets())
+def test_clean_same_twice_as_once_on_real_books(
+    tmp_path: Path, rules: str, shared_data: Path
+) -> None:
+    books = [shared_data / "messy", shared_data / "pretrain" / "novels" / "xiaohong_quanji.txt"]
+    check_twice_is_once(books, tmp_path, rules)
+
+
+def check_twice_is_once(source: list[Path], folder: Path, rules: str) -> None:
+    once, twice = folder / "once", folder / "twice"
+    for places, target in ((source, once), ([once], twice)):
+        names = tuple(str(place) for place in places)
+        clean(CleanConfig(inputs=names, output=str(target), rules=(rules,), workers=1))
     parts = {k: v for k, v in contents(once).items() if k.startswith("part-")}
     assert parts and parts == {k: v for k, v in contents(twice).items() if k.startswith("part-")}
+
+
+# What the rules take and change, in a few made-up lines.
+NOVEL = """第一章　雨夜
+本书来自某某小说网,请记住网址 www.example.com
+\u200b　　天刚亮，老张就推着车出了门。街上没有人，只有一条狗跟着他走了很远,很远。
+　　“你回去吧！”他对狗说。“哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈，”有人在墙后面笑。
+
+
+　　他的电话是13800138000，邮箱是someone@example.com，他谁也不告诉。
+求推荐票！求月票！手机用户请浏览阅读，更优质的阅读体验。
+　　雨下了一整天，河水涨到了桥面上，村里的人都站在堤上看着，谁也没有说话，
+　　只有孩子们还在跑来跑去。&nbsp;<br>天黑以前，水退了。
+（本章完）
+"""
 
 
 # --- 13 ----------------------------------------------------------------------------------------
 
 
+def test_clean_kill_at_every_file_operation_then_the_same_bytes(tmp_path: Path) -> None:
+    source, folder = mixed_corpus(tmp_path / "in", lines=60), tmp_path / "trials"
+    folder.mkdir()
+    script = Path(__file__).with_name("_clean_kill_trials.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(source), str(folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["wrong"] == []
+    assert found["killed"] == found["of"] > 40
+    assert found["resumed"] > 20
+
+
 def start(source: Path, out: Path, workers: int) -> subprocess.Popen[Any]:
-    words = [*COMMAND, str(source), "--output", str(out), "--workers", str(workers)]
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """The command as a user runs it, but a state is saved after every job."""
+    program = "from hanllama.data import clean, workers; from hanllama import cli; import sys;"
+    program += "clean.SAVE_SECONDS = 0; workers.JOB_BYTES = 100_000;"
+    program += "sys.exit(cli.main(sys.argv[1:]))" if workers == 1 else GUARDED
+    words = ["clean", str(source), "--output", str(out), "--workers", str(workers), "--force"]
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=accept_ctrl_c,
+    )
+
+
+# A worker process starts with the parent's own program.
+GUARDED = "__name__ == '__main__' and sys.exit(cli.main(sys.argv[1:]))"
 
 
 def accept_ctrl_c() -> None:
     """Under nohup the tests themselves ignore Ctrl-C, and so would what they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_for_a_state(process: subprocess.Popen[Any], out: Path) -> None:
+    state = out.with_name("out.partial") / "state.json"
+    deadline = time.monotonic() + 60
+    while not state.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def children(process_id: int) -> list[int]:
@@ -144,31 +223,26 @@ def children(process_id: int) -> list[int]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_in_the_middle_it_leaves_nothing_and_the_rerun_gives_the_same_bytes(
-    tmp_path: Path, workers: int
-) -> None:
+def test_clean_kill_in_the_middle_then_the_same_bytes(tmp_path: Path, workers: int) -> None:
     source = mixed_corpus(tmp_path / "in", lines=3000)
-    expected = tmp_path / "expected"
+    expected, out = tmp_path / "expected", tmp_path / "out"
     clean(CleanConfig(inputs=(str(source),), output=str(expected), workers=1))
-    whole = (expected / "part-00000.jsonl").stat().st_size
 
-    out = tmp_path / "out"
-    part = tmp_path / ".tmp-out" / "part-00000.jsonl"
     process = start(source, out, workers)
-    deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size > whole // 8):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_for_a_state(process, out)
     workers_of_it = children(process.pid)
     assert len(workers_of_it) >= (workers if workers > 1 else 0)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert part.stat().st_size < whole and not out.exists()
+    assert not out.exists()
+    deadline = time.monotonic() + 60
     while any(is_alive(pid) for pid in workers_of_it):  # orphans must go by themselves
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
-    assert start(source, out, workers).wait() == 0
+    again = start(source, out, workers)
+    _, shown = again.communicate(timeout=60)
+    assert again.returncode == 0 and "afresh" not in shown, shown
     assert contents(out) == contents(expected)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["expected", "in", "out"]
 
@@ -183,37 +257,78 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_by_a_signal_it_cleans_up_and_keeps_the_previous_corpus(
-    tmp_path: Path, number: signal.Signals
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clean_stopped_by_a_signal_goes_on_and_meanwhile_keeps_the_previous_corpus(
+    tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
     source = mixed_corpus(tmp_path / "in", lines=3000)
-    small = tmp_path / "small.txt"
-    small.write_text("旧的语料。")
-    out = tmp_path / "out"
-    clean(CleanConfig(inputs=(str(small),), output=str(out), workers=1))
+    expected, out = tmp_path / "expected", tmp_path / "out"
+    clean(CleanConfig(inputs=(str(source),), output=str(expected), workers=1))
+    (tmp_path / "old.txt").write_text("旧的语料。")
+    clean(CleanConfig(inputs=(str(tmp_path / "old.txt"),), output=str(out), workers=1))
     before = contents(out)
-    words = [*COMMAND, str(source), "--output", str(out), "--workers", "2", "--force"]
-    process = subprocess.Popen(
-        words,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=accept_ctrl_c,
-    )
-    part = tmp_path / ".tmp-out" / "part-00000.jsonl"
-    deadline = time.monotonic() + 60
-    while not part.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
+
+    process = start(source, out, workers)
+    wait_for_a_state(process, out)
     os.kill(process.pid, number)
     _, shown = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, shown
     assert "Traceback" not in shown
+    assert f"saved {out}.partial; the same command goes on from here" in shown
     assert contents(out) == before
-    assert not (tmp_path / ".tmp-out").exists()
+
+    state = json.loads((tmp_path / "out.partial" / "state.json").read_text())
+    assert state["input_bytes"] > 0 and state["funnel"]["documents"] > 0
+    again = start(source, out, workers)
+    _, shown = again.communicate(timeout=60)
+    assert again.returncode == 0 and "afresh" not in shown, shown
+    assert contents(out) == contents(expected)
+    assert not (tmp_path / "out.partial").exists()
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["input", "rules", "options"])
+def test_clean_killed_starts_afresh_when_anything_changed(
+    tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = mixed_corpus(tmp_path / "in", lines=300)
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"inputs": (str(source),), "output": str(out), "workers": 1}
+    process = start(source, out, 1)
+    wait_for_a_state(process, out)
+    process.kill()
+    process.communicate()
+    if out.exists():
+        pytest.skip("it was finished before it could be killed")
+    if change == "input":
+        (source / "book-0.txt").write_text("另一本书。")
+    elif change == "rules":
+        options["rules"] = ("default", "line_length")
+    else:
+        options["max_documents"] = 7
+    clean(CleanConfig(**options))
+    assert f"the {change} changed; starting afresh" in capsys.readouterr().err
+    expected = tmp_path / "expected"
+    clean(CleanConfig(**{**options, "output": str(expected)}))
+    assert contents(out) == contents(expected)
+
+
+def test_clean_of_standard_input_says_that_it_begins_again(tmp_path: Path) -> None:
+    words = [*COMMAND, "-", "--output", str(tmp_path / "out"), "--workers", "1"]
+    process = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stderr is not None
+    process.stdin.write(b'{"text": "a"}\n' * 200_000)
+    process.stdin.flush()
+    assert process.stderr.readline().startswith(b"clean:")  # at work: the handlers are there
+    process.terminate()
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "the same command begins again" in shown.decode()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clean_on_a_full_disk_names_it_and_leaves_nothing(tmp_path: Path) -> None:
     import resource
 
     source = mixed_corpus(tmp_path / "in", lines=2000)

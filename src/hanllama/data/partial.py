@@ -62,9 +62,10 @@ class Partial:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 self.corpus.mkdir(parents=True)
             else:
-                # A kill while publishing left these; they are made again.
-                for name in (fs.SUMS, "report.json", "report.html"):
-                    (self.corpus / name).unlink(missing_ok=True)
+                # A kill while publishing left a report, checksums, a half of them: made again.
+                for path in self.corpus.iterdir():
+                    if not path.name.endswith(".jsonl"):
+                        path.unlink()
         return self
 
     def __exit__(
