@@ -30,9 +30,10 @@ NOBODY_SAYS = (
     "一秒记住|请记住本站|请记住本书|请牢记本站|请收藏本站|记住网址|本站域名|本站网址|最新网址|最新域名",
     "最新章节 … 请|尽在|首发|就在|点击|更新|阅读|列表|网",
     "无弹窗|无广告|全文字版|纯文字版 … 小说|阅读|网|章节|更新",
-    "本书|本文|小说|作品|电子书|文章 … 由|来自|转自|转载自|首发于|出自"
+    "本书|本文|本小说|本作品|电子书 … 由|来自|转自|转载自|出自"
     " … 整理|制作|上传|免费下载|网站|小说网|中文网|读书网|阅读网|电子书|论坛|书库|书城|书屋|书吧"
     "|文学城|互联网|首发|扫校",
+    "小说|作品|文章 … 来自|转自|转载自|首发于 … 网站|小说网|中文网|读书网|阅读网|文学城|论坛|书吧",
     "本书首发|本文首发|首发于 … 网|书屋|书吧|书院|小说|文学",
     "更多|好看|热门|免费 … 小说|电子书|好书|章节|TXT|txt"
     " … 请到|请访问|请登|尽在|就上|就到|敬请|欢迎访问|下载",
@@ -57,7 +58,7 @@ NOBODY_SAYS = (
     "推荐好友|推荐朋友|友情推荐|推荐一本|强烈推荐 … 新书|书号|力作",
     "欢迎广大书友|欢迎广大读者|欢迎各位书友 … 阅读|光临|访问|收藏|加入",
     "小提示|温馨提示|提示： … 按回车|按←|按→|回车键|返回键",
-    "温馨提示|友情提示 … 小说|阅读|发表评论|书签|浏览器",
+    "温馨提示|友情提示 … 看小说|发表评论|加入书签|本站",
     "小说阅读|小说网 … 更新最快|更新更快|更新超快|第一时间更新",
     "书友群|读者群|粉丝群|QQ群|企鹅群|交流群 … 1|2|3|4|5|6|7|8|9",
     "加入书签|加入书架 … 方便|下次|继续|阅读",
@@ -76,11 +77,11 @@ TO_READERS = (
     " … 推荐票|投月票|月票支持|收藏本书|收藏一下|求收藏|打赏|投票支持|投推荐",
     "喜欢本书|喜欢这本书|支持本书|觉得本书|觉得好看 … 收藏|推荐|订阅|月票|投票|书架",
     "第一更|第二更|第三更|第四更|第五更|一更|两更|二更|三更 … 送上|奉上|求|完毕",
-    "请假|断更|停更|加更|补更|爆更|更新 … 请见谅|抱歉|补上|书友|读者大大|推荐票|月票|收藏",
+    "请假|断更|停更|加更|补更|爆更 … 请见谅|抱歉|补上|书友|读者大大|推荐票|月票|收藏",
     "PS|ps|P.S|Ps … 推荐|月票|收藏|更新|书友|新书|加更|订阅|上架",
     "新书|新人新书|本书 … 求|跪求|拜求|上架|首订 … 推荐|收藏|支持|订阅|月票|呵护",
     "未完待续|本章完|本卷完|待续 … )|）|】|]",
-    "扫描|扫校|录入|校对|OCR … 扫校|制作|整理|书友|论坛|电子书|书库|E书",
+    "扫描：|扫校|OCR：|录入： … 扫校|书友|论坛|电子书|书库|E书",
 )
 
 _GAP = r"[^。！？!?\n]{0,16}?"
@@ -99,16 +100,18 @@ _NAME = re.compile(
 )
 
 # 小^说*网, 电|子|书: short pieces with signs between them, of a site's words in all.
-_TEAR = r"[\^~*|`_＊｜～＾＿\\]"
+_TEAR = r"[\^~*|`_＊｜～＾＿]"
 _TORN = re.compile(
     rf"(?:[A-Za-z0-9①-⑳㈠-㈩. ]*[一-鿿]?(?:{_TEAR}+[一-鿿A-Za-z]{{1,6}})+{_TEAR}+"
     r"(?:小?说?网|书[网城屋吧]?|说|堂|站)?(?:[ 0-9A-Za-z①-⑳㈠-㈩.]|[一-鿿](?=\.[a-z]))*)"
 )
+_HAN = re.compile("[一-鿿]")
+_EMPHASIS = re.compile(r"(\*\*?|__?|`)[\w 、+/.-]+\1|^\s*\|.*")  # Markdown's, and its tables
 _SITE_WORDS = (
     "小说|电子书|书网|说网|中文|书屋|书城|书库|书吧|免费|广告|文学|txt|天堂|阅读|下载|在线|全文|网"
 )
 _SITE_WORD = re.compile(_SITE_WORDS, re.IGNORECASE)
-_ONLY_SITE_WORDS = re.compile(rf"(?:t?xt|{_SITE_WORDS}){{2,}}", re.IGNORECASE)
+_SITE_WORDS_ALONE = re.compile(rf"(?:t?xt|{_SITE_WORDS}){{2,}}", re.IGNORECASE)
 _SITE_TRIGGER = re.compile(
     r"小[^\w\n。，]{0,2}说|电[^\w\n。，]{1,2}子|t[^\w\n。，]{0,2}x[^\w\n。，]{0,2}t"
 )
@@ -161,10 +164,14 @@ def _without_adverts(line: str) -> str | None:
 def _adverts(line: str) -> Iterator[tuple[int, int]]:
     """The spans of a line that are adverts."""
     name = _SIGNS.sub("", line)
-    if len(line) <= _LONGEST_NAME and _ONLY_SITE_WORDS.fullmatch(name):
+    if len(line) <= _LONGEST_NAME and _SITE_WORDS_ALONE.fullmatch(name):
         yield 0, len(line)
         return
-    torn = [name for name in _TORN.finditer(line) if _SITE_WORD.search(_SIGNS.sub("", name[0]))]
+    torn = [
+        name
+        for name in _TORN.finditer(_EMPHASIS.sub(_blank, line))
+        if _SITE_WORD.search(_SIGNS.sub("", name[0])) and _HAN.search(name[0])
+    ]
     torn += _NAME.finditer(line)
     if torn:
         yield from (name.span() for name in torn)
@@ -175,6 +182,10 @@ def _adverts(line: str) -> Iterator[tuple[int, int]]:
     for pattern in patterns:
         for found in pattern.finditer(line):
             yield _around(line, *found.span())
+
+
+def _blank(found: re.Match[str]) -> str:
+    return "\n" * len(found[0])
 
 
 def _around(line: str, start: int, end: int) -> tuple[int, int]:
@@ -243,6 +254,7 @@ EXAMPLES = [
     ("寺里众人天晓起来，不见了客人。小^说^无广告的~顶点*小说~网", "寺里众人天晓起来，不见了客人。"),
     ("小 说-天 堂小 说 天 堂\n雪停了。", "雪停了。"),
     ("各位书友，今天第二更送上，求月票！\n雪停了。", "雪停了。"),
+    ("**物联网**：把**小说网站**连起来。\n| 小说|电子书|某 |",) * 2,
     ("“月票丢了，”他说，“公司的人都认得我，不要紧。”",) * 2,
     ("他收藏了三百本小说，下载的更多，大家都来借。",) * 2,
     ("第三更天，更夫敲着梆子过去了。",) * 2,

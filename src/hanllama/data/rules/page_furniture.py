@@ -19,6 +19,7 @@ _LONGEST = 100
 _RULE = re.compile(
     r"(?=(?:\s*\S){6})[\s\-=_*~#+─━═－＝＿＊～—]*[\-=_*~#+─━═－＝＿＊～][\s\-=_*~#+─━═－＝＿＊～—]*"
 )
+_RULE_SIGNS = tuple("-=_*~#+─━═－＝＿＊～—")
 _NUMBER = "[0-9０-９〇零一二三四五六七八九十百]{1,5}"
 _PAGE = re.compile(
     rf"[-—－·\s]*第\s*{_NUMBER}\s*页(?:\s*[/，,]?\s*共\s*{_NUMBER}\s*页)?[-—－·\s]*"
@@ -54,10 +55,10 @@ class Rule:
 
 def _line(line: str) -> str | None:
     stripped = line.strip()
+    if stripped.startswith(_RULE_SIGNS) and _RULE.fullmatch(stripped):
+        return ""
     if not stripped or len(stripped) > _LONGEST:
         return line
-    if _RULE.fullmatch(stripped):
-        return ""
     furniture = (
         _PAGE.fullmatch(stripped)
         or _MENU.fullmatch(stripped)

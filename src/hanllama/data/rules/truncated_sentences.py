@@ -3,7 +3,8 @@
 Crawls and context windows cut texts at a length, and a model that has read such ends stops in the
 middle of a sentence itself. The cut goes back to the end of the last whole sentence of the last
 line. Verse, lists, headings, signatures and dates end without a mark by right: so only a last line
-of at least `minimum` characters counts, and only in a text whose other long lines do end in one.
+of at least `minimum` characters that holds a whole sentence counts, and only in a text whose other
+long lines do end in a mark.
 """
 
 from __future__ import annotations
@@ -40,9 +41,7 @@ class Rule:
         if 10 * sum(map(ends_sentence, others)) < 9 * len(others):
             return text
         whole = _LAST_END.match(last)
-        if whole is None and not others:
-            return text  # nothing shows that this text has sentences at all
-        return (body[:start] + (whole[0] if whole else "")).rstrip("\n")
+        return body[:start] + whole[0] if whole else text
 
 
 def _ends_by_right(line: str) -> bool:
@@ -54,10 +53,7 @@ EXAMPLES = [
         "他走了很久，才看见村里的灯。\n雪停了。他推开门，看见炉子边上坐着一个不认识的老人，正",
         "他走了很久，才看见村里的灯。\n雪停了。",
     ),
-    (
-        "他走了很久，一直走到天黑，才看见村里的灯。\n他推开门，看见炉子边上坐着一个不认识的老人，正",
-        "他走了很久，一直走到天黑，才看见村里的灯。",
-    ),
+    ("第一条 为了方便大家，定下这一个办法。\n第二条 本办法自二〇一九年七月一日起施行",) * 2,
     ("他走了很久，才看见村里的灯。\n（一九三六年冬，写于北平城外的一间小屋里）",) * 2,
     ("春风又绿了河边的柳树，燕子还没有回来\n去年的雪落在今年的山上，没有人去扫",) * 2,
     ("没有标点的一行字不论有多长都不能说它是断在句子中间的",) * 2,

@@ -51,7 +51,7 @@ _PARENTHESES = re.compile(
 )
 _DOTS = re.compile(r"．{2,}|。{3,}|…{3,}|·{3,}|\.(?<=[^\x00-\x7f].)\.{2,}")
 _DASHES = re.compile(
-    rf"[-─―](?<=[{_CHINESE}].)[-─―]{{1,3}}(?![-─―])|[-─―](?<![-─―].)[-─―]{{1,3}}(?=[{_CHINESE}])"
+    rf"[-─―](?<=[{_CHINESE}].)[-─―]{{1,3}}(?![-─―A-Za-z])|[-─―](?<![-─―].)[-─―]{{1,3}}(?=[{_CHINESE}])"
 )
 _QUOTE = re.compile(r"[\"“”]")
 _STRAIGHT_NEXT_TO_CHINESE = re.compile(
@@ -66,11 +66,11 @@ class Rule:
         text = has_forms.sub(lambda found: forms[found[0]], text)
         text = _DECIMAL.sub(".", text)
         text = _DOTS.sub("……", text)
-        text = _DASHES.sub("——", text)
         if "(" in text:
             text = _PARENTHESES.sub(r"（\1）", text)
         if '"' in text:
             text = "\n".join(_curl(line) if '"' in line else line for line in text.split("\n"))
+        text = _DASHES.sub("——", text)
         text = _stops(_COMMA.sub(_full, text))
         if "?" in text or "!" in text:
             text = _question_and_exclamation_marks(text)
