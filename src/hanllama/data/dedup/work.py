@@ -65,7 +65,7 @@ class Work:
             self.stages[stage] = folder / f"{stage}-{key[:16]}"
         known = {path.name for path in self.stages.values()}
         found = list(folder.iterdir()) if folder.is_dir() else []
-        # `exact-KEY.bands` is a part of its stage; the next `publish` sweeps what a killed one left.
+        # `exact-KEY.bands` is part of its stage; the next `publish` sweeps what a killed one left.
         self.stale = [
             path
             for path in found
