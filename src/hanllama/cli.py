@@ -51,6 +51,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.clean:clean",
         "clean text files of any encoding into a corpus",
     ),
+    "data view": Command(
+        "hanllama.data.view:ViewConfig",
+        "hanllama.data.view:view",
+        "look at a corpus document by document, and at what was taken from it",
+    ),
     "dedup": Command(
         "hanllama.data.dedup.options:DedupConfig",
         "hanllama.data.dedup.run:dedup",

@@ -1,0 +1,247 @@
+"""`hanllama data view`: look at a corpus, document by document, and at what was taken from it.
+
+On a terminal a document fills the screen and keys turn the pages; piped, documents are printed one
+after the other. What is shown comes from the files that cleaning and deduplication leave in the
+corpus folder. A kind of thing to show is an entry of KINDS: a function from the corpus to items.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from hanllama import records
+from hanllama.config import option
+from hanllama.errors import CorruptError, InputError
+
+DUPLICATES = "exact duplicates"  # the stage's name in dropped.jsonl
+REMEMBERED = 1000  # documents that the key p can go back
+KEYS = "space page · n next · p previous · q quit"
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Options of `hanllama data view`."""
+
+    corpus: str = option(help="a corpus folder; kept documents of any file too", positional=True)
+    show: Literal["kept", "dropped", "quarantined", "duplicates"] = option(
+        "kept", help="the documents, or what cleaning and deduplication took"
+    )
+    rule: str = option("", help="of what was dropped: by this rule")
+    reason: str = option("", help="of what was dropped or quarantined: reasons that hold this text")
+    search: str = option("", help="only what holds this text")
+    id: str = option("", help="only what has this id")
+    text_field: str = option("text", help="the field of records that is the text")
+    limit: int = option(10, help="documents to print where there is no terminal; 0 means all")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to look at: named facts, and a text."""
+
+    facts: dict[str, str]
+    text: str
+
+
+def view(config: ViewConfig) -> None:
+    """The command. Raises InputError when the corpus, or what was asked of it, is not there."""
+    items = (item for item in KINDS[config.show](config) if _is_wanted(item, config))
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        with _keyboard() as read_key:
+            shown = _page_through(items, read_key)
+    else:
+        shown = 0
+        for item in islice(items, config.limit or None):
+            print(_plain(item))
+            shown += 1
+    if not shown:
+        raise InputError(f"{config.corpus}: nothing {config.show} is as asked for")
+
+
+def _is_wanted(item: Item, config: ViewConfig) -> bool:
+    return (
+        (not config.rule or item.facts.get("rule") == config.rule)
+        and config.reason in item.facts.get("reason", "")
+        and config.search in item.text
+        and (not config.id or item.facts.get("id") == config.id)
+    )
+
+
+# --- what there is to look at --------------------------------------------------------------------
+
+
+def _kept(config: ViewConfig) -> Iterator[Item]:
+    with records.Quarantine() as quarantine:
+        fields = records.Fields(text=config.text_field)
+        for document in records.read([config.corpus], quarantine, fields=fields):
+            facts = {
+                name: getattr(document, name) for name in ("id", "source", "category", "licence")
+            }
+            facts["characters"] = f"{len(document.text):,}"
+            yield Item({k: v for k, v in facts.items() if v}, document.text)
+
+
+def _dropped(config: ViewConfig) -> Iterator[Item]:
+    for entry in _lines(config, "dropped.jsonl", "clean writes it with --dropped-characters"):
+        if entry["rule"] != DUPLICATES:
+            yield _item(entry, "text")
+
+
+def _duplicates(config: ViewConfig) -> Iterator[Item]:
+    """What cleaning found equal, what deduplication found alike."""
+    folder = Path(config.corpus)
+    if (folder / "clusters.jsonl").is_file():
+        for entry in _lines(config, "clusters.jsonl", ""):
+            yield _item(entry, "")
+        return
+    for entry in _lines(config, "dropped.jsonl", "clean and dedup write what is needed for it"):
+        if entry["rule"] == DUPLICATES:
+            yield _item(entry, "text")
+
+
+def _quarantined(config: ViewConfig) -> Iterator[Item]:
+    for entry in _lines(config, "quarantine.jsonl", "only a corpus folder has one"):
+        yield _item(entry, "raw")
+
+
+KINDS: dict[str, Callable[[ViewConfig], Iterator[Item]]] = {
+    "kept": _kept,
+    "dropped": _dropped,
+    "quarantined": _quarantined,
+    "duplicates": _duplicates,
+}
+
+
+def _lines(config: ViewConfig, name: str, hint: str) -> Iterator[dict[str, Any]]:
+    path = Path(config.corpus) / name
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; {hint}")
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise CorruptError(f"{path}, line {number}: not valid JSON: {error}") from error
+
+
+def _item(entry: dict[str, Any], text: str) -> Item:
+    """An entry whose field `text` is the text; what is nested is shown as it is."""
+    facts = {k: v for k, v in entry.items() if k != text and v not in ("", None)}
+    nested = {k: v for k, v in facts.items() if isinstance(v, dict | list)}
+    body = str(entry.get(text, "")) or "\n".join(
+        f"{k}: {json.dumps(v, ensure_ascii=False, indent=2)}" for k, v in nested.items()
+    )
+    return Item({k: str(v) for k, v in facts.items() if k not in nested}, body)
+
+
+# --- how it is shown -----------------------------------------------------------------------------
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal would act on, or a reader not see, as `\\u{1b}`."""
+    return "".join(c if c in "\n\t" or _is_safe(c) else f"\\u{{{ord(c):x}}}" for c in text)
+
+
+def _is_safe(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+
+
+def _head(item: Item) -> str:
+    head = "  ".join(f"{name} {value}" for name, value in item.facts.items())
+    return visible(head.replace("\n", " ").replace("\t", " "))
+
+
+def _plain(item: Item) -> str:
+    return f"=== {_head(item)}\n{visible(item.text)}\n"
+
+
+def _page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
+    """Show items on the terminal, turned by keys; returns how many there were to see."""
+    from rich.console import Console
+
+    console = Console()
+    source = iter(items)
+    seen: list[Item] = []
+    first = place = shown = 0  # `seen[0]` is item number `first`
+    top = 0  # the first line on the screen
+    while True:
+        if place == first + len(seen):
+            following = next(source, None)
+            if following is None:
+                if not seen:
+                    return 0
+                place -= 1
+            else:
+                seen.append(following)
+                shown += 1
+                if len(seen) > REMEMBERED:
+                    del seen[0]
+                    first += 1
+        item = seen[place - first]
+        lines = _wrapped(console, item.text)
+        room = max(console.height - 4, 1)
+        top = min(top, max(len(lines) - 1, 0))
+        _draw(console, item, place, lines[top : top + room], (top, room, len(lines)))
+        key = read_key()
+        if key in ("q", "\x03", "\x04", ""):
+            return shown
+        if key in (" ", "\r", "\n") and top + room < len(lines):
+            top += room
+        elif key in (" ", "n", "\r", "\n"):
+            place, top = place + 1, 0
+        elif key == "b" and top:
+            top = max(top - room, 0)
+        elif key in ("p", "b"):
+            place, top = max(place - 1, first), 0
+
+
+def _wrapped(console: Any, text: str) -> Sequence[Any]:
+    """The text as lines that fit the terminal, Han characters two columns wide."""
+    from rich.text import Text
+
+    # A book is megabytes; wrapping more than somebody pages through would take seconds.
+    return list(Text(visible(text[:200_000])).wrap(console, console.width))
+
+
+def _draw(
+    console: Any, item: Item, place: int, lines: Sequence[Any], span: tuple[int, int, int]
+) -> None:
+    from rich.text import Text
+
+    top, room, total = span
+    console.clear()
+    console.print(Text(_head(item), style="bold", no_wrap=True, overflow="ellipsis"))
+    console.print()
+    for line in lines:
+        console.print(line, no_wrap=True)
+    until = min(top + room, total)
+    console.print(
+        Text(f"{place + 1:,} · lines {top + 1:,}–{until:,} of {total:,} · {KEYS}", style="dim")
+    )
+
+
+@contextlib.contextmanager
+def _keyboard() -> Iterator[Callable[[], str]]:
+    """A function that waits for one key; the terminal hands them on without the end of a line."""
+    try:
+        import termios
+        import tty
+    except ImportError:  # Windows
+        import msvcrt
+
+        yield msvcrt.getwch  # type: ignore[attr-defined]
+        return
+    number = sys.stdin.fileno()
+    before = termios.tcgetattr(number)
+    try:
+        tty.setcbreak(number)
+        yield lambda: sys.stdin.read(1)
+    finally:
+        termios.tcsetattr(number, termios.TCSADRAIN, before)
