@@ -28,11 +28,12 @@ from hanllama.errors import ConfigError, InputError
 from hanllama.progress import duration
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.audit import sample_texts
-from hanllama.tokenizer.load import Tokenizer, load_tokenizer
+from hanllama.tokenizer.load import Tokenizer
+from hanllama.tokenizer.take_over import opened
 
-# The two lines that the Baby-Llama2-Chinese project shows cut into pieces (a poem of the eighth
-# century, with the commas of its text).
-SENTENCES = ("白日依山尽,黄河入海流。", "欲穷千里目,更上一层楼。")
+# What the Baby-Llama2-Chinese project shows cut into pieces: the two sentences of a poem of the
+# eighth century, with its ASCII commas. Llama-2 takes 37 pieces for it, that project's own 18.
+SENTENCES = ("白日依山尽,黄河入海流。欲穷千里目,更上一层楼。",)
 CHUNK_BYTES = 2**20  # encoded at once: speed is a corpus's, not a line's
 
 
@@ -204,7 +205,10 @@ class Comparison:
             table.add_column(heading, justify="left" if i == 0 else "right")
         for row in self.table():
             table.add_row(*map(Text, row))
-        Console().print(table)
+        console = Console()
+        # Into a file or a pipe goes the whole table, not what 80 columns hold.
+        console.width = console.width if console.is_terminal else 160
+        console.print(table)
         for sentence in self.sentences:
             print(f"\n{sentence}")
             for line in self.rows:
@@ -220,11 +224,11 @@ def compare(options: TokenizerCompareConfig) -> Comparison:
     output = Path(options.output) if options.output else None
     if output and output.exists() and not options.force:
         raise InputError(f"{output} exists already; choose another folder or give --force")
-    opened = [(name, open_any(name)) for name in options.tokenizers]
     texts = _texts(options)
     comparison = Comparison(options.width, options.sentence)
-    for name, tokenizer in zip(_short([n for n, _ in opened]), opened, strict=True):
-        comparison.add(name, tokenizer[1], texts)
+    for short, name in zip(_short(options.tokenizers), options.tokenizers, strict=True):
+        with opened(name) as tokenizer:
+            comparison.add(short, tokenizer, texts)
     comparison.print()
     if output:
         with fs.publish(output, replace=options.force) as folder:
@@ -233,15 +237,16 @@ def compare(options: TokenizerCompareConfig) -> Comparison:
     return comparison
 
 
-def open_any(source: str) -> Tokenizer:
-    """A tokenizer from a folder, or from a lone file by way of a temporary folder."""
-    return load_tokenizer(source)
-
-
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
     """A text cut into its tokens, readable: a byte that is no whole character is `<0xE4>`."""
     ids, _ = tokenizer.encode_raw([text])
-    return [tokenizer.piece(int(i)) for i in ids]
+    return [shown(tokenizer.piece(int(i))) for i in ids]
+
+
+def shown(piece: str) -> str:
+    """A piece for a terminal or a page: spaces as `▁`, other white space and controls escaped."""
+    spaced = piece.replace(" ", hf.SPACE)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in spaced)
 
 
 def _short(names: Sequence[str]) -> list[str]:

@@ -17,8 +17,11 @@ disagreed about its back ends agree, and which strings do not come back.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from hanllama.tokenizer.audit import Audit, audit
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 
 ROLES = ("bos", "eos", "pad", "unk")
+END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "[SEP]")
 CHAT_TEMPLATE = "chat_template.jinja"
 _LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 
@@ -109,6 +113,30 @@ def take_over(options: TokenizerImportConfig) -> Path:
         result.write(folder)
     _print(source, tokenizer, result, output)
     return output
+
+
+@contextlib.contextmanager
+def opened(name: str) -> Iterator[Tokenizer]:
+    """A tokenizer to look at, from a folder or from a lone file of any kind.
+
+    A lone file says nothing of roles; an end token is then taken from the usual names, which
+    changes no id of a text.
+    """
+    path = Path(name)
+    if path.is_dir():
+        yield load_tokenizer(path)
+        return
+    source = find(path)
+    eos = ""
+    if source.kind == "json" and "eos_token" not in source.roles:
+        known = _vocabulary(_object(source.file))
+        known |= {t["content"]: t["id"] for t in _object(source.file).get("added_tokens", [])}
+        eos = next((token for token in END_TOKENS if token in known), "")
+    roles = source.roles | ({"eos_token": eos} if eos else {})
+    with tempfile.TemporaryDirectory() as beside:
+        options = TokenizerImportConfig(source=name, output=beside, eos=eos)
+        _WRITERS[source.kind](Path(beside), source, roles, options)
+        yield load_tokenizer(beside)
 
 
 def find(path: Path) -> Source:
