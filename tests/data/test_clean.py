@@ -256,3 +256,118 @@ def test_the_real_novels_keep_every_line(shared_data: Path, tmp_path: Path) -> N
     before = [line.strip() for line in book.read_text(encoding="utf-8").split("\n")]
     after = [line.strip() for line in document["text"].split("\n")]
     assert [line for line in after if line] == [line for line in before if line]
+
+
+# --- fields, samples, the report card ------------------------------------------------------------
+
+
+def test_fields_are_mapped_and_licences_shared_out(tmp_path: Path) -> None:
+    lines = [
+        {"story_zh": f"从前有{n}只猫。", "nr": n, "from": "http://a.example/x", "rights": "CC0"}
+        for n in range(3)
+    ] + [{"story_zh": "从前有一只狗。", "nr": 9, "from": "b/c.txt", "kind": "童话"}]
+    source = tmp_path / "a.jsonl"
+    source.write_text("\n".join(json.dumps(line) for line in lines))
+    documents = run(
+        source,
+        output=tmp_path / "out",
+        text_field="story_zh",
+        id_field="nr",
+        source_field="from",
+        category_field="kind",
+        licence_field="rights",
+    )
+    assert documents[0] == {
+        "text": "从前有0只猫。",
+        "id": "0",
+        "source": "http://a.example/x",
+        "licence": "CC0",
+    }
+    groups = json.loads((tmp_path / "out" / "report.json").read_text())["kept"]["groups"]
+    assert groups == {
+        "source": {"a.example": [3, 21], "b": [1, 7]},
+        "category": {"": [3, 21], "童话": [1, 7]},
+        "licence": {"CC0": [3, 21], "": [1, 7]},
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sample_is_the_first_documents_that_fit(tmp_path: Path, workers: int) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(3):
+        lines = [json.dumps({"text": f"{number}{n:03d}" + "文" * 96}) for n in range(100)]
+        (folder / f"{number}.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "out"
+
+    def sample(**limits: int) -> list[str]:
+        return [
+            d["text"][:4] for d in run(folder, output=out, workers=workers, force=True, **limits)
+        ]
+
+    assert sample(max_documents=130) == [f"0{n:03d}" for n in range(100)] + [
+        f"1{n:03d}" for n in range(30)
+    ]
+    report = json.loads((out / "report.json").read_text())
+    assert report["read"] == report["read"] | {"documents": 130, "characters": 13_000, "files": 2}
+    assert sample(max_characters=1099) == [f"0{n:03d}" for n in range(10)]
+    assert sample(max_characters=1100)[-1] == "0010"
+    assert sample(max_characters=1) == ["0000"]
+    assert len(sample(max_documents=5, max_characters=10_000)) == 5
+
+
+def test_what_rules_drop_is_kept_to_look_at(tmp_path: Path) -> None:
+    source = tmp_path / "in" / "a.jsonl"
+    source.parent.mkdir()
+    texts = ["好文章" * 10, "bad words only " * 10, "好文章" * 10]
+    source.write_text("\n".join(json.dumps({"text": t}) for t in texts))
+    rules = ["default", {"han_ratio": {"minimum": 0.5}}]
+    run(source, output=tmp_path / "out", rules=rules, dropped_characters=20)
+    lines = (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {
+            "id": "in/a.jsonl:2",
+            "source": "in/a.jsonl",
+            "rule": "han_ratio",
+            "reason": "too few Han characters",
+            "text": texts[1][:20],
+        },
+        {
+            "id": "in/a.jsonl:3",
+            "source": "in/a.jsonl",
+            "rule": "exact duplicates",
+            "reason": "equal to an earlier document",
+            "text": "",
+        },
+    ]
+    # And it is no corpus: what reads the folder reads its documents.
+    assert len(run(tmp_path / "out", output=tmp_path / "again")) == 1
+
+
+def test_the_report_card_shows_changes_lengths_scripts_and_escapes_them(tmp_path: Path) -> None:
+    source = tmp_path / "in" / "a.jsonl"
+    source.parent.mkdir()
+    texts = ["<b>標題</b>與正文都\u200b是繁體。", "简体的正文，有English。", "x" * 30]
+    source.write_text("\n".join(json.dumps({"text": t}) for t in texts))
+    rules = ["default", {"han_ratio": {"minimum": 0.3}}]
+    run(source, output=tmp_path / "out", rules=rules)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["kept"]["scripts"]["documents"] == {
+        "Chinese, simplified (简体)": 1,
+        "Chinese, traditional (繁体)": 1,
+    }
+    characters = report["kept"]["scripts"]["characters"]
+    assert sum(characters.values()) == report["kept"]["characters"]
+    assert characters["Latin"] == 2 + 7
+    (change,) = report["rules"][0]["changes"]
+    assert change == {
+        "id": "in/a.jsonl:1",
+        "before": texts[0],
+        "after": texts[0].replace("\u200b", ""),
+    }
+    assert sum(n for _, n in report["read"]["lengths"]) == 3
+    assert sum(n for _, n in report["kept"]["lengths"]) == 2
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "&lt;b&gt;標題" in page and "<b>標題" not in page
+    for heading in ("Lengths", "Scripts and languages", "Shares", "Changes, examples"):
+        assert heading in page

@@ -92,7 +92,7 @@ def first_change(before: str, after: str) -> tuple[str, str]:
     """
     place = _common_prefix(before, after)
     start = before.rfind("\n", 0, place) + 1
-    old, new = (text[start : start + 20_000].split("\n", 30)[:30] for text in (before, after))
+    old, new = (text[start:].split("\n", 30)[:30] for text in (before, after))
     if new[0] in old and new[0].strip():
         return _shortened("\n".join(old[: old.index(new[0])])), ""
     if old[0] in new and old[0].strip():
