@@ -126,6 +126,8 @@ def clean(config: CleanConfig) -> None:
     with _Signals() as signals, Partial(output, _wanted(config, steps, source)) as partial:
         if partial.why:
             print(f"clean: {partial.folder}: {partial.why}; starting afresh", file=sys.stderr)
+        elif partial.state:
+            print(f"clean: going on from {partial.folder}", file=sys.stderr)
         merge = _Merge(config, steps, source, partial)
         try:
             _run(config, steps, source, merge, signals)
@@ -200,7 +202,7 @@ class _Input:
             raise InputError("standard input (-) cannot be mixed with files; give one or the other")
         survey = records.survey(inputs)
         self.files, self.ignored = survey.files, survey.ignored
-        self.bytes = sum(path.stat().st_size for path in self.files if path.is_file())
+        self.bytes = survey.size
 
     def jobs(self, start: Position) -> Iterator[Job]:
         """The pieces from a position on, in runs of about a megabyte."""

@@ -179,7 +179,7 @@ class Groups:
 
     def rows(self) -> list[tuple[str, int, int]]:
         """(name, documents, characters), the largest first."""
-        rows = [(name, *entry) for name, entry in self.counts.items()]
+        rows = [(name, entry[0], entry[1]) for name, entry in self.counts.items()]
         return sorted(rows, key=lambda row: (-row[2], row[0]))
 
 
