@@ -62,19 +62,26 @@ _STRAIGHT_NEXT_TO_CHINESE = re.compile(
 @dataclass(frozen=True)
 class Rule:
     def __call__(self, text: str) -> str | Drop:
-        forms, has_forms = _forms()
-        text = has_forms.sub(lambda found: forms[found[0]], text)
-        text = _DECIMAL.sub(".", text)
-        text = _DOTS.sub("……", text)
-        if "(" in text:
-            text = _PARENTHESES.sub(r"（\1）", text)
-        if '"' in text:
-            text = "\n".join(_curl(line) if '"' in line else line for line in text.split("\n"))
-        text = _DASHES.sub("——", text)
-        text = _stops(_COMMA.sub(_full, text))
-        if "?" in text or "!" in text:
-            text = _question_and_exclamation_marks(text)
+        text = _once(text)
+        while '"' in text and (again := _once(text)) != text:
+            text = again  # a mark made Chinese may show the quote beside it to be Chinese too
         return text
+
+
+def _once(text: str) -> str:
+    forms, has_forms = _forms()
+    text = has_forms.sub(lambda found: forms[found[0]], text)
+    text = _DECIMAL.sub(".", text)
+    text = _DOTS.sub("……", text)
+    if "(" in text:
+        text = _PARENTHESES.sub(r"（\1）", text)
+    if '"' in text:
+        text = "\n".join(_curl(line) if '"' in line else line for line in text.split("\n"))
+    text = _DASHES.sub("——", text)
+    text = _stops(_COMMA.sub(_full, text))
+    if "?" in text or "!" in text:
+        text = _question_and_exclamation_marks(text)
+    return text
 
 
 def _full(found: re.Match[str]) -> str:
