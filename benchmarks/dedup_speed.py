@@ -290,7 +290,9 @@ def exact(texts: list[str]) -> set[int]:
 
     from hanllama.data.dedup.scan import digests
 
-    found = digests([text.encode() for text in texts])[:, 0]
+    encoded = [text.encode() for text in texts]
+    utf8 = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    found = digests(utf8, np.cumsum([len(text) for text in encoded]))[:, 0]
     _, first = np.unique(found, return_index=True)
     return set(range(len(texts))) - set(first.tolist())
 

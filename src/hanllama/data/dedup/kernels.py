@@ -47,6 +47,7 @@ def _compiled(function: F) -> F:
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_LICENSE = np.frombuffer(b"license", dtype=np.uint8)  # the other spelling
 
 
 @_compiled
@@ -251,6 +252,207 @@ def survey(
                     found += 1
             counts[d, 4] = found - before
     return rows, found
+
+
+# --- JSON lines --------------------------------------------------------------------------------
+
+
+@_compiled
+def _string(raw: Bytes, at: int, stop: int, out: Bytes, into: int) -> tuple[int, int, int, int]:
+    """Copy the JSON string that begins behind its quotation mark at `at`, unescaped.
+
+    Returns (place of the closing mark, end of the copy, characters, escapes); the place is -1 when
+    the string is not valid UTF-8, does not end, or has an escape that `json.dumps` would not write
+    without need (`\\u...`, `\\/`).
+    """
+    characters = escapes = 0
+    i = at
+    while i < stop:
+        byte = raw[i]
+        if byte >= 0xE0:  # the most frequent first: a Chinese character
+            if byte < 0xF0:
+                if i + 2 >= stop or (raw[i + 1] & 0xC0) != 0x80 or (raw[i + 2] & 0xC0) != 0x80:
+                    return -1, into, characters, escapes
+                # Not longer than needed, and no half of a surrogate pair.
+                if (byte == 0xE0 and raw[i + 1] < 0xA0) or (byte == 0xED and raw[i + 1] >= 0xA0):
+                    return -1, into, characters, escapes
+                out[into] = byte
+                out[into + 1] = raw[i + 1]
+                out[into + 2] = raw[i + 2]
+                i += 3
+                into += 3
+            else:
+                if i + 3 >= stop or byte > 0xF4:
+                    return -1, into, characters, escapes
+                if (byte == 0xF0 and raw[i + 1] < 0x90) or (byte == 0xF4 and raw[i + 1] >= 0x90):
+                    return -1, into, characters, escapes
+                out[into] = byte
+                for k in range(1, 4):
+                    if (raw[i + k] & 0xC0) != 0x80:
+                        return -1, into, characters, escapes
+                    out[into + k] = raw[i + k]
+                i += 4
+                into += 4
+        elif byte >= 0x80:
+            if byte < 0xC2 or i + 1 >= stop or (raw[i + 1] & 0xC0) != 0x80:
+                return -1, into, characters, escapes
+            out[into] = byte
+            out[into + 1] = raw[i + 1]
+            i += 2
+            into += 2
+        elif byte == 0x22:
+            return i, into, characters, escapes
+        elif byte < 0x20:
+            return -1, into, characters, escapes
+        elif byte == 0x5C:
+            if i + 1 >= stop:
+                return -1, into, characters, escapes
+            code = raw[i + 1]
+            if code == 0x6E:  # n
+                out[into] = 0x0A
+            elif code == 0x22 or code == 0x5C:
+                out[into] = code
+            elif code == 0x74:  # t
+                out[into] = 0x09
+            elif code == 0x72:  # r
+                out[into] = 0x0D
+            elif code == 0x62:  # b
+                out[into] = 0x08
+            elif code == 0x66:  # f
+                out[into] = 0x0C
+            else:
+                return -1, into, characters, escapes
+            escapes += 1
+            i += 2
+            into += 1
+        else:
+            out[into] = byte
+            i += 1
+            into += 1
+        characters += 1
+    return -1, into, characters, escapes
+
+
+@_compiled
+def _after_spaces(raw: Bytes, at: int, stop: int) -> int:
+    while at < stop and raw[at] == 0x20:
+        at += 1
+    return at
+
+
+@_compiled
+def plain_lines(
+    raw: Bytes, ends: Places, keys: Bytes, key_ends: Places, places: Places, sizes: Places,
+    texts: Bytes,
+) -> None:  # fmt: skip
+    """Read lines that are flat objects of strings; of others only say that they are not.
+
+    Args:
+        raw, ends: the lines end to end, and where each ends.
+        keys, key_ends: the names of the text's field and of the labels' fields.
+        places: [lines, 2 * keys] begin and end of each value in its line, -1 where it is absent.
+        sizes: [lines, 2] bytes and characters of the text; -1: not a plain line.
+        texts: room for the texts end to end, as long as `raw`.
+
+    A plain line has the text, no field of ours twice, no label with an escape, no field `license`
+    (which may stand for `licence`), and no white space but blanks.
+    """
+    skipped = np.empty(len(raw), dtype=np.uint8)
+    start = written = 0
+    for number in range(len(ends)):
+        stop = ends[number]
+        places[number, :] = -1
+        sizes[number, 0] = -1
+        begin = written
+        end = written
+        characters = 0
+        i = _after_spaces(raw, start, stop)
+        plain = i < stop and raw[i] == 0x7B
+        i += 1
+        while plain:
+            i = _after_spaces(raw, i, stop)
+            plain = i < stop and raw[i] == 0x22
+            if not plain:
+                break
+            name = i + 1
+            i, _, _, escapes = _string(raw, name, stop, skipped, 0)
+            plain = i >= 0 and escapes == 0
+            if not plain:
+                break
+            field = _named(raw, name, i, keys, key_ends)
+            i = _after_spaces(raw, i + 1, stop)
+            plain = field > -2 and i < stop and raw[i] == 0x3A
+            i = _after_spaces(raw, i + 1, stop)
+            plain = plain and i < stop and raw[i] == 0x22
+            if plain and field >= 0:
+                plain = places[number, 2 * field] < 0
+            if not plain:
+                break
+            value = i + 1
+            if field == 0:
+                i, end, characters, _ = _string(raw, value, stop, texts, written)
+            else:
+                i, _, _, escapes = _string(raw, value, stop, skipped, 0)
+                plain = field < 0 or escapes == 0
+            plain = plain and i >= 0
+            if not plain:
+                break
+            if field >= 0:
+                places[number, 2 * field] = value - start
+                places[number, 2 * field + 1] = i - start
+            i = _after_spaces(raw, i + 1, stop)
+            if i < stop and raw[i] == 0x2C:
+                i += 1
+                continue
+            plain = i < stop and raw[i] == 0x7D and _after_spaces(raw, i + 1, stop) == stop
+            if plain and places[number, 0] >= 0:
+                sizes[number, 0] = end - begin
+                sizes[number, 1] = characters
+                written = end
+            break
+        start = stop
+
+
+@_compiled
+def _named(raw: Bytes, start: int, stop: int, keys: Bytes, key_ends: Places) -> int:
+    """Which key stands there; -1 none, -2 `license`."""
+    low = 0
+    for key in range(len(key_ends)):
+        size = key_ends[key] - low
+        if size == stop - start:
+            same = True
+            for k in range(size):
+                if raw[start + k] != keys[low + k]:
+                    same = False
+                    break
+            if same:
+                return key
+        low = key_ends[key]
+    if stop - start == 7:
+        for k in range(7):
+            if raw[start + k] != _LICENSE[k]:
+                return -1
+        return -2
+    return -1
+
+
+@_compiled
+def without_space(utf8: Bytes, ends: Places, out: Bytes, out_ends: Places) -> None:
+    """Copy documents without ASCII white space and U+3000: what an exact comparison looks at."""
+    i = 0
+    into = 0
+    for d in range(len(ends)):
+        while i < ends[d]:
+            byte = utf8[i]
+            if byte == 0x20 or 0x09 <= byte <= 0x0D:
+                i += 1
+            elif byte == 0xE3 and i + 2 < ends[d] and utf8[i + 1] == 0x80 and utf8[i + 2] == 0x80:
+                i += 3
+            else:
+                out[into] = byte
+                into += 1
+                i += 1
+        out_ends[d] = into
 
 
 # --- lines -------------------------------------------------------------------------------------

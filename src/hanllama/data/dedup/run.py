@@ -16,23 +16,25 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 
-from hanllama import fs, records
+from hanllama import fs
 from hanllama.data import workers
 from hanllama.data.dedup import clusters, contained, near, scan
 from hanllama.data.dedup.clusters import Fates
 from hanllama.data.dedup.keep import Preference, Removed
 from hanllama.data.dedup.options import DedupConfig
+from hanllama.data.dedup.plain_lines import Line
 from hanllama.data.dedup.summary import Summary
 from hanllama.data.dedup.work import Store, Work, is_complete, save
 from hanllama.data.parts import Parts, check_output
 from hanllama.errors import InputError, Interrupted
 from hanllama.progress import Progress
-from hanllama.records import Quarantine, Reject
+from hanllama.records import Quarantine, Reject, document_line
 
 
 def dedup(config: DedupConfig) -> None:
@@ -178,19 +180,20 @@ class _Writer:
 
     def __call__(self, job: scan.Job) -> _Written:
         read = self.reader(job)
-        size = sum(map(len, read.texts))
-        result = _Written(len(read.documents), size, rejects=read.rejects)
+        result = _Written(len(read.documents), len(read.data), rejects=read.rejects)
         result.removed_lines = read.removed_lines
         span = np.searchsorted(self.removed, [job.first, job.first + len(read.documents)])
-        gone = set((self.removed[slice(*span)] - job.first).tolist())
-        for number, document in enumerate(read.documents):
-            if number in gone:
-                continue
-            if number in read.changed and not document.text.strip():
+        stays = np.ones(len(read.documents), dtype=bool)
+        stays[self.removed[slice(*span)] - job.first] = False
+        for number, document in read.changed.items():
+            if stays[number] and not document.text.strip():
+                stays[number] = False
                 result.emptied += 1
-                continue
-            result.characters += len(document.text)
-            result.lines.append(records.document_line(document))
+        result.characters = int(read.characters[stays].sum())
+        result.lines = [
+            document.corpus_line() if isinstance(document, Line) else document_line(document)
+            for document in compress(read.documents, stays.tolist())
+        ]
         return result
 
 

@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 
 from hanllama import fs, records
 from hanllama.data import workers
-from hanllama.data.dedup import kernels
+from hanllama.data.dedup import kernels, plain_lines
 from hanllama.data.dedup.options import DedupConfig
+from hanllama.data.dedup.plain_lines import Line
 from hanllama.data.dedup.work import (
     COMPLETE,
     Batch,
@@ -43,10 +45,6 @@ MIN_SAMPLED_LETTERS = 500
 BEGINNING = 80  # characters of a text that are shown in clusters.jsonl
 SMALL_INPUT_BYTES = 8 * 2**20  # done before a second process has started
 _JOB_BYTES = 4 * 2**20
-# Python's white space in the first plane that texts really hold; what makes no difference to an
-# exact comparison.
-_ASCII_SPACE = b" \t\r\n\v\f"
-_WIDE_SPACE = "\u3000".encode()
 
 
 @dataclass(frozen=True)
@@ -144,19 +142,34 @@ def read(
 
 @dataclass
 class Read:
-    """The documents of a job, as UTF-8."""
+    """The documents of a job, and their texts as UTF-8.
 
-    documents: list[Document] = field(default_factory=list)
-    texts: list[bytes] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    changed: set[int] = field(default_factory=set)  # documents that had boilerplate lines
+    Attributes:
+        data: all texts end to end.
+        ends: [documents] where each ends, in bytes.
+        characters: [documents] of each.
+        changed: documents that had boilerplate lines.
+        cut_characters: with the line breaks and the white space around.
+    """
+
+    documents: list[Document | Line]
+    data: bytes
+    ends: NDArray[np.int64]
+    characters: NDArray[np.int64]
+    rejects: list[Reject]
+    changed: dict[int, Document] = field(default_factory=dict)
     removed_lines: Counter[str] = field(default_factory=Counter)
-    cut_characters: int = 0  # with the line breaks and the white space around
+    cut_characters: int = 0
 
-    def buffer(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """(all texts end to end, where each ends)."""
-        ends = np.cumsum([len(text) for text in self.texts], dtype=np.int64)
-        return np.frombuffer(b"".join(self.texts), dtype=np.uint8), ends
+    @property
+    def utf8(self) -> NDArray[np.uint8]:
+        """The texts for a kernel."""
+        return np.frombuffer(self.data, dtype=np.uint8)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """[documents] where each begins."""
+        return np.concatenate([[0], self.ends[:-1]]) if len(self.ends) else self.ends
 
 
 class Reader:
@@ -169,22 +182,36 @@ class Reader:
         self.boilerplate = np.load(boilerplate) if boilerplate is not None else None
 
     def __call__(self, job: Job) -> Read:
-        result = Read()
-        for piece in job.pieces:
-            for item in records.parse(piece, self.fields):
-                if isinstance(item, Reject):
-                    result.rejects.append(item)
-                else:
-                    result.documents.append(item)
-                    result.texts.append(item.text.encode("utf-8"))
-        if self.boilerplate is not None and len(self.boilerplate) and result.texts:
-            self._without_boilerplate(result, job.first)
-        return result
+        documents: list[Document | Line] = []
+        rejects: list[Reject] = []
+        texts: list[bytes] = []
+        sizes: list[Sequence[int] | NDArray[np.int64]] = [[]]
+        characters: list[Sequence[int] | NDArray[np.int64]] = [[]]
+        for item in (i for piece in job.pieces for i in plain_lines.parse(piece, self.fields)):
+            if isinstance(item, Reject):
+                rejects.append(item)
+                continue
+            if isinstance(item, Document):
+                documents.append(item)
+                texts.append(item.text.encode("utf-8"))
+                sizes.append([len(texts[-1])])
+                characters.append([len(item.text)])
+            else:
+                lines, utf8, *counts = item
+                documents += lines
+                texts.append(utf8.tobytes())
+                sizes.append(counts[0])
+                characters.append(counts[1])
+        ends = np.cumsum(np.concatenate(sizes), dtype=np.int64)
+        lengths = np.concatenate(characters).astype(np.int64)
+        read = Read(documents, b"".join(texts), ends, lengths, rejects)
+        if self.boilerplate is not None and len(self.boilerplate) and documents:
+            self._without_boilerplate(read, job.first)
+        return read
 
     def _without_boilerplate(self, read: Read, first: int) -> None:
         assert self.boilerplate is not None
-        utf8, ends = read.buffer()
-        hashes, places = lines_of(utf8, ends, self.minimum)
+        hashes, places = lines_of(read.utf8, read.ends, self.minimum)
         known = self.boilerplate["hash"]
         at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
         hit = known[at] == hashes
@@ -195,25 +222,51 @@ class Reader:
             earliest = np.zeros(len(hashes), dtype=bool)
             earliest[firsts] = True
             hit &= ~(own & earliest)
-        starts = np.concatenate([[0], ends[:-1]])
-        for number in np.unique(places[hit, 0]).tolist():
-            text = read.texts[number]
-            kept = []
-            at_byte = 0
-            for _, start, stop, low, high in places[hit & (places[:, 0] == number)].tolist():
-                offset = int(starts[number])
-                kept.append(text[at_byte : start - offset])
-                at_byte = stop - offset
-                read.removed_lines[utf8[low:high].tobytes().decode("utf-8")] += 1
-            kept.append(text[at_byte:])
-            rest = b"".join(kept)
-            # Without its last line a text does not end in the newline before that.
-            read.texts[number] = rest.rstrip(b"\n") if at_byte == len(text) else rest
-            document = read.documents[number]
-            read.cut_characters += len(document.text)
-            document.text = read.texts[number].decode("utf-8")
-            read.cut_characters -= len(document.text)
-            read.changed.add(number)
+        places = places[hit]  # in the order of the documents
+        if not len(places):
+            return
+        found = Counter(read.data[low:high] for low, high in places[:, 3:5].tolist())
+        read.removed_lines.update({line.decode("utf-8"): n for line, n in found.items()})
+        numbers, begins = np.unique(places[:, 0], return_index=True)
+        sizes = np.diff(read.ends, prepend=0)
+        starts = read.starts.tolist()
+        texts: list[bytes] = []
+        done = 0
+        for number, lines in zip(
+            numbers.tolist(), np.split(places[:, 1:3], begins[1:]), strict=True
+        ):
+            texts.append(read.data[done : starts[number]])
+            done = int(read.ends[number])
+            rest = _without(read.data, starts[number], done, lines.tolist())
+            document = _with_text(read.documents[number], rest.decode("utf-8"))
+            read.documents[number] = read.changed[number] = document
+            texts.append(rest)
+            sizes[number] = len(rest)
+            read.cut_characters += int(read.characters[number]) - len(document.text)
+            read.characters[number] = len(document.text)
+        texts.append(read.data[done:])
+        read.data = b"".join(texts)
+        read.ends = np.cumsum(sizes, dtype=np.int64)
+
+
+def _without(data: bytes, start: int, stop: int, lines: list[list[int]]) -> bytes:
+    """A text without some of its lines, given by where each begins and where the next one does."""
+    kept = []
+    at = start
+    for begin, end in lines:
+        kept.append(data[at:begin])
+        at = end
+    kept.append(data[at:stop])
+    rest = b"".join(kept)
+    # Without its last line a text does not end in the newline before that.
+    return rest.rstrip(b"\n") if at == stop else rest
+
+
+def _with_text(document: Document | Line, text: str) -> Document:
+    if isinstance(document, Line):
+        return document.document(text)
+    document.text = text
+    return document
 
 
 def lines_of(
@@ -240,8 +293,8 @@ class Scanner:
 
     def __call__(self, job: Job) -> Batch:
         read = self.reader(job)
-        utf8, ends = read.buffer()
-        n, config = len(read.texts), self.config
+        utf8, ends = read.utf8, read.ends
+        n, config = len(read.documents), self.config
         slots = config.bands * config.rows if config.method == "minhash" else 0
         counts = np.zeros((n, 5), dtype=np.uint32)
         sketches = np.zeros((n, slots), dtype=np.uint16)
@@ -267,10 +320,10 @@ class Scanner:
                 samples,
                 chapters,
             )
-        names = [_name(document) for document in read.documents]
+        names = _names(read)
         least = max(config.min_letters, config.shingle)
         arrays: dict[str, NDArray[np.generic]] = {
-            "digest": digests(read.texts),
+            "digest": digests(utf8, ends),
             "counts": counts,
             "corpus": np.full(n, job.corpus, dtype=np.uint16),
             "sketch": sketches[:sketched],
@@ -286,21 +339,30 @@ class Scanner:
         return Batch(n, len(utf8), arrays, rejects)
 
 
-def digests(texts: list[bytes]) -> NDArray[np.uint64]:
+def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
     """[documents, 2] BLAKE2b of each text without its white space."""
+    bare = np.empty_like(utf8)
+    bare_ends = np.empty_like(ends)
+    kernels.without_space(utf8, ends, bare, bare_ends)
+    view = memoryview(bare)  # type: ignore[arg-type]
     data = b"".join(
-        hashlib.blake2b(
-            text.translate(None, _ASCII_SPACE).replace(_WIDE_SPACE, b""), digest_size=16
-        ).digest()
-        for text in texts
+        hashlib.blake2b(view[start:stop], digest_size=16).digest()
+        for start, stop in pairwise([0, *bare_ends.tolist()])
     )
     return np.frombuffer(data, dtype="<u8").reshape(-1, 2)
 
 
-def _name(document: Document) -> bytes:
-    """Id, source and the beginning of the text: what clusters.jsonl shows of a document."""
-    beginning = " ".join(document.text[: 2 * BEGINNING].split())[:BEGINNING]
-    return "\0".join((document.id, document.source, beginning)).encode("utf-8")
+def _names(read: Read) -> list[bytes]:
+    """Id, source and the beginning of each text: what clusters.jsonl shows of a document."""
+    names = []
+    for document, start, stop in zip(
+        read.documents, read.starts.tolist(), read.ends.tolist(), strict=True
+    ):
+        # No character takes more than four bytes; the last one may be cut in two.
+        begin = read.data[start : min(stop, start + 8 * BEGINNING)].decode("utf-8", "ignore")
+        beginning = " ".join(begin[: 2 * BEGINNING].split())[:BEGINNING]
+        names.append("\0".join((document.id, document.source, beginning)).encode("utf-8"))
+    return names
 
 
 # --- boilerplate lines ---------------------------------------------------------------------------
@@ -318,8 +380,7 @@ class LineCounter:
 
     def __call__(self, job: Job) -> Batch:
         read = self.reader(job)
-        utf8, ends = read.buffer()
-        hashes, places = lines_of(utf8, ends, self.minimum)
+        hashes, places = lines_of(read.utf8, read.ends, self.minimum)
         # In a document once.
         order = np.lexsort((places[:, 0], hashes))
         hashes, documents = hashes[order], places[order, 0]
@@ -333,7 +394,7 @@ class LineCounter:
             "line_document": documents[firsts],
         }
         rejects = Counter(reject.reason for reject in read.rejects)
-        return Batch(len(read.texts), len(utf8), arrays, rejects)
+        return Batch(len(read.documents), len(read.data), arrays, rejects)
 
 
 def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:
