@@ -91,6 +91,10 @@ def _tensors(vocab_size: int) -> dict[str, tuple[int, ...]]:
     return {"token_embd.weight": (vocab_size, _WIDTH), "output_norm.weight": (_WIDTH,), **layer}
 
 
+class Refused(Exception):
+    """llama.cpp's server answered with an error."""
+
+
 class LlamaCpp:
     """llama.cpp's server in this process, for its tokenizer; close it when done."""
 
@@ -107,9 +111,9 @@ class LlamaCpp:
         address = urlsplit(self._server.listening_address)
         self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
 
-    def tokenize(self, text: str) -> list[int]:
-        """The ids of a text, special tokens in it taken as text, no BOS."""
-        asked = {"content": text, "add_special": False, "parse_special": False}
+    def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
+        """The ids of a text without BOS; special tokens in it are text unless they are parsed."""
+        asked = {"content": text, "add_special": False, "parse_special": parse_special}
         ids: list[int] = self._ask("/tokenize", asked)["tokens"]
         return ids
 
@@ -128,6 +132,7 @@ class LlamaCpp:
         self._connection.request("POST", endpoint, body, {"Content-Type": "application/json"})
         reply = self._connection.getresponse()
         data = reply.read()
-        assert reply.status == 200, data
+        if reply.status != 200:
+            raise Refused(f"{reply.status}: {data.decode()}")
         found: dict[str, Any] = json.loads(data)
         return found
