@@ -84,8 +84,8 @@ def _vocabulary(proto: Any, config: dict[str, Any]) -> tuple[list[bytes], list[f
 def _tensors(vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a Llama of one layer with tied embeddings."""
     square = (_WIDTH, _WIDTH)
-    parts = {n: square for n in ("attn_q", "attn_k", "attn_v", "attn_output")}
-    parts |= {n: square for n in ("ffn_gate", "ffn_up", "ffn_down")}
+    parts = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
+    parts |= dict.fromkeys(("ffn_gate", "ffn_up", "ffn_down"), square)
     parts |= {"attn_norm": (_WIDTH,), "ffn_norm": (_WIDTH,)}
     layer = {f"blk.0.{name}.weight": shape for name, shape in parts.items()}
     return {"token_embd.weight": (vocab_size, _WIDTH), "output_norm.weight": (_WIDTH,), **layer}
