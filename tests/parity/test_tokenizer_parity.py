@@ -2,33 +2,30 @@
 
 The strings mix Han of all planes, emoji, full width, English, code, spaces in every place,
 newlines, controls and look-alikes of special tokens. What is typed stays text on every side
-(`split_special_tokens=True`).
+(`split_special_tokens=True`). `test_llama_cpp_parity.py` holds llama.cpp to the same strings.
 """
 
 from __future__ import annotations
 
-import json
-import random
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import sentencepiece
 
-from hanllama import cli
-from hanllama.tokenizer.fuzz import PARTS, strings
-from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
+from hanllama.tokenizer.fuzz import strings
+from hanllama.tokenizer.load import load_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")
 
 
-def assert_agree(folder: Path, count: int) -> None:
+def assert_agree(folder: Path, texts: Sequence[str]) -> None:
     ours = load_tokenizer(folder)
     oracle = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     assert (theirs.bos_token_id, theirs.eos_token_id) == (ours.bos_id, ours.eos_id)
     assert theirs.pad_token_id == ours.pad_id and len(theirs) == ours.vocab_size
-    texts = strings(count, seed=len(folder.name))
     documents = ours.encode_documents(texts)
     for text, document in zip(texts, documents, strict=True):
         ids = ours.encode(text)
@@ -40,23 +37,28 @@ def assert_agree(folder: Path, count: int) -> None:
         assert decoded == theirs.decode(ids, skip_special_tokens=True), repr(text)
 
 
-def test_a_trained_tokenizer(tmp_path: Path) -> None:
-    draw = random.Random(0)
-    lines = [json.dumps({"text": "".join(draw.choices(PARTS, k=8))}) for _ in range(2000)]
-    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    words = ["tokenizer", "train", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "t")]
-    assert cli.main([*words, "--vocab-size", "900"]) == 0
-    assert_agree(tmp_path / "t", 3000)
+def test_a_trained_tokenizer(trained: Path, texts: list[str]) -> None:
+    assert_agree(trained, texts)
+
+
+def test_an_extended_tokenizer(extended: Path, texts: list[str]) -> None:
+    assert_agree(extended, texts)
 
 
 @pytest.mark.parametrize("name", ["llama2", "chatglm3"])
-def test_published_tokenizers(name: str, shared_data: Path, tmp_path: Path) -> None:
-    lone, folder = tmp_path / "lone", tmp_path / name
-    lone.mkdir()
-    folder.mkdir()
-    shutil.copy(shared_data / "tokenizers" / f"{name}_tokenizer.model", lone / "tokenizer.model")
-    copy_tokenizer(lone, folder)
-    assert_agree(folder, 2000)
+def test_published_tokenizers(
+    name: str, published: Callable[[str], Path], texts: list[str]
+) -> None:
+    assert_agree(published(name), texts)
+
+
+@pytest.mark.slow
+def test_llama_2_with_chinese_pieces(
+    chinese_llama: Callable[[str], Path], many_strings: list[str]
+) -> None:
+    folder = chinese_llama("safe")
+    assert load_tokenizer(folder).vocab_size == 49_953
+    assert_agree(folder, many_strings)
 
 
 def test_a_byte_level_tokenizer_json(shared_data: Path, tmp_path: Path) -> None:
