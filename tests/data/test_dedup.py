@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hanllama import cli, config, fs
-from hanllama.data.dedup import work
+from hanllama.data.dedup import plain_lines, work
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.data.dedup.run import dedup
 from hanllama.errors import ConfigError, InputError
@@ -282,6 +282,40 @@ def test_small_memory_small_segments_and_workers_give_the_same_bytes(
     run(*inputs, output=tmp_path / "small", exact_lines=True, workers=1)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "small")
+
+
+def test_plain_and_odd_json_lines_are_written_as_the_general_reader_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of line that the compiled reader takes, and those that it must leave alone."""
+    text = '他说："好\\ 𠮷\t。"\u2028\x7f\r'
+    records = [
+        {"text": text, "id": "a", "source": "s"},
+        {"id": "b", "text": text + "1", "category": "c", "extra": 'x"\n', "licence": "cc"},
+        {"text": text + "2", "id": "", "source": ""},
+        {"text": text + "3\x01", "id": 10**20},
+        {"text": text + "4", "id": 'a"b', "license": "mit"},
+        {"text": text + "5", "meta": {"text": "no"}, "n": None},
+    ]
+    lines = [json.dumps(r, ensure_ascii=False).encode() for r in records]
+    lines += [
+        json.dumps({"text": text + "6"}).encode(),
+        b' { "text" : "7\\/" , "id":"x" } ',
+        b'{"text": "8"}\r',
+        b'{"text": "9", "text": "10"}',
+        b"", b"  ", b"null", b"[]", b"{}", b'{"text": "a"},', b'{"text": "a"', b'{"text": 1}',
+        b'{"text": "\xed\xa0\x80"}', b'{"text": "\xc0\x80"}', b'{"text": "\xf4\x90\x80\x80"}',
+        b'{"text": "\xe4\xb8"}', b'{"text": "a\x01"}', b'{"text": "\\ud800"}', b'{"text": "a\\',
+    ]  # fmt: skip
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b"\n".join(lines))
+    options = {"max_quarantine_share": 0.9, "workers": 1}
+    run(source, output=tmp_path / "plain", **options)
+    monkeypatch.setattr(plain_lines, "FORMAT", "no such format")
+    run(source, output=tmp_path / "general", **options)
+    assert contents(tmp_path / "plain") == contents(tmp_path / "general")
+    rows = (tmp_path / "plain" / "part-00000.jsonl").read_bytes().split(b"\n")[:-1]
+    assert len(rows) == 10 and rows[0] == lines[0]
 
 
 def test_groups_too_large_to_pair_off_are_searched_again(
