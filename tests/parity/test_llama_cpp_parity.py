@@ -69,6 +69,14 @@ def test_published_tokenizers(
     assert differing(published(name), tmp_path, texts) == []
 
 
+def test_a_character_vocabulary(many_strings: list[str], tmp_path: Path) -> None:
+    corpus = tmp_path / "a.txt"
+    corpus.write_text("\n".join(PARTS) + tiny.text(1, 200), encoding="utf-8")
+    words = ["tokenizer", "train", str(corpus), "--output", str(tmp_path / "tok")]
+    assert cli.main([*words, "--vocab-size", "600", "--algorithm", "char"]) == 0
+    assert differing(tmp_path / "tok", tmp_path, many_strings[:2000]) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scores", ["safe", "zero"])
 def test_llama_2_with_chinese_pieces(
@@ -99,20 +107,30 @@ def test_what_is_no_text_is_refused(trained: Path, tmp_path: Path) -> None:
         assert server.tokenize("你好\x00世界") == load_tokenizer(trained).encode("你好\x00世界")[1:]
 
 
-def test_user_symbols_are_where_llama_cpp_differs(many_strings: list[str], tmp_path: Path) -> None:
-    """It cuts the text at each symbol and puts the prefix space before every part.
+def test_user_symbols_divide_the_back_ends(many_strings: list[str], tmp_path: Path) -> None:
+    """llama.cpp and transformers cut at each symbol and put the prefix space before every part.
 
-    So does the space before a symbol that begins a text get lost. All other texts agree.
+    So a symbol that begins a text loses its space. sentencepiece, and we with it, put one space
+    before the text, whatever it begins with. All texts without a symbol agree.
     """
+    transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")
     corpus = tmp_path / "a.txt"
     corpus.write_text("\n".join(PARTS * 20) + tiny.text(1, 200), encoding="utf-8")
-    words = ["tokenizer", "train", str(corpus), "--output", str(tmp_path / "tok")]
-    assert cli.main([*words, "--vocab-size", "560", "--user-symbols", "世界"]) == 0
+    folder, symbol = tmp_path / "tok", "世界"
+    words = ["tokenizer", "train", str(corpus), "--output", str(folder)]
+    assert cli.main([*words, "--vocab-size", "560", "--user-symbols", symbol]) == 0
     texts = many_strings[:2000]
-    found = differing(tmp_path / "tok", tmp_path, texts)
-    assert found
-    assert all("世界" in text for text in found)
-    assert len(found) > 0.8 * sum("世界" in text for text in texts)
+    found = differing(folder, tmp_path, texts)
+    assert all(symbol in text for text in found)
+    assert len(found) > 0.8 * sum(symbol in text for text in texts) > 0
+    ours = load_tokenizer(folder)
+    oracle = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    with llama_cpp(folder, tmp_path) as server:
+        for text in found:
+            assert ours.encode(text) == [1, *oracle.encode(text)], text
+            by_transformers = theirs(text, split_special_tokens=True).input_ids
+            assert by_transformers == [1, *server.tokenize(text)], text
 
 
 def test_a_piece_that_begins_like_a_special_token_makes_it_typable_in_llama_cpp(
