@@ -29,7 +29,7 @@ demo: $(VENV)/run
 
 # The fast tests, and the slow ones that keep the largest promises.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto
 
 test-all: $(VENV)/dev
 	$(BIN)/python -m pytest
