@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
 
-BACK_ENDS = ("sentencepiece", "transformers")
+BACK_ENDS = ("sentencepiece", "transformers", "llama.cpp")
 REVERSIBLE = True
 
 
