@@ -158,3 +158,16 @@ def test_the_real_folders_are_all_understood(shared_data: Path) -> None:
     read = questions.read((str(shared_data / "eval"),))
     assert all(name.endswith("_mapping.json") for name in read.empty)
     assert len(read.found) > 50_000
+
+
+def test_a_row_that_spills_over_its_header_is_named_not_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "exam"
+    folder.mkdir()
+    rows = "question,A\n下面哪一座山最高,泰山\n下面哪一条河最长,长江,也叫扬子江\n"
+    (folder / "a.csv").write_text(rows, encoding="utf-8")
+    (tmp_path / "corpus.txt").write_text("从前有一座山。", encoding="utf-8")
+    words = ["decontaminate", str(tmp_path / "corpus.txt"), "--eval", str(folder)]
+    assert cli.main(words) == 2
+    assert "row 3: 3 fields under a header of 2" in capsys.readouterr().err

@@ -204,8 +204,13 @@ def _table(path: Path, text: str, delimiter: str) -> Iterator[dict[str, Any]]:
         return
     head = [cell.strip().casefold() for cell in rows[0]]
     if set(head) & {*STEMS, *PASSAGES}:
-        for row in rows[1:]:
-            yield dict(zip(head, row, strict=False))
+        for number, row in enumerate(rows[1:], 2):
+            if any(cell.strip() for cell in row[len(head) :]):
+                raise InputError(
+                    f"evaluation file {path}, row {number}: {len(row)} fields under a header of"
+                    f" {len(head)}; quote the field that holds the delimiter"
+                )
+            yield dict(zip(head, row, strict=False))  # a short row lacks its last fields
         return
     for row in rows:
         inside = [record for cell in row for record in _cell(cell)]

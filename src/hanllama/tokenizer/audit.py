@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from hanllama import fs, report
+from hanllama import fs, records, report
+from hanllama.errors import InputError
 from hanllama.tokenizer import fuzz, hf
 from hanllama.tokenizer.load import Tokenizer
 
@@ -37,6 +38,24 @@ def sample_texts(language: str = "zh") -> list[str]:
     """The paragraphs that ship with hanllama, written for this: `zh` or `en`."""
     text = (SAMPLES / f"{language}.txt").read_text(encoding="utf-8")
     return [part for part in text.split("\n\n") if part.strip()]
+
+
+def read_texts(inputs: Sequence[str], text_field: str, limit_bytes: int = 20_000_000) -> list[str]:
+    """The first documents of some text, until they hold `limit_bytes` of UTF-8 (0: all of them).
+
+    Raises InputError when nothing is in them.
+    """
+    found, size = [], 0
+    with records.Quarantine() as quarantine:
+        for document in records.read(list(inputs), quarantine, text_field=text_field):
+            if document.text.strip():
+                found.append(document.text)
+                size += len(document.text.encode())
+            if limit_bytes and size >= limit_bytes:
+                break
+    if not found:
+        raise InputError(f"{', '.join(inputs)} holds no text ({quarantine.summary()})")
+    return found
 
 
 @dataclass

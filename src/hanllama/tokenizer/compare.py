@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from hanllama import fs, records, report
+from hanllama import fs, report
 from hanllama.config import option
 from hanllama.errors import ConfigError, InputError
 from hanllama.progress import duration
 from hanllama.tokenizer import hf
-from hanllama.tokenizer.audit import sample_texts
+from hanllama.tokenizer.audit import read_texts, sample_texts
 from hanllama.tokenizer.load import Tokenizer
 from hanllama.tokenizer.take_over import opened
 
@@ -224,7 +224,9 @@ def compare(options: TokenizerCompareConfig) -> Comparison:
     output = Path(options.output) if options.output else None
     if output and output.exists() and not options.force:
         raise InputError(f"{output} exists already; choose another folder or give --force")
-    texts = _texts(options)
+    texts = sample_texts("zh")
+    if options.text:
+        texts = read_texts(options.text, options.text_field, options.sample_bytes)
     comparison = Comparison(options.width, options.sentence)
     for short, name in zip(_short(options.tokenizers), options.tokenizers, strict=True):
         with opened(name) as tokenizer:
@@ -253,24 +255,6 @@ def _short(names: Sequence[str]) -> list[str]:
     """File names without folder and suffix, as far as they stay different."""
     short = [Path(n).stem if Path(n).is_file() else Path(n).name for n in names]
     return [s if short.count(s) == 1 else n for s, n in zip(short, names, strict=True)]
-
-
-def _texts(options: TokenizerCompareConfig) -> list[str]:
-    """The texts to measure on: documents, up to `sample_bytes`, or the shipped sample."""
-    if not options.text:
-        return sample_texts("zh")
-    found, size = [], 0
-    with records.Quarantine() as quarantine:
-        documents = records.read(list(options.text), quarantine, text_field=options.text_field)
-        for document in documents:
-            if document.text.strip():
-                found.append(document.text)
-                size += len(document.text.encode())
-            if options.sample_bytes and size >= options.sample_bytes:
-                break
-    if not found:
-        raise InputError(f"{', '.join(options.text)} holds no text ({quarantine.summary()})")
-    return found
 
 
 def _failures(tokenizer: Tokenizer, texts: Sequence[str], ids: Any, lengths: Any) -> int:

@@ -35,12 +35,11 @@ from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.progress import Progress
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.algorithms import _sentencepiece
-from hanllama.tokenizer.audit import Audit, audit
+from hanllama.tokenizer.audit import Audit, audit, read_texts
 from hanllama.tokenizer.load import FILES, load_tokenizer
 from hanllama.tokenizer.train import TokenizerTrainConfig, sample_lines, settings_of
 
 GB2312_CHARACTERS = 6763
-SAMPLE_BYTES = 20_000_000  # of `--text`, for the gain
 
 
 @dataclass(frozen=True)
@@ -327,11 +326,5 @@ def _texts(options: TokenizerExtendConfig) -> tuple[Sequence[str], str]:
     inputs = options.text or options.train
     if not inputs:
         return (), ""
-    texts, size = [], 0
-    with records.Quarantine() as quarantine:
-        for document in records.read(list(inputs), quarantine, text_field=options.text_field):
-            texts.append(document.text)
-            size += len(document.text.encode())
-            if size > SAMPLE_BYTES:
-                break
+    texts = read_texts(inputs, options.text_field)
     return texts, ", ".join(Path(name).name for name in inputs)

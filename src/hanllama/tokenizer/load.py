@@ -208,7 +208,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise InputError(f"tokenizer folder {folder} does not exist{hint}")
     model, described = folder / "tokenizer.model", folder / "tokenizer.json"
     config = _read_optional(folder / "tokenizer_config.json")
-    roles = _roles(config, _read_optional(folder / "special_tokens_map.json"))
+    roles = roles_of(config, _read_optional(folder / "special_tokens_map.json"))
     description: dict[str, Any] = {}
     if model.is_file():
         data = model.read_bytes()
@@ -307,7 +307,7 @@ def _read_optional(path: Path) -> dict[str, Any]:
     return value
 
 
-def _roles(*sources: dict[str, Any]) -> dict[str, str]:
+def roles_of(*sources: dict[str, Any]) -> dict[str, str]:
     """{"eos_token": "</s>"} from the first source that names it, as text or as an object."""
     found: dict[str, str] = {}
     for source in sources:

@@ -32,9 +32,8 @@ from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.plugins import nearest
 from hanllama.tokenizer import hf, tiktoken_file
 from hanllama.tokenizer.audit import Audit, audit
-from hanllama.tokenizer.load import Tokenizer, load_tokenizer
+from hanllama.tokenizer.load import Tokenizer, load_tokenizer, roles_of
 
-ROLES = ("bos", "eos", "pad", "unk")
 END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "[SEP]")
 CHAT_TEMPLATE = "chat_template.jinja"
 _LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
@@ -155,7 +154,7 @@ def find(path: Path) -> Source:
         return Source(file, kind)
     config = _object(beside / "tokenizer_config.json")
     found = Source(file, kind, config)
-    found.roles = _roles(config, _object(beside / "special_tokens_map.json"))
+    found.roles = roles_of(config, _object(beside / "special_tokens_map.json"))
     found.added = _added(
         config,
         _object(beside / "added_tokens.json"),
@@ -381,18 +380,6 @@ def _added(*sources: dict[str, Any]) -> dict[str, int]:
         found[token["content"] if isinstance(token, dict) else str(token)] = int(i)
     found |= {token: int(i) for token, i in plain.items()}
     return found | {t["content"]: int(t["id"]) for t in description.get("added_tokens", [])}
-
-
-def _roles(*sources: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for source in sources:
-        for role in ROLES:
-            value = source.get(f"{role}_token")
-            if isinstance(value, dict):
-                value = value.get("content")
-            if isinstance(value, str):
-                found.setdefault(f"{role}_token", value)
-    return found
 
 
 def _adds_bos(source: Source, options: TokenizerImportConfig, *, default: bool) -> bool:

@@ -20,15 +20,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hanllama import records
 from hanllama.config import option
-from hanllama.errors import ConfigError, InputError
+from hanllama.errors import ConfigError
 from hanllama.tokenizer import hf
+from hanllama.tokenizer.audit import read_texts
 from hanllama.tokenizer.compare import pieces, shown
 from hanllama.tokenizer.load import Tokenizer
 from hanllama.tokenizer.take_over import opened
-
-SAMPLE_BYTES = 20_000_000  # of --text
 
 
 @dataclass(frozen=True)
@@ -151,17 +149,8 @@ def _uses(tokenizer: Tokenizer, options: TokenizerViewConfig) -> Counter[int] | 
     if not options.text:
         return None
     counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
-    size = 0
-    with records.Quarantine() as quarantine:
-        documents = records.read(list(options.text), quarantine, text_field=options.text_field)
-        for document in documents:
-            ids, _ = tokenizer.encode_raw([document.text])
-            counts += np.bincount(ids, minlength=counts.size)
-            size += len(document.text.encode())
-            if size >= SAMPLE_BYTES:
-                break
-    if not size:
-        raise InputError(f"{', '.join(options.text)} holds no text ({quarantine.summary()})")
+    for text in read_texts(options.text, options.text_field):
+        counts += np.bincount(tokenizer.encode_raw([text])[0], minlength=counts.size)
     return Counter({i: int(n) for i, n in enumerate(counts)})
 
 

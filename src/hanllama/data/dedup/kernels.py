@@ -16,32 +16,14 @@ with 64 bits and a Hamming distance of 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama.errors import ConfigError
+from hanllama.machine_code import compiled
 
 Bytes = NDArray[np.uint8]
 Places = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _compiled(function: F) -> F:
-    """The function as machine code, kept on disk where some folder can be written."""
-    try:
-        from numba import njit
-    except ImportError as error:
-        raise ConfigError("deduplication needs numba: pip install 'hanllama[data]'") from error
-    compile_: Any = njit
-    try:
-        return compile_(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return compile_(nogil=True)(function)  # type: ignore[no-any-return]
-
 
 # Odd constants of splitmix64 (Steele, Lea, Flood 2014); any well-mixed ones would do.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -50,7 +32,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _LICENSE = np.frombuffer(b"license", dtype=np.uint8)  # the other spelling
 
 
-@_compiled
+@compiled
 def _mixed(value: np.uint64) -> np.uint64:
     value = (value ^ (value >> np.uint64(30))) * _MIX_1
     value = (value ^ (value >> np.uint64(27))) * _MIX_2
@@ -60,7 +42,7 @@ def _mixed(value: np.uint64) -> np.uint64:
 # --- letters and shingles ----------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def letters_of(
     utf8: Bytes, start: int, stop: int, folded: NDArray[np.uint32], letters: NDArray[np.uint32]
 ) -> tuple[int, int, int, int]:
@@ -108,7 +90,7 @@ def letters_of(
     return count, han, characters, odd
 
 
-@_compiled
+@compiled
 def shingle_hashes(letters: NDArray[np.uint32], count: int, n: int, hashes: Hashes) -> int:
     """Write the hash of every run of n letters to `hashes`; returns how many there are."""
     if count < n:
@@ -129,7 +111,7 @@ def shingle_hashes(letters: NDArray[np.uint32], count: int, n: int, hashes: Hash
 # --- sketches ----------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def minhash(hashes: Hashes, count: int, slots: Hashes, sketch: NDArray[np.uint16]) -> None:
     """Sketch a set of shingles (at least one; repeated ones do not matter) into `sketch`.
 
@@ -162,7 +144,7 @@ def minhash(hashes: Hashes, count: int, slots: Hashes, sketch: NDArray[np.uint16
         sketch[s] = np.uint16((slots[s] * _MIX_1) >> np.uint64(48))
 
 
-@_compiled
+@compiled
 def simhash(hashes: Hashes, count: int) -> np.uint64:
     """The 64-bit SimHash of all shingles, each as often as it occurs."""
     votes = np.zeros(64, dtype=np.int32)
@@ -177,7 +159,7 @@ def simhash(hashes: Hashes, count: int) -> np.uint64:
     return result
 
 
-@_compiled
+@compiled
 def survey(
     utf8: Bytes,
     ends: Places,
@@ -257,7 +239,7 @@ def survey(
 # --- JSON lines --------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def _string(raw: Bytes, at: int, stop: int, out: Bytes, into: int) -> tuple[int, int, int, int]:
     """Copy the JSON string that begins behind its quotation mark at `at`, unescaped.
 
@@ -333,14 +315,14 @@ def _string(raw: Bytes, at: int, stop: int, out: Bytes, into: int) -> tuple[int,
     return -1, into, characters, escapes
 
 
-@_compiled
+@compiled
 def _after_spaces(raw: Bytes, at: int, stop: int) -> int:
     while at < stop and raw[at] == 0x20:
         at += 1
     return at
 
 
-@_compiled
+@compiled
 def plain_lines(
     raw: Bytes, ends: Places, keys: Bytes, key_ends: Places, places: Places, sizes: Places,
     texts: Bytes,
@@ -413,7 +395,7 @@ def plain_lines(
         start = stop
 
 
-@_compiled
+@compiled
 def _named(raw: Bytes, start: int, stop: int, keys: Bytes, key_ends: Places) -> int:
     """Which key stands there; -1 none, -2 `license`."""
     low = 0
@@ -436,7 +418,7 @@ def _named(raw: Bytes, start: int, stop: int, keys: Bytes, key_ends: Places) -> 
     return -1
 
 
-@_compiled
+@compiled
 def without_space(utf8: Bytes, ends: Places, out: Bytes, out_ends: Places) -> None:
     """Copy documents without ASCII white space and U+3000: what an exact comparison looks at."""
     i = 0
@@ -458,7 +440,7 @@ def without_space(utf8: Bytes, ends: Places, out: Bytes, out_ends: Places) -> No
 # --- lines -------------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Places) -> int:
     """The lines of at least `minimum` characters, white space around them not counted.
 
@@ -525,7 +507,7 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
 # --- bands, pairs, clusters --------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def band_keys(sketches: NDArray[np.uint16], rows: int, keys: Hashes) -> None:
     """[documents, bands] a key for every `rows` slots of a sketch, different for each band."""
     for d in range(len(sketches)):
@@ -537,7 +519,7 @@ def band_keys(sketches: NDArray[np.uint16], rows: int, keys: Hashes) -> None:
             keys[d, band] = _mixed(value)
 
 
-@_compiled
+@compiled
 def masked_keys(simhashes: Hashes, masks: Hashes, keys: Hashes) -> None:
     """[documents, masks] a key of the bits that each mask leaves of a SimHash."""
     for d in range(len(simhashes)):
@@ -545,7 +527,7 @@ def masked_keys(simhashes: Hashes, masks: Hashes, keys: Hashes) -> None:
             keys[d, m] = _mixed(_mixed(simhashes[d] & masks[m]) + np.uint64(m + 1) * _STEP)
 
 
-@_compiled
+@compiled
 def pairs_in_groups(
     keys: Hashes, values: NDArray[np.uint32], largest: int, star: bool, pairs: Hashes
 ) -> tuple[int, int]:
@@ -600,7 +582,7 @@ def pairs_in_groups(
     return count, cut
 
 
-@_compiled
+@compiled
 def equal_shares(
     sketches: NDArray[np.uint16], left: Places, right: Places, shares: NDArray[np.float32]
 ) -> None:
@@ -612,7 +594,7 @@ def equal_shares(
         shares[p] = equal / sketches.shape[1]
 
 
-@_compiled
+@compiled
 def components(n_nodes: int, left: Places, right: Places) -> Places:
     """[nodes] the smallest node that each is connected with (union-find with path halving)."""
     parent = np.arange(n_nodes)

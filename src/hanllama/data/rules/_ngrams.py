@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hanllama.errors import ConfigError
+from hanllama.machine_code import compiled
 
 BLOCK = 1 << 16
 
@@ -44,7 +44,7 @@ def repetition(
         top: lengths n of the n-grams whose most frequent one is measured.
         duplicate: lengths of the n-grams whose duplicates are measured, ascending.
     """
-    scan = _scanner()
+    scan = _compiled()
     tops = np.zeros(len(top))
     duplicates = np.zeros(len(duplicate))
     lengths = np.array(top, dtype=np.int64), np.array(duplicate, dtype=np.int64)
@@ -64,15 +64,9 @@ def check_installed() -> None:
 
 
 @cache
-def _scanner() -> Callable[..., NDArray[np.int64]]:
-    """`_scan`, compiled; kept on disk where some folder can be written."""
-    from numba import njit
-
-    compile_: Any = njit
-    try:
-        return compile_(nogil=True, cache=True)(_scan)  # type: ignore[no-any-return]
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return compile_(nogil=True)(_scan)  # type: ignore[no-any-return]
+def _compiled() -> Callable[..., NDArray[np.int64]]:
+    """`_scan` as machine code; here and not at import, since numba is slow to import."""
+    return compiled(_scan)
 
 
 def _scan(
