@@ -87,7 +87,7 @@ def our_step(steps: int, compile: bool) -> list[float]:
     """Seconds of each step of `Loop` on a run folder, as `hanllama pretrain` drives it."""
     import numpy as np
 
-    from hanllama.data.mix import PackedRows
+    from hanllama.data.mix import PackedRows, TokenSource
     from hanllama.model.card import ModelCard
     from hanllama.model.llama import Llama
     from hanllama.model.presets import preset
@@ -98,7 +98,7 @@ def our_step(steps: int, compile: bool) -> list[float]:
     from hanllama.train.run import RunFolder
     from hanllama.train.speed import flops_per_token
 
-    class Random:
+    class Random(TokenSource):
         """One long document of random tokens."""
 
         def __init__(self) -> None:

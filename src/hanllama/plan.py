@@ -521,6 +521,12 @@ class RandomTokens:
 
         return np.arange(self._count + 1, dtype=np.int64) * self._length
 
+    masked = False
+
+    def trained_at(self, tokens: Any) -> Any:
+        """Never asked: there is no mask."""
+        raise NotImplementedError
+
     def copy_into(self, out: Any, positions: Any, starts: Any, lengths: Any) -> None:
         """Random ids, the same for the same span."""
         import numpy as np

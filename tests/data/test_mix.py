@@ -5,11 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hanllama.data.mix import IGNORE, PADDING, Array, PackedRows, pack, permutation, splitmix64
+from hanllama.data.mix import (
+    IGNORE,
+    PADDING,
+    Array,
+    PackedRows,
+    TokenSource,
+    pack,
+    permutation,
+    splitmix64,
+)
 from hanllama.errors import InputError
 
 
-class Counting:
+class Counting(TokenSource):
     """A split whose token at offset i is i, so that a label must be its token plus one."""
 
     def __init__(self, lengths: list[int]) -> None:
@@ -95,3 +104,36 @@ def test_batches_follow_on_over_the_end_of_an_epoch() -> None:
 def test_nothing_to_predict_is_refused() -> None:
     with pytest.raises(InputError, match="two tokens"):
         PackedRows(Counting([1, 1, 1]), row_length=8, seed=0, pad=0)
+
+
+class Masked(Counting):
+    """Trains every third token only."""
+
+    masked = True  # type: ignore[assignment]
+
+    def trained_at(self, tokens: Array) -> Array:
+        return tokens % 3 == 0
+
+
+def test_masked_rows_train_and_weigh_only_what_the_mask_names() -> None:
+    split = Masked([5, 2, 90, 31, 2, 17, 4])
+    rows = PackedRows(split, row_length=16, seed=0, pad=7)
+    batch = rows.rows(np.arange(rows.n_rows))
+    trained = batch.labels_RT[batch.labels_RT != IGNORE]
+    starts = split.document_starts()
+    expected = {t for t in range(int(starts[-1])) if t % 3 == 0} - set(starts[:-1].tolist())
+    assert sorted(trained.tolist()) == sorted(expected)
+    assert (rows.weights(np.arange(rows.n_rows)) == (batch.labels_RT != IGNORE).sum(1)).all()
+    assert rows.n_predictions == len(expected)
+
+
+def test_a_window_without_a_trained_token_is_left_out() -> None:
+    class First(Counting):
+        masked = True  # type: ignore[assignment]
+
+        def trained_at(self, tokens: Array) -> Array:
+            return tokens < 4
+
+    rows = PackedRows(First([6, 6, 6]), row_length=8, seed=0, pad=0)
+    assert rows.n_tokens == 5  # of the first document; the others train nothing
+    assert rows.n_predictions == 3

@@ -10,7 +10,7 @@ import pytest
 
 from hanllama import fs
 from hanllama.data.shards import ShardWriter, open_shards, token_dtype, write_manifest
-from hanllama.errors import InputError
+from hanllama.errors import CorruptError, InputError
 
 VOCAB = 30_000
 
@@ -133,3 +133,34 @@ def test_packing_rows_is_fed_fifty_million_tokens_a_second(tmp_path: Path) -> No
         split.copy_into(out, positions, starts, lengths)
         seconds.append(time.process_time() - began)
     assert out.size / min(seconds) > 50e6
+
+
+@pytest.mark.parametrize("shard_tokens", [7, 1 << 20])
+def test_a_mask_comes_back_bit_for_bit_across_files(tmp_path: Path, shard_tokens: int) -> None:
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(1, 12, 40)
+    ids, mask = rng.integers(0, 50, lengths.sum()), rng.random(lengths.sum()) < 0.4
+    folder = tmp_path / "masked"
+    with fs.publish(folder) as beside:
+        writer = ShardWriter(beside, "train", 50, shard_tokens, masked=True)
+        half = int(lengths[:9].sum())
+        writer.extend(ids[:half], lengths[:9], mask=mask[:half])
+        writer.extend(ids[half:], lengths[9:], mask=mask[half:])
+        write_manifest(
+            beside,
+            {"train": writer},
+            vocab_size=50,
+            tokenizer_hash="t",
+            token_bytes=np.ones(50, np.int32),
+            facts={},
+        )
+    split = open_shards(folder).split("train")
+    assert split.masked
+    assert (split.read_mask(0, mask.size) == mask).all()
+    assert (split.read_mask(13, 40) == mask[13:53]).all()
+    assert (split.read(0, ids.size) == ids).all()
+
+    path = next(folder.glob("*.mask"))
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    with pytest.raises(CorruptError, match="mask"):
+        open_shards(folder)

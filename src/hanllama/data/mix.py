@@ -7,7 +7,8 @@ the order of the rows is a keyed permutation an epoch. Nothing is a stream: batc
 whether it is asked for first, last, or after a crash, and on any number of ranks.
 
 A row carries positions (counted from the start of its window) and a document number for each
-token, so that attention does not look from one document into another.
+token, so that attention does not look from one document into another. Where the split has a mask
+(conversations), a label that is not trained is -100, and a row weighs what it trains.
 
 Shapes: R rows, T tokens of a row, P windows (pieces), N tokens.
 """
@@ -26,6 +27,7 @@ from hanllama.errors import InputError
 Array = npt.NDArray[Any]
 IGNORE = -100  # no loss on this label
 PADDING = -1  # the document number of padding
+_BLOCK_WINDOWS = 1 << 12
 
 
 class TokenSource(Protocol):
@@ -33,6 +35,15 @@ class TokenSource(Protocol):
 
     def document_starts(self) -> Array: ...
     def copy_into(self, out: Array, positions: Array, starts: Array, lengths: Array) -> None: ...
+
+    @property
+    def masked(self) -> bool:
+        """Whether only some tokens are trained: those that `trained_at` names."""
+        return False
+
+    def trained_at(self, tokens: Array) -> Array:
+        """bool, of the shape of `tokens` (offsets in the split)."""
+        return np.ones(tokens.shape, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,14 @@ class PackedRows:
         self._split, self.row_length, self._seed, self._pad = split, row_length, seed, pad
         starts_D = split.document_starts()
         piece_starts, piece_lengths = _windows(starts_D, row_length)
+        trained = piece_lengths
+        if split.masked:
+            trained = _trained(split, piece_starts, piece_lengths)
+            # A window that is only looked at, never trained, would be computed for nothing.
+            keep = trained > 0
+            piece_starts, piece_lengths, trained = (
+                a[keep] for a in (piece_starts, piece_lengths, trained)
+            )
         if not len(piece_starts):
             raise InputError("the split holds no document of at least two tokens")
         row_of_piece = pack(piece_lengths, row_length)
@@ -77,17 +96,23 @@ class PackedRows:
         self._row_pieces = np.concatenate([[0], np.cumsum(counts)])
         self.n_rows = len(counts)
         self._multi = bool((counts > 1).any())
-        self._weights = np.add.reduceat(self._lengths, self._row_pieces[:-1])
+        self._weights = np.add.reduceat(trained[order], self._row_pieces[:-1])
+
+    @property
+    def n_tokens(self) -> int:
+        """Input tokens of one epoch, trained or not, without padding."""
+        return int(self._lengths.sum())
 
     @property
     def n_predictions(self) -> int:
-        """Predictions of one epoch: every token but each document's first, exactly once."""
-        return int(self._lengths.sum())
+        """Predictions that one epoch trains; without a mask every token but each document's
+        first, exactly once."""
+        return int(self._weights.sum())
 
     @property
     def padding_share(self) -> float:
         """The share of row positions that hold padding."""
-        return 1 - self.n_predictions / (self.n_rows * self.row_length)
+        return 1 - self.n_tokens / (self.n_rows * self.row_length)
 
     def batch(self, step: int, size: int) -> Array:
         """The row numbers [size] of a step. Each row comes once an epoch; epochs follow on."""
@@ -99,7 +124,7 @@ class PackedRows:
         return rows
 
     def weights(self, rows: Array) -> Array:
-        """Predictions in each of the rows [R], without reading them."""
+        """Trained predictions in each of the rows [R], without reading them."""
         return self._weights[rows]
 
     def rows(self, rows: Array) -> RowBatch:
@@ -125,6 +150,9 @@ class PackedRows:
         flat = np.repeat(places, lengths)
         offsets = np.arange(len(flat)) - np.repeat(ends_flat - lengths, lengths)
         positions[flat + offsets] = offsets
+        if self._split.masked:
+            targets = np.repeat(starts + 1, lengths) + offsets
+            labels[(flat + offsets)[~self._split.trained_at(targets)]] = IGNORE
         documents: Array | None = None
         if self._multi:
             documents = np.full(n_rows * length, PADDING, dtype=np.int64)
@@ -221,3 +249,16 @@ def _windows(starts_D: Array, row_length: int) -> tuple[Array, Array]:
     starts = starts_D[:-1][document] + number * row_length
     lengths = np.minimum(predictions[document] - number * row_length, row_length)
     return starts.astype(np.int64), lengths.astype(np.int64)
+
+
+def _trained(split: TokenSource, starts: Array, lengths: Array) -> Array:
+    """How many of each window's labels are trained, [windows]; a block of windows at a time."""
+    counts = np.empty(len(starts), dtype=np.int64)
+    for begin in range(0, len(starts), _BLOCK_WINDOWS):
+        n = lengths[begin : begin + _BLOCK_WINDOWS]
+        ends = np.cumsum(n)
+        labels = np.repeat(starts[begin : begin + _BLOCK_WINDOWS] + 1 - (ends - n), n)
+        labels += np.arange(len(labels))
+        trained = split.trained_at(labels).astype(np.int64)
+        counts[begin : begin + _BLOCK_WINDOWS] = np.add.reduceat(trained, ends - n)
+    return counts

@@ -2,7 +2,8 @@
 
 A folder holds one or two splits (`train`, `heldout`), each a row of files: `train-00000.bin` is
 nothing but token ids, little-endian uint16 (uint32 above 65,536 ids), documents end to end;
-`train-00000.idx` is the int64 offsets of its documents, one more than there are documents. There
+`train-00000.idx` is the int64 offsets of its documents, one more than there are documents;
+`train-00000.mask`, in the shards of conversations, is a bit a token: 1 where it is trained. There
 is no loader, no worker and no state: a batch is a list of (start, length) spans into a split's
 token space, copied straight out of the page cache, and any span can be read again at any time.
 
@@ -38,6 +39,7 @@ _BLOCK_BYTES = 1 << 24
 _GATHER_TOKENS = 1 << 16
 
 Ids = NDArray[Any]
+Mask = NDArray[np.bool_]
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -49,34 +51,47 @@ class ShardWriter:
     """Appends documents to the shard files of one split.
 
     A document never crosses files, so a file is closed once it has reached `shard_tokens` and a
-    longer document makes a longer file.
+    longer document makes a longer file. A `masked` split also says of each token whether it is
+    trained.
     """
 
     def __init__(
-        self, folder: Path, split: str, vocab_size: int, shard_tokens: int = SHARD_TOKENS
+        self,
+        folder: Path,
+        split: str,
+        vocab_size: int,
+        shard_tokens: int = SHARD_TOKENS,
+        *,
+        masked: bool = False,
     ) -> None:
         if shard_tokens < 1:
             raise ConfigError(f"shard_tokens must be at least 1, not {shard_tokens}")
         self.folder, self.split, self.vocab_size = folder, split, vocab_size
         self.shard_tokens = shard_tokens
         self.dtype = token_dtype(vocab_size)
+        self.masked = masked
+        self._mask = _MaskBits()
         self.n_tokens = self.n_documents = self.n_bytes = 0
         self._shards: list[dict[str, Any]] = []
         self._file: Any = None
         self._hash = hashlib.sha256()
         self._offsets: list[int] = [0]
 
-    def add(self, ids: Ids, text_bytes: int = 0) -> None:
+    def add(self, ids: Ids, text_bytes: int = 0, *, mask: Mask | None = None) -> None:
         """Append one document: [tokens] ids, BOS and EOS included. See `extend`."""
-        self.extend(ids, np.array([ids.size]), text_bytes)
+        self.extend(ids, np.array([ids.size]), text_bytes, mask=mask)
 
-    def extend(self, ids: Ids, lengths: Ids, text_bytes: int = 0) -> None:
+    def extend(
+        self, ids: Ids, lengths: Ids, text_bytes: int = 0, *, mask: Mask | None = None
+    ) -> None:
         """Append documents that lie end to end.
 
         Args:
             ids: [tokens] integers of any type, each document with its BOS and EOS.
             lengths: [documents] tokens of each.
             text_bytes: the UTF-8 bytes of all their texts, for bits per byte later.
+            mask: bool [tokens], true on each token that is trained (as what its predecessors
+                should predict); for a masked split, and only for one.
 
         Raises InputError when an id does not fit the vocabulary: a wrapped id is a silent lie.
         """
@@ -86,6 +101,8 @@ class ShardWriter:
             raise InputError(f"an empty document cannot be written to split {self.split!r}")
         ends = np.cumsum(lengths, dtype=np.int64)
         assert int(ends[-1]) == ids.size, "the lengths must add up to the ids"
+        assert (mask is not None) == self.masked, "a mask belongs to a masked split"
+        assert mask is None or mask.size == ids.size, "a mask has a bit for each token"
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.vocab_size:
             bad = low if low < 0 else high
@@ -100,6 +117,8 @@ class ShardWriter:
             room = self.shard_tokens - self._offsets[-1]
             last = min(int(np.searchsorted(ends, begin + room)) + 1, lengths.size)
             end = int(ends[last - 1])
+            if mask is not None:
+                self._mask.add(mask[begin:end])
             self._write(ids[begin:end], ends[first:last] - begin)
             begin, first = end, last
         self.n_tokens += int(ids.size)
@@ -142,21 +161,45 @@ class ShardWriter:
             self._file.close()
         self._file = None
         index = np.asarray(self._offsets, dtype="<i8").tobytes()
-        index_path = self.folder / self._name(".idx")
-        with fs.storage(index_path), open(index_path, "wb") as out:
-            out.write(index)
-        self._shards.append(
-            {
-                "file": path.name,
-                "tokens": self._offsets[-1],
-                "documents": len(self._offsets) - 1,
-                "sha256": self._hash.hexdigest(),
-                "index": index_path.name,
-                "index_sha256": hashlib.sha256(index).hexdigest(),
-            }
-        )
+        entry = {
+            "file": path.name,
+            "tokens": self._offsets[-1],
+            "documents": len(self._offsets) - 1,
+            "sha256": self._hash.hexdigest(),
+            **self._beside("index", ".idx", index),
+        }
+        if self.masked:
+            entry |= self._beside("mask", ".mask", self._mask.take())
+        self._shards.append(entry)
         self._hash = hashlib.sha256()
         self._offsets = [0]
+
+    def _beside(self, what: str, suffix: str, data: bytes) -> dict[str, str]:
+        """Write a file beside the tokens; its entries in the manifest."""
+        path = self.folder / self._name(suffix)
+        with fs.storage(path), open(path, "wb") as out:
+            out.write(data)
+        return {what: path.name, f"{what}_sha256": hashlib.sha256(data).hexdigest()}
+
+
+class _MaskBits:
+    """Bits gathered eight to a byte, the first of each byte highest (NumPy's `packbits`)."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._left: Mask = np.zeros(0, np.bool_)
+
+    def add(self, mask: Mask) -> None:
+        bits = np.concatenate([self._left, mask])
+        whole = bits.size // 8 * 8
+        self._bytes += np.packbits(bits[:whole]).tobytes()
+        self._left = bits[whole:]
+
+    def take(self) -> bytes:
+        """Everything added since the last call, the last byte filled up with 0."""
+        data = bytes(self._bytes) + np.packbits(self._left).tobytes()
+        self._bytes, self._left = bytearray(), np.zeros(0, np.bool_)
+        return data
 
 
 def write_manifest(
@@ -208,6 +251,12 @@ class Split:
     n_bytes: int
     _arrays: list[Ids] = field(repr=False)
     _indexes: list[NDArray[np.int64]] = field(repr=False)
+    _masks: list[NDArray[np.uint8]] = field(repr=False, default_factory=list)
+
+    @property
+    def masked(self) -> bool:
+        """Whether only some tokens are trained."""
+        return bool(self._masks)
 
     def __post_init__(self) -> None:
         sizes = [a.size for a in self._arrays]
@@ -230,6 +279,22 @@ class Split:
         one = np.array([start], dtype=np.int64)
         self.copy_into(out, np.zeros(1, np.int64), one, np.array([length], dtype=np.int64))
         return out
+
+    def trained_at(self, tokens: NDArray[np.int64]) -> Mask:
+        """bool, of the shape of `tokens` (offsets in the split): whether each is trained."""
+        if not self.masked:
+            return np.ones(tokens.shape, np.bool_)
+        trained = np.empty(tokens.shape, np.bool_)
+        file = np.searchsorted(self._file_starts, tokens, side="right") - 1
+        for number, bits in enumerate(self._masks):
+            here = file == number
+            local = tokens[here] - self._file_starts[number]
+            trained[here] = bits[local >> 3] >> (7 - (local & 7)) & 1
+        return trained
+
+    def read_mask(self, start: int, length: int) -> Mask:
+        """bool [length]: which of the tokens from `start` are trained."""
+        return self.trained_at(np.arange(start, start + length, dtype=np.int64))
 
     def copy_into(
         self,
@@ -362,7 +427,8 @@ class Shards:
         digest = hashlib.sha256(f"{self.manifest['tokenizer_hash']}\n".encode())
         for name, entry in sorted(self.manifest["splits"].items()):
             for shard in entry["shards"]:
-                digest.update(f"{name} {shard['sha256']} {shard['index_sha256']}\n".encode())
+                sums = [shard[k] for k in ("sha256", "index_sha256", "mask_sha256") if k in shard]
+                digest.update(f"{name} {' '.join(sums)}\n".encode())
         return digest.hexdigest()
 
 
@@ -412,6 +478,7 @@ def _open_split(
     dtype = token_dtype(vocab_size)
     arrays: list[Ids] = []
     indexes: list[NDArray[np.int64]] = []
+    masks: list[NDArray[np.uint8]] = []
     for shard in entry["shards"]:
         path, index_path = folder / shard["file"], folder / shard["index"]
         _check_size(path, shard["tokens"] * dtype.itemsize)
@@ -426,7 +493,18 @@ def _open_split(
             raise CorruptError(f"{index_path} is corrupt: its offsets do not rise; tokenize again")
         arrays.append(array.view(np.ndarray))  # indexing a memmap object costs more
         indexes.append(index)
-    return Split(name, entry["tokens"], entry["documents"], entry["bytes"], arrays, indexes)
+        if "mask" in shard:
+            masks.append(_open_mask(folder, shard, verify))
+    return Split(name, entry["tokens"], entry["documents"], entry["bytes"], arrays, indexes, masks)
+
+
+def _open_mask(folder: Path, shard: dict[str, Any], verify: bool) -> NDArray[np.uint8]:
+    path = folder / shard["mask"]
+    _check_size(path, -(-shard["tokens"] // 8))
+    bits = np.memmap(path, dtype=np.uint8, mode="r")
+    if verify and hashlib.sha256(bits.data).hexdigest() != shard["mask_sha256"]:
+        raise _altered(path)
+    return bits.view(np.ndarray)
 
 
 def _check_size(path: Path, expected: int) -> None:
@@ -466,7 +544,7 @@ def _verify_others(folder: Path, manifest: dict[str, Any]) -> None:
         name
         for entry in manifest["splits"].values()
         for shard in entry["shards"]
-        for name in (shard["file"], shard["index"])
+        for name in (shard["file"], shard["index"], shard.get("mask"))
     }
     for line in (folder / fs.SUMS).read_text(encoding="utf-8").splitlines():
         expected, _, name = line.partition("  ")
