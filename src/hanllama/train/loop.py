@@ -94,7 +94,7 @@ class Loop:
         self.device = next(objective.model.parameters()).device
         self.dtype = choose_dtype(loop.dtype, self.device)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(self.modules, optim)
+        self.optimizer = build_optimizer(self.modules, optim, objective.learning_rate_scales())
         self.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
             self.device.type, enabled=self.dtype == torch.float16
         )
@@ -133,16 +133,18 @@ class Loop:
 
     def _train(self, progress: Progress | None) -> None:
         last = self.loop.max_steps
-        saved = self.step
+        saved, stop = self.step, False
         while self.step < last:
             started = time.perf_counter()
             result = self._step_with_memory_to_spare(self.step)
             self.step += 1
             self.tokens += int(result.weight)
             self.speed.add(result.weight, time.perf_counter() - started)
-            stop = result.stop or self.step == self.loop.stop_at
+            stop = stop or result.stop or self.step == self.loop.stop_at
             self._log_step(result, progress)
-            due = self.step % self.loop.save_every == 0 or self.step == last or stop
+            passed = self.step // self.loop.save_every > saved // self.loop.save_every
+            experience_ends = self.step % self.objective.steps_per_experience == 0
+            due = self.step == last or (experience_ends and (passed or stop))
             if due or self._every(self.loop.eval_every):
                 self._evaluate(progress)
             if due or self._every(self.loop.sample_every):
@@ -150,7 +152,7 @@ class Loop:
             if due:
                 self._save()
                 saved = self.step
-            if stop and self.step < last:
+            if stop and due and self.step < last:
                 number = self.signal_number or signal.SIGINT
                 raise Interrupted(number, f"step {saved} of {last}")
 
@@ -183,7 +185,7 @@ class Loop:
     def _one_step(self, step: int) -> StepResult:
         rate = learning_rate(step, self.loop.max_steps, self.optim)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         # Nothing here draws random numbers, but an objective may: let them follow from the step.
         torch.manual_seed((self.loop.seed << 32) + step * self.world.size + self.world.rank)
         self.modules.train()
@@ -262,6 +264,9 @@ class Loop:
             return
         spike = is_spike(result.loss, self.recent)
         self.recent.append(result.loss)
+        for alarm in self.objective.alarms():
+            self.run.log(self.step, {"event": alarm})
+            progress.log(f"step {self.step}: {alarm}")
         rate = self.speed.tokens_per_second
         progress.advance(1, loss=result.loss, tokens_per_second=rate, mfu=self.speed.mfu)
         every = self.step % self.loop.log_every == 0 or self.step == self.loop.max_steps
@@ -274,6 +279,7 @@ class Loop:
             "tokens": self.tokens,
             "tokens_per_second": round(rate, 1),
             "mfu": round(self.speed.mfu, 4),
+            **self.objective.step_metrics(),
         }
         if spike:
             values["spike"] = True

@@ -9,9 +9,10 @@ parallelism, nor the fp16 scaler can change the gradient.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,8 +33,11 @@ class Micro:
     data: Any
 
 
-class Objective(Protocol):
-    """One way to train. Pure in the step: nothing but `state` survives from one to the next."""
+class Objective(ABC):
+    """One way to train. Pure in the step: nothing but `state` survives from one to the next.
+
+    Below the line are things that most objectives have no need of.
+    """
 
     name: str
     """Its file name in `train/objectives/`."""
@@ -44,30 +48,48 @@ class Objective(Protocol):
     micro_batch_size: int
     """Rows of one pass; the loop halves it on out-of-memory."""
 
-    def further_models(self) -> Mapping[str, nn.Module]:
-        """Other models that are trained (a value model), by name; saved beside the first."""
-        ...
-
+    @abstractmethod
     def fingerprint(self) -> Mapping[str, str]:
         """What a resume must find unchanged, by field: data, tokenizer, model."""
-        ...
 
+    @abstractmethod
     def prepare(self, step: int) -> Sequence[Micro]:
         """This process's micro-batches of a step, counted from 0."""
-        ...
 
+    @abstractmethod
     def loss(self, micro: Micro) -> Tensor:
         """The sum of the losses of a micro-batch, a float32 scalar."""
-        ...
 
+    @abstractmethod
     def evaluate(self) -> Mapping[str, float]:
         """Held-out figures, the same on every process; `heldout_loss` ranks the checkpoints."""
-        ...
+
+    # ------------------------------------------------------------------------------------------
+
+    steps_per_experience: int = 1
+    """Optimizer steps made of one experience (PPO's rollouts). Checkpoints, and stops for a
+    signal, fall only where an experience ends, so that none has to be saved."""
+
+    def further_models(self) -> Mapping[str, nn.Module]:
+        """Other models that are trained (a value model), by name; saved beside the first."""
+        return {}
+
+    def learning_rate_scales(self) -> Mapping[str, float]:
+        """What multiplies the learning rate of each of the further models; 1 where absent."""
+        return {}
+
+    def step_metrics(self) -> Mapping[str, float]:
+        """What the last step adds to its line of metrics; the same on every process."""
+        return {}
+
+    def alarms(self) -> Sequence[str]:
+        """What went wrong in the last step without stopping it, each in a sentence."""
+        return ()
 
     def state(self) -> Mapping[str, Any]:
-        """The small state that is part of a checkpoint (JSON), empty for most."""
-        ...
+        """The small state that is part of a checkpoint (JSON)."""
+        return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-        ...
+        assert not state, "an objective that saves a state must take it back"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -32,17 +33,26 @@ def learning_rate(step: int, max_steps: int, config: OptimConfig) -> float:
     return config.learning_rate * share
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW over the parameters that are trained; no weight decay on vectors (norms)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def build_optimizer(
+    model: nn.Module, config: OptimConfig, scales: Mapping[str, float] | None = None
+) -> torch.optim.AdamW:
+    """Fused AdamW over the parameters that are trained; no weight decay on vectors (norms).
+
+    `scales` multiply the learning rate of submodules by name, as each group's `lr_scale`.
+    """
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = (scales or {}).get(name.partition(".")[0], 1.0)
+            found.setdefault((scale, parameter.dim() >= 2), []).append(parameter)
     groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+        {"params": group, "lr_scale": scale, "weight_decay": config.weight_decay * is_matrix}
+        for (scale, is_matrix), group in found.items()
     ]
     # MPS got its fused kernel late and only for some dtypes: the plain one is always right.
-    fused = all(p.device.type in ("cpu", "cuda") for p in trained)
+    fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
     return torch.optim.AdamW(
-        [g for g in groups if g["params"]],
+        groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,

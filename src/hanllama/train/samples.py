@@ -7,24 +7,34 @@ from pathlib import Path
 
 from hanllama.model.llama import Llama
 from hanllama.model.sampling import Sampling
+from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
 
 
 class Sampler:
-    """Writes one text for each prompt; the draw follows from the seed and the step."""
+    """Writes one text for each prompt; the draw follows from the seed and the step.
+
+    A base model goes on from the prompt; with a chat template the prompt is what a user asks.
+    """
 
     def __init__(
-        self, tokenizer_folder: Path, prompts: Sequence[str], tokens: int, seed: int
+        self,
+        tokenizer_folder: Path,
+        prompts: Sequence[str],
+        tokens: int,
+        seed: int,
+        template: ChatTemplate | None = None,
     ) -> None:
         self._tokenizer = load_tokenizer(tokenizer_folder)
         self._prompts, self._tokens, self._seed = list(prompts), tokens, seed
+        self._template = template
 
     def write(self, model: Llama, step: int) -> list[str]:
-        """Each prompt with its continuation."""
+        """Each prompt with its continuation, or with its answer on the next line."""
         from hanllama.model.generate import generate_tokens
 
         room = model.config.max_position_embeddings - self._tokens
-        ids = [self._tokenizer.encode(p)[-max(room, 1) :] for p in self._prompts]
+        ids = [self._encode(prompt)[-max(room, 1) :] for prompt in self._prompts]
         sampling = Sampling(
             max_new_tokens=min(self._tokens, model.config.max_position_embeddings - 1),
             temperature=0.8,
@@ -32,8 +42,15 @@ class Sampler:
             top_p=0.95,
             seed=self._seed + step,
         )
-        rows = generate_tokens(model, ids, sampling)
+        template = self._template
+        rows = generate_tokens(model, ids, sampling, template.end_ids if template else None)
+        between = "\n" if template else ""
         return [
-            prompt + self._tokenizer.decode(list(row))
+            prompt + between + self._tokenizer.decode(list(row))
             for prompt, row in zip(self._prompts, rows, strict=True)
         ]
+
+    def _encode(self, prompt: str) -> list[int]:
+        if self._template is None:
+            return self._tokenizer.encode(prompt)
+        return self._template.prompt([{"role": "user", "content": prompt}])

@@ -11,35 +11,27 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hanllama.data.mix import Array, PackedRows, RowBatch
 from hanllama.data.shards import Shards, open_shards
 from hanllama.errors import ConfigError, InputError
 from hanllama.losses import cross_entropy_sum
-from hanllama.model.card import ModelCard, read_card
-from hanllama.model.checkpoint import load_model
-from hanllama.model.device import choose_device
+from hanllama.model.card import ModelCard
 from hanllama.model.llama import Llama
 from hanllama.model.presets import LlamaConfig
 from hanllama.tokenizer.load import load_tokenizer
-from hanllama.train import checkpoints
+from hanllama.train.command import Session, training
 from hanllama.train.compiled import Hidden
-from hanllama.train.config import PretrainConfig
-from hanllama.train.loop import Loop
-from hanllama.train.objective import Micro
-from hanllama.train.parallel import World, world
-from hanllama.train.run import RunFolder
-from hanllama.train.samples import Sampler
-from hanllama.train.speed import flops_per_token
+from hanllama.train.config import LoopConfig, PretrainConfig
+from hanllama.train.objective import Micro, Objective
+from hanllama.train.parallel import World
 
 
-class Pretrain:
+class Pretrain(Objective):
     """Next-token prediction on packed rows; weights are counts of predicted tokens."""
 
     name = "pretrain"
@@ -116,20 +108,9 @@ class Pretrain:
             "heldout_bits_per_byte": loss / math.log(2) / max(byte_count, 1.0),
         }
 
-    def further_models(self) -> Mapping[str, nn.Module]:
-        """None: pretraining trains one model."""
-        return {}
-
     def fingerprint(self) -> Mapping[str, str]:
         """Data, tokenizer and model."""
         return self._fingerprint
-
-    def state(self) -> Mapping[str, Any]:
-        """Nothing: a step follows from its number."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back."""
 
     def _micro(self, source: PackedRows, rows: Array) -> Micro:
         batch = source.rows(rows)
@@ -148,14 +129,9 @@ class Pretrain:
 
 def pretrain(config: PretrainConfig) -> None:
     """Run `hanllama pretrain`: begin, resume, or report that the run is complete."""
-    device = choose_device(config.loop.device)
     shards = open_shards(config.data)
-    with world(device) as processes:
-        output = Path(config.output)
-        run = RunFolder(output, config) if processes.is_main else None
-        processes.barrier()
-        checkpoint = _newest_checkpoint(output)
-        model, card = _model(config, shards, checkpoint)
+    with training(config, config.loop) as session:
+        model, card = _model(config, shards, session)
         context = config.context or model.config.max_position_embeddings
         pad = model.config.pad_token_id or 0
         train = PackedRows(shards.split("train"), context, config.loop.seed, pad)
@@ -163,9 +139,7 @@ def pretrain(config: PretrainConfig) -> None:
         if "heldout" in shards.splits:
             heldout = PackedRows(shards.split("heldout"), context, config.loop.seed, pad)
         loop = config.loop.with_steps(train.n_rows)
-        model.gradient_checkpointing = loop.gradient_checkpointing
-        model.to(device)
-        processes.broadcast(model)
+        session.adopt(model)
         objective = Pretrain(
             model,
             train,
@@ -176,67 +150,33 @@ def pretrain(config: PretrainConfig) -> None:
             eval_rows=loop.eval_rows,
             across_documents=config.cross_document_attention,
             compile=loop.compile,
-            world=processes,
-            fingerprint=_fingerprint(shards, model.config),
+            world=session.processes,
+            fingerprint=fingerprint(shards, model.config),
         )
-        if checkpoint is not None:
-            found = checkpoints.read_state(checkpoint)
-            checkpoints.require_same(found.fingerprint, objective.fingerprint(), checkpoint)
-        sampler = None
-        if loop.sample_tokens and loop.sample_prompts:
-            sampler = Sampler(
-                shards.tokenizer_folder, loop.sample_prompts, loop.sample_tokens, loop.seed
-            )
-        if run is not None:
-            _announce(config, shards, model, train, loop.max_steps, loop.batch_size)
-        Loop(
+        session.train(
             objective,
             config.optim,
             loop,
-            run,
-            processes,
             tokenizer_folder=shards.tokenizer_folder,
             card=card,
-            checkpoint=checkpoint,
-            sampler=sampler,
-            flops_per_token=flops_per_token(model.config, context),
-        ).train()
-        if run is not None:
-            print(f"model: {run.model}\nreport: {run.path / 'report.html'}")
+            context=context,
+            announcement=_announcement(model, train, loop),
+        )
 
 
-def _newest_checkpoint(output: Path) -> Path | None:
-    """The newest complete checkpoint, checked whole; a corrupt one is refused, not skipped."""
-    found = checkpoints.all_in(output / "checkpoints")
-    if not found:
-        return None
-    checkpoints.verify(found[-1])
-    return found[-1]
-
-
-def _model(
-    config: PretrainConfig, shards: Shards, checkpoint: Path | None
-) -> tuple[Llama, ModelCard]:
+def _model(config: PretrainConfig, shards: Shards, session: Session) -> tuple[Llama, ModelCard]:
     """The model to train, on the CPU, with the card it has before this stage."""
     tokenizer = load_tokenizer(shards.tokenizer_folder)
     if config.base_model:
         if config.model.preset or config.model.hidden_size:
             raise ConfigError("give base_model or the size of a new model, not both")
-        base = Path(config.base_model)
-        found = load_tokenizer(base)
+        found = load_tokenizer(config.base_model)
         if found.hash != tokenizer.hash:
             raise InputError(
-                f"{config.data} was tokenized with another tokenizer than {base}'s: tokenize it"
-                f" again with --tokenizer {base}"
+                f"{config.data} was tokenized with another tokenizer than {config.base_model}'s:"
+                f" tokenize it again with --tokenizer {config.base_model}"
             )
-        card = read_card(base) or ModelCard(name=base.name, base_model=str(base.name))
-        model = load_model(base, dtype=torch.float32)
-        if config.context > model.config.max_position_embeddings:
-            raise ConfigError(
-                f"context {config.context} exceeds the {model.config.max_position_embeddings}"
-                f" positions of {base}"
-            )
-        return model, card
+        return session.base_model(config.base_model, config.context)
     llama = config.model.resolve(
         shards.vocab_size,
         config.context,
@@ -246,10 +186,11 @@ def _model(
     )
     generator = torch.Generator().manual_seed(config.loop.seed)
     # A resumed run overwrites these weights; drawing them is cheaper than a second path here.
-    return Llama(llama, generator), ModelCard(name=Path(config.output).name)
+    return Llama(llama, generator), ModelCard(name=session.output.name)
 
 
-def _fingerprint(shards: Shards, model: LlamaConfig) -> dict[str, str]:
+def fingerprint(shards: Shards, model: LlamaConfig) -> dict[str, str]:
+    """What a run on these shards must find unchanged when it is resumed."""
     shape = json.dumps(model.to_hf(), sort_keys=True).encode()
     return {
         "data": shards.fingerprint,
@@ -258,21 +199,13 @@ def _fingerprint(shards: Shards, model: LlamaConfig) -> dict[str, str]:
     }
 
 
-def _announce(
-    config: PretrainConfig,
-    shards: Shards,
-    model: Llama,
-    train: PackedRows,
-    steps: int,
-    batch_size: int,
-) -> None:
-    parameters = model.config.parameter_count()
-    tokens = steps * batch_size * train.row_length
-    print(
-        f"{parameters / 1e6:.1f}M parameters, {train.n_predictions:,} tokens in {train.n_rows:,}"
-        f" rows of {train.row_length} ({100 * train.padding_share:.2f} % padding), {steps:,} steps"
-        f" of {batch_size} rows: {tokens / max(train.n_predictions, 1):.2f} epochs",
-        flush=True,
+def _announcement(model: Llama, train: PackedRows, loop: LoopConfig) -> str:
+    tokens = loop.max_steps * loop.batch_size * train.row_length
+    return (
+        f"{model.config.parameter_count() / 1e6:.1f}M parameters, {train.n_predictions:,} tokens in"
+        f" {train.n_rows:,} rows of {train.row_length} ({100 * train.padding_share:.2f} % padding),"
+        f" {loop.max_steps:,} steps of {loop.batch_size} rows:"
+        f" {tokens / max(train.n_predictions, 1):.2f} epochs"
     )
 
 

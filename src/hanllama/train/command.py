@@ -1,0 +1,141 @@
+"""What every training command does around its objective.
+
+    with training(config, config.loop) as session:
+        model, card = session.base_model(config.base_model)
+        session.adopt(model)
+        session.train(MyObjective(model, ...), config.optim, loop, tokenizer_folder=..., card=card)
+
+So a command holds only what is its own: its data and its objective. Here lie the device and the
+processes, the run folder and its refusals, the newest checkpoint, and the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hanllama.errors import ConfigError
+from hanllama.model.card import ModelCard, read_card
+from hanllama.model.checkpoint import load_model
+from hanllama.model.device import choose_device
+from hanllama.model.llama import Llama
+from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.train import checkpoints
+from hanllama.train.config import LoopConfig, OptimConfig
+from hanllama.train.loop import Loop
+from hanllama.train.objective import Objective
+from hanllama.train.parallel import World, world
+from hanllama.train.run import RunFolder
+from hanllama.train.samples import Sampler
+from hanllama.train.speed import flops_per_token
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of a training command.
+
+    Attributes:
+        output: the run folder's path.
+        run: the run folder; None on all processes but the main one.
+        checkpoint: the newest checkpoint, verified, to resume from; None at the beginning.
+    """
+
+    output: Path
+    device: torch.device
+    processes: World
+    run: RunFolder | None
+    checkpoint: Path | None
+    gradient_checkpointing: bool
+
+    def base_model(self, folder: str, context: int = 0) -> tuple[Llama, ModelCard]:
+        """The model that training begins with, float32 on the CPU, and its card.
+
+        Raises ConfigError for a context beyond the model's positions.
+        """
+        model = load_model(folder, dtype=torch.float32)
+        if context > model.config.max_position_embeddings:
+            raise ConfigError(
+                f"context {context} exceeds the {model.config.max_position_embeddings}"
+                f" positions of {folder}"
+            )
+        name = Path(folder).name
+        return model, read_card(folder) or ModelCard(name=name, base_model=name)
+
+    def adopt(self, model: Llama) -> None:
+        """Bring a model to the device, with the same weights on every process."""
+        model.gradient_checkpointing = self.gradient_checkpointing
+        model.to(self.device)
+        self.processes.broadcast(model)
+
+    def train(
+        self,
+        objective: Objective,
+        optim: OptimConfig,
+        loop: LoopConfig,
+        *,
+        tokenizer_folder: Path,
+        card: ModelCard,
+        context: int,
+        announcement: str,
+        template: ChatTemplate | None = None,
+    ) -> None:
+        """Begin or go on, to the last step.
+
+        Args:
+            loop: its `max_steps` settled.
+            tokenizer_folder: copied into every model folder.
+            card: the model's card before this stage.
+            context: tokens of a row, for the share of the device's peak that is used.
+            announcement: printed before the first step.
+            template: samples answer the prompts through it.
+
+        Raises ResumeError when the newest checkpoint was made from something else.
+        """
+        if self.checkpoint is not None:
+            found = checkpoints.read_state(self.checkpoint)
+            checkpoints.require_same(found.fingerprint, objective.fingerprint(), self.checkpoint)
+        sampler = None
+        if loop.sample_tokens and loop.sample_prompts:
+            sampler = Sampler(
+                tokenizer_folder, loop.sample_prompts, loop.sample_tokens, loop.seed, template
+            )
+        if self.run is not None:
+            print(announcement, flush=True)
+        Loop(
+            objective,
+            optim,
+            loop,
+            self.run,
+            self.processes,
+            tokenizer_folder=tokenizer_folder,
+            card=card,
+            checkpoint=self.checkpoint,
+            sampler=sampler,
+            flops_per_token=flops_per_token(objective.model.config, context),
+        ).train()
+        if self.run is not None:
+            print(f"model: {self.run.model}\nreport: {self.run.path / 'report.html'}")
+
+
+@contextmanager
+def training(config: Any, loop: LoopConfig) -> Iterator[Session]:
+    """Open the run folder at `config.output` on the main process, and find where it stands.
+
+    Raises ResumeError when the run was begun with another config, InputError when the folder holds
+    something else, CorruptError when the newest checkpoint is damaged.
+    """
+    device = choose_device(loop.device)
+    with world(device) as processes:
+        output = Path(config.output)
+        run = RunFolder(output, config) if processes.is_main else None
+        processes.barrier()
+        found = checkpoints.all_in(output / "checkpoints")
+        if found:
+            checkpoints.verify(found[-1])
+        newest = found[-1] if found else None
+        yield Session(output, device, processes, run, newest, loop.gradient_checkpointing)
