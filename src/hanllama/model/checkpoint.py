@@ -27,7 +27,7 @@ from hanllama.model.folder import (
 from hanllama.model.llama import Llama
 from hanllama.model.presets import LlamaConfig
 
-__all__ = ["load_config", "load_model", "save_model"]
+__all__ = ["load_config", "load_model", "load_weights", "save_model"]
 
 # Old Llama folders carry this table of frequencies as if it were a weight; it follows from theta.
 _DERIVED = ".rotary_emb.inv_freq"
@@ -56,7 +56,7 @@ def save_model(
     tensors = _portable(model.state_dict(), dtype)
     written = next(iter(tensors.values())).dtype
     config = model.config
-    fs.write_json(folder / CONFIG, config.to_hf(str(written).removeprefix("torch.")))
+    fs.write_json(folder / CONFIG, model.hf_config(str(written).removeprefix("torch.")))
     fs.write_json(folder / GENERATION_CONFIG, _generation_config(config))
     fs.write_text(folder / CARD, card.render(config))
     if tokenizer_folder is not None:
@@ -100,9 +100,25 @@ def load_model(
         fs.verify_sums(folder)
     with torch.device("meta"):
         model = Llama(config)
+    model.load_state_dict(_fitting(folder, model, torch.device(device), dtype), assign=True)
+    return model.eval()
+
+
+def load_weights(folder: Path, model: Llama) -> None:
+    """Fill a model in place from a folder that `save_model` wrote of one like it.
+
+    Raises CorruptError when the folder's weights are not exactly the model's.
+    """
+    model.load_state_dict(_fitting(folder, model, torch.device("cpu"), None))
+
+
+def _fitting(
+    folder: Path, model: Llama, device: torch.device, dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    """The folder's tensors, as many, as named and as shaped as the model's; CorruptError if not."""
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    tensors = _read(folder, torch.device(device), dtype)
-    if config.tie_word_embeddings and _HEAD in tensors:
+    tensors = _read(folder, device, dtype)
+    if model.config.tie_word_embeddings and _HEAD in tensors:
         if not torch.equal(tensors[_HEAD], tensors.get(_EMBEDDING, torch.empty(0))):
             raise CorruptError(
                 f"{folder}: {CONFIG} says tie_word_embeddings, but {_HEAD} differs from"
@@ -116,8 +132,7 @@ def load_model(
                 f"{folder}: {name} has shape {tuple(tensors[name].shape)}, but {CONFIG} asks for"
                 f" {tuple(shape)}"
             )
-    model.load_state_dict(tensors, assign=True)
-    return model.eval()
+    return tensors
 
 
 def _portable(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:

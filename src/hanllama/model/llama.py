@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +66,10 @@ class Llama(nn.Module):
             else:
                 into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 parameter.normal_(0.0, residual_std if into_residual else std, generator=generator)
+
+    def hf_config(self, dtype: str) -> dict[str, Any]:
+        """The content of `config.json` for weights written as `dtype`."""
+        return self.config.to_hf(dtype)
 
     def output_weight(self) -> Tensor:
         """The head's matrix [V, D]: the embedding itself when tied."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from hanllama import fs
 from hanllama.errors import CorruptError, ResumeError, StorageError
 from hanllama.model.card import ModelCard
-from hanllama.model.checkpoint import load_model, save_model
+from hanllama.model.checkpoint import load_weights, save_model
 from hanllama.model.llama import Llama
 
 _NAME = re.compile(r"step-(\d{6,})")
@@ -117,7 +117,7 @@ def restore(
 
     Raises ResumeError when its weights do not fit the models.
     """
-    model.load_state_dict(load_model(checkpoint, verify=False).state_dict())
+    load_weights(checkpoint, model)
     modules = {"": model, **further}
     for name, module in further.items():
         module.load_state_dict(_load_tensors(checkpoint / "trainer" / f"{name}.safetensors"))
