@@ -108,7 +108,7 @@ def test_a_withheld_pair_is_legal(pair: tuple[str, str]) -> None:
     written = 0
     for plot, word in places_of(pair):
         for number in range(10):
-            made = grammar._write(random.Random(number), forced=word, plots=[plot])
+            made = grammar.write(random.Random(number), forced=word, plots=[plot])
             verdict = check(made.text)
             assert verdict.ok and verdict.facts == made.facts, verdict.reason
             written += pair in verdict.pairs

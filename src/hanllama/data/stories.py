@@ -30,7 +30,10 @@ from typing import TypeVar
 from hanllama.data.stories_plots import DEEDS, FREE, PLOTS, VERB_OF, Plot
 from hanllama.data.stories_words import WITHHELD, Bank, Word, fits, they
 
-__all__ = ["WITHHELD", "CopyIndex", "Story", "Verdict", "check", "stories", "story"]
+__all__ = [
+    *("WITHHELD", "CopyIndex", "Story", "Verdict"),
+    *("check", "pick", "stories", "story", "write"),
+]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def stories(count: int, seed: int) -> Iterator[Story]:
 
 def story(seed: int, index: int) -> Story:
     """Story `index` of `seed`: a pure function, the same on every machine and Python version."""
-    return _write(random.Random(f"hanllama stories {seed} {index}"))
+    return write(random.Random(f"hanllama stories {seed} {index}"))
 
 
 # Writing ------------------------------------------------------------------------------------
@@ -80,20 +83,20 @@ _Template = tuple[tuple[str, str], ...]
 _T = TypeVar("_T")
 
 
-def _write(rng: random.Random, forced: Word | None = None, plots: Sequence[Plot] = PLOTS) -> Story:
+def write(rng: random.Random, forced: Word | None = None, plots: Sequence[Plot] = PLOTS) -> Story:
     """A story drawn from `rng`; `forced` is used where its bank and the other words allow it."""
-    plot = _pick(rng, plots)
+    plot = pick(rng, plots)
     bound: dict[str, Word] = {}
     _bind(rng, plot, "hero", bound, forced)
     parts: list[str] = []
     for step in _compiled(plot.name):
-        for slot, form in _pick(rng, step):
+        for slot, form in pick(rng, step):
             if slot == "":
                 parts.append(form)
             elif slot == "they":
                 parts.append(they(bound["hero"], bound["friend"]))
             elif slot in FREE:
-                parts.append(_pick(rng, plot.slots[slot]).form(form))
+                parts.append(pick(rng, plot.slots[slot]).form(form))
             else:
                 if slot not in bound:
                     _bind(rng, plot, slot, bound, forced)
@@ -108,20 +111,21 @@ def _bind(
         bound[slot] = forced
         return
     # Children and animals are equally likely heroes, though there are more names of animals.
-    world = _pick(rng, ("child", "animal")) if slot == "hero" else bound["hero"].world
+    world = pick(rng, ("child", "animal")) if slot == "hero" else bound["hero"].world
     allowed = _in_training(plot.slots[slot], world)
     if slot in VERB_OF:
         noun = bound[VERB_OF[slot]].n
         allowed = tuple(word for word in allowed if (word.n, noun) not in WITHHELD)
     for _ in range(50):  # most words fit, so trying beats filtering
-        word = _pick(rng, allowed)
+        word = pick(rng, allowed)
         if fits(slot, word, bound):
             bound[slot] = word
             return
-    bound[slot] = _pick(rng, [word for word in allowed if fits(slot, word, bound)])
+    bound[slot] = pick(rng, [word for word in allowed if fits(slot, word, bound)])
 
 
-def _pick(rng: random.Random, choices: Sequence[_T]) -> _T:
+def pick(rng: random.Random, choices: Sequence[_T]) -> _T:
+    """One of `choices`, the same on every machine and Python version for the same `rng`."""
     # random() is the one method whose sequence Python promises to keep between versions.
     return choices[int(rng.random() * len(choices))]
 
