@@ -36,6 +36,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.corpus:stories",
         "generate a corpus of simple Chinese children's stories",
     ),
+    "corpus instructions": Command(
+        "hanllama.data.instructions:InstructionsConfig",
+        "hanllama.data.instructions:instructions",
+        "write instructions about stories with their answers, to chat about",
+    ),
     "corpus check": Command(
         "hanllama.data.corpus:CheckConfig",
         "hanllama.data.corpus:check",

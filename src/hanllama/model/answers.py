@@ -1,0 +1,105 @@
+"""A chat model answers many conversations at once: messages in, answers out.
+
+The prompts go through the model's own template, the decoder writes all rows of a batch together,
+and an answer ends with the template's end token. Each conversation draws from a random stream of
+its own, so its answer does not depend on the batch it was written in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hanllama.model.checkpoint import load_model
+from hanllama.model.decode import decode, decoding_layout
+from hanllama.model.device import choose_device, choose_dtype
+from hanllama.model.generate import TextRow
+from hanllama.model.llama import Llama
+from hanllama.model.sampling import Sampling
+from hanllama.tokenizer.chat import ChatTemplate, Message
+from hanllama.tokenizer.load import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered.
+
+    Attributes:
+        text: without special tokens.
+        prompt_ids, ids: the tokens of the prompt and of the answer, its end token included.
+        complete: the model ended it, rather than the limit of tokens.
+    """
+
+    text: str
+    prompt_ids: list[int]
+    ids: list[int]
+    complete: bool
+
+
+class Answerer:
+    """A chat model with its template and tokenizer, ready to answer.
+
+    Raises InputError where the folder holds no chat model.
+    """
+
+    def __init__(self, folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> None:
+        self._tokenizer = load_tokenizer(folder)
+        self.template = ChatTemplate(self._tokenizer)
+        chosen = choose_device(device)
+        self.model: Llama = load_model(folder, device=chosen, dtype=choose_dtype(dtype, chosen))
+        decoding_layout(self.model)
+
+    def __call__(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        *,
+        samples: int = 1,
+        batch: int = 32,
+        answered: Callable[[int], None] = lambda count: None,
+    ) -> list[list[Answer]]:
+        """`samples` answers to each conversation, which ends where the assistant should speak.
+
+        Args:
+            batch: answers written at a time.
+            answered: told after each batch how many answers came.
+
+        Raises InputError for a conversation that fills the context.
+        """
+        prompts = [self.template.prompt(messages) for messages in conversations]
+        jobs = [prompt for prompt in prompts for _ in range(samples)]
+        # Rows of like length together: a batch is as wide as its longest prompt.
+        order = sorted(range(len(jobs)), key=lambda job: len(jobs[job]))
+        found: dict[int, Answer] = {}
+        for begin in range(0, len(order), batch):
+            part = order[begin : begin + batch]
+            rows = self._write([jobs[job] for job in part], sampling, part)
+            found.update(zip(part, rows, strict=True))
+            answered(len(part))
+        return [
+            [found[number * samples + sample] for sample in range(samples)]
+            for number in range(len(prompts))
+        ]
+
+    def _write(
+        self, prompts: list[list[int]], sampling: Sampling, streams: list[int]
+    ) -> list[Answer]:
+        answers = [Answer("", prompt, [], complete=False) for prompt in prompts]
+        texts = [TextRow(self._tokenizer, "after the prompt") for _ in prompts]
+        tokens = decode(
+            self.model,
+            prompts,
+            sampling,
+            self.template.end_ids,
+            streams=streams,
+            vocab_size=min(self._tokenizer.vocab_size, self.model.config.vocab_size),
+        )
+        for token in tokens:
+            answers[token.row].ids.append(token.id)
+            texts[token.row].push(token.id)
+            if token.finish == "eos":
+                answers[token.row] = replace(answers[token.row], complete=True)
+        for text in texts:
+            text.finish()
+        return [replace(a, text=t.text) for a, t in zip(answers, texts, strict=True)]
