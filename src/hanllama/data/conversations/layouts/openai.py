@@ -1,0 +1,37 @@
+"""OpenAI's form, which is the house's own: `{"messages": [{"role": …, "content": …}]}`."""
+
+from __future__ import annotations
+
+from hanllama.data.conversations.form import (
+    Message,
+    Record,
+    assistant,
+    is_list,
+    items,
+    turns,
+    user,
+    with_system,
+)
+
+
+def fits(record: Record) -> bool:
+    """A list `messages`, and not one of several answers to choose from."""
+    return is_list(record, "messages") and not {"chosen", "rejected", "label"} & record.keys()
+
+
+def messages(record: Record) -> list[Message]:
+    """The messages; a list of text parts becomes one text, calls of tools their JSON."""
+    return with_system(record, turns(items(record, "messages")))
+
+
+EXAMPLES = [
+    (
+        {
+            "messages": [
+                {"role": "user", "content": "一年有几个季节？"},
+                {"role": "assistant", "content": "四个。"},
+            ]
+        },
+        [user("一年有几个季节？"), assistant("四个。")],
+    )
+]
