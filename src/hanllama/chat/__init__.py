@@ -1,0 +1,1 @@
+"""Talking with a model on a terminal: `hanllama chat`."""

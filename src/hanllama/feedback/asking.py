@@ -1,0 +1,400 @@
+"""Many requests to an endpoint: in order, some at a time, each paid for once, within a budget.
+
+Every reply is written to a journal before anybody sees it, so a killed command asks nothing twice:
+the key of an entry is the whole request. The budget is kept by promise: before a request goes out,
+the most it may use (a token for each byte of its prompt, and max_tokens) is set aside; one that no
+longer fits is not sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from hanllama import config as configs
+from hanllama import fs
+from hanllama.errors import CorruptError, InputError, Interrupted, ResumeError
+from hanllama.feedback.endpoint import Endpoint, EndpointError, Reply
+from hanllama.feedback.options import MAY_CHANGE, MOST_AT_A_TIME, AskConfig
+
+JOURNAL = "answers.journal"  # of no suffix that the readers of corpora know
+MANIFEST = "manifest.json"
+# Replies that may wait for the one before them; what is asked must not depend on later ones.
+WINDOW = 2 * MOST_AT_A_TIME
+_MESSAGE_TOKENS = 16  # what a chat template puts around a message, generously
+_REFUSED_IN_A_ROW = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """Messages to be answered. Equal messages with different tags are asked separately."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tag: str = ""
+
+
+@dataclass
+class Usage:
+    """What was used, over all runs that wrote the journal.
+
+    Attributes:
+        requests: that were answered or refused.
+        prompt_tokens, answer_tokens: as the server counts them.
+        refused: requests that the endpoint will not answer.
+        unreported: answers that came without a count.
+        further_tries: requests sent beyond the first of each; a provider may bill some of them.
+        replayed: answers taken from the journal in this run.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    refused: int = 0
+    unreported: int = 0
+    further_tries: int = 0
+    replayed: int = 0
+
+    def add(self, reply: Reply) -> None:
+        """Count one reply."""
+        self.requests += 1
+        self.further_tries += reply.tries - 1
+        if reply.refused:
+            self.refused += 1
+        elif reply.prompt_tokens is None or reply.answer_tokens is None:
+            self.unreported += 1
+        self.prompt_tokens += reply.prompt_tokens or 0
+        self.answer_tokens += reply.answer_tokens or 0
+
+    def words(self, ask: AskConfig) -> str:
+        """`12 requests, 3,456 + 7,890 tokens, cost 0.0123`."""
+        cost = ask.cost(self.prompt_tokens, self.answer_tokens)
+        return (
+            f"{self.requests:,} requests ({self.replayed:,} from the journal), {self.refused:,}"
+            f" refused, {self.further_tries:,} further tries; {self.prompt_tokens:,} tokens of"
+            f" prompts and {self.answer_tokens:,} of answers"
+            + (f", cost {cost:,.4f}" if ask.price_prompt or ask.price_answer else "")
+        )
+
+
+class Journal:
+    """Every reply, a JSON line each, on the disk before it is used.
+
+    A last line that a kill cut short is cut off; a broken line elsewhere is a CorruptError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self.replies: dict[str, Reply] = {}
+        with fs.storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole = self._load() if path.is_file() else 0
+            self._out: IO[bytes] = open(path, "ab")  # noqa: SIM115 (open as long as the work)
+            self._out.truncate(whole)
+
+    def _load(self) -> int:
+        """Read what is there; returns the length of the whole lines."""
+        data = self._path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+            try:
+                entry = json.loads(line)
+                key = entry.pop("key")
+                self.replies[key] = Reply(**entry)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CorruptError(f"{self._path}, line {number}: no answer: {error}") from error
+        return whole
+
+    def add(self, key: str, reply: Reply) -> None:
+        """Keep a reply; called by many threads."""
+        line = json.dumps({"key": key, **asdict(reply)}, ensure_ascii=False) + "\n"
+        with self._lock, fs.storage(self._path):
+            self._out.write(line.encode("utf-8", "backslashreplace"))
+            self._out.flush()
+            os.fsync(self._out.fileno())
+            self.replies[key] = reply
+
+    def close(self) -> None:
+        """Close the file."""
+        self._out.close()
+
+
+class Asker:
+    """Asks an endpoint many things.
+
+        with Asker(endpoint, journal, ask) as asker:
+            for reply in asker.replies(requests): ...      # in the order of the requests
+
+    Attributes:
+        usage: so far, what the journal held included.
+        capped: a request was not sent because the budget might not have sufficed.
+    """
+
+    def __init__(self, endpoint: Endpoint, journal: Journal, ask: AskConfig) -> None:
+        self._endpoint, self._journal, self._ask = endpoint, journal, ask
+        self.usage = Usage()
+        for reply in journal.replies.values():
+            self.usage.add(reply)
+        self.capped = False
+        self._promised: dict[str, tuple[int, int]] = {}  # key -> (prompt, answer) at most
+        self._under_way: dict[str, Future[Reply]] = {}
+        self._jobs: queue.SimpleQueue[tuple[str, Request, Future[Reply]] | None]
+        self._jobs = queue.SimpleQueue()
+        self._refused = 0
+
+    def __enter__(self) -> Asker:
+        for _number in range(self._ask.concurrency):
+            # Daemons: a thread that waits for an answer must not keep a stopped command alive.
+            threading.Thread(target=self._work, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._drain()
+        self._endpoint.stop()
+        for _number in range(self._ask.concurrency):
+            self._jobs.put(None)
+
+    def _drain(self) -> None:
+        """Count what is still under way: it will be paid for. What was not sent is not."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    del self._under_way[job[0]]
+        for future in self._under_way.values():
+            if future.exception() is None:  # nobody needs this answer: its failure harms nothing
+                self.usage.add(future.result())
+        self._under_way.clear()
+
+    def replies(self, requests: Iterable[Request | None]) -> Iterator[Reply]:
+        """A reply for each request, in order; ends early when the budget does (see `capped`).
+
+        Requests are taken as late as possible, at most WINDOW before the reply that is due. An
+        iterator may give None for "not now": it is asked again after the next reply.
+
+        Raises EndpointError when the endpoint cannot be used.
+        """
+        waiting: deque[tuple[str, Future[Reply]]] = deque()
+        source, more = iter(requests), True
+        held: Request | None = None  # it waits for the budget: an answer may use less than promised
+        while True:
+            while more and len(waiting) < min(2 * self._ask.concurrency, WINDOW):
+                try:
+                    request = held or next(source)
+                except StopIteration:
+                    more = False
+                    break
+                if request is None:
+                    break
+                sent = self._send(request)
+                if sent is None:
+                    held = request
+                    if not waiting:
+                        more, self.capped = False, True
+                    break
+                held = None
+                waiting.append(sent)
+            if not waiting:
+                return
+            key, future = waiting.popleft()
+            reply = future.result()
+            if self._under_way.pop(key, None) is not None:
+                del self._promised[key]
+                self._account(reply)
+            yield reply
+
+    def _send(self, request: Request) -> tuple[str, Future[Reply]] | None:
+        """The reply to come of a request; None where the budget may not suffice for it."""
+        body = self._endpoint.body(request.messages)
+        text = json.dumps([body, request.tag], ensure_ascii=False, sort_keys=True)
+        key = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+        future: Future[Reply] = Future()
+        if key in self._journal.replies:
+            self.usage.replayed += 1
+            future.set_result(self._journal.replies[key])
+            return key, future
+        if key in self._under_way:  # the same question twice
+            return key, self._under_way[key]
+        contents = [str(m.get("content", "")) for m in request.messages]
+        prompt = sum(_MESSAGE_TOKENS + len(c.encode("utf-8", "replace")) for c in contents)
+        if not self._fits(prompt, self._ask.max_tokens):
+            return None
+        self._promised[key] = (prompt, self._ask.max_tokens)
+        self._under_way[key] = future
+        self._jobs.put((key, request, future))
+        return key, future
+
+    def _fits(self, prompt: int, answer: int) -> bool:
+        prompts = self.usage.prompt_tokens + prompt + sum(p for p, _ in self._promised.values())
+        answers = self.usage.answer_tokens + answer + sum(a for _, a in self._promised.values())
+        ask = self._ask
+        return (not ask.token_cap or prompts + answers <= ask.token_cap) and (
+            not ask.cost_cap or ask.cost(prompts, answers) <= ask.cost_cap
+        )
+
+    def _account(self, reply: Reply) -> None:
+        self.usage.add(reply)
+        has_cap = self._ask.token_cap or self._ask.cost_cap
+        if has_cap and not reply.refused and reply.answer_tokens is None:
+            raise EndpointError(
+                "the endpoint does not say how many tokens an answer used, so no cap can be kept;"
+                " leave token_cap and cost_cap at 0"
+            )
+        self._refused = self._refused + 1 if reply.refused else 0
+        if self._refused == _REFUSED_IN_A_ROW:
+            raise EndpointError(
+                f"the endpoint refused {_REFUSED_IN_A_ROW} requests in a row; the last:"
+                f" {reply.refused}"
+            )
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            key, request, future = job
+            try:
+                reply = self._endpoint.chat(request.messages)
+                self._journal.add(key, reply)
+            except BaseException as error:
+                future.set_exception(error)  # raised again where the reply is waited for
+                return  # jobs are taken in order, so the one that waits meets this failure first
+            future.set_result(reply)
+
+
+# --- the folder beside the output ----------------------------------------------------------------
+
+
+class Work:
+    """A command's output while it is being asked for: `OUTPUT.partial` holds the journal.
+
+        with Work(output, config, force=config.force) as work:
+            if work.done: …                    # the output is what was asked for already
+            asker = Asker(endpoint, work.journal, config.ask)
+            …
+            with work.publish() as folder: …   # and the journal goes with it
+
+    A finished output takes its journal back when only what MAY_CHANGE or `grows` names differs: a
+    larger count goes on from what was answered before.
+
+    Args:
+        output: the folder to publish.
+        config: the command's config; `output` and `force` are left aside.
+        grows: further options that may change.
+        force: give up an output or work that was made with other options.
+
+    Raises ResumeError, naming the option, where work with other options is found, InputError where
+    the output is something else.
+    """
+
+    def __init__(
+        self, output: Path, config: Any, *, grows: Sequence[str] = (), force: bool = False
+    ) -> None:
+        self.output, self._force = output, force
+        self._folder = output.with_name(f"{output.name}.partial")
+        self._wanted = _flat(configs.to_dict(config))
+        self._free = MAY_CHANGE | set(grows)
+        self.done = False
+
+    def __enter__(self) -> Work:
+        fs.recover(self.output)
+        if self._force:
+            if self.output.exists() and not (self.output / fs.SUMS).is_file():
+                raise InputError(f"{self.output} was not written by hanllama; choose another")
+            shutil.rmtree(self._folder, ignore_errors=True)
+        elif self.output.exists():
+            self._take_back()
+        if not self.done:
+            self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.done:
+            self.journal.close()
+
+    def _open(self) -> None:
+        noted = self._folder / MANIFEST
+        if noted.is_file():
+            self._require_same(fs.read_json(noted)["options"], self._folder)
+        fs.write_json(noted, {"options": self._wanted})
+        self.journal = Journal(self._folder / JOURNAL)
+
+    def _take_back(self) -> None:
+        """Compare with the published output: it is complete, or its answers are the beginning."""
+        manifest = self.output / MANIFEST
+        held = fs.read_json(manifest) if manifest.is_file() else None
+        if not isinstance(held, dict) or "options" not in held:
+            raise InputError(f"{self.output} exists already; choose another folder or --force")
+        self._require_same(held["options"], self.output)
+        if held["complete"] and all(
+            held["options"].get(k) == v for k, v in self._wanted.items() if k not in MAY_CHANGE
+        ):
+            fs.verify_sums(self.output)
+            self.done = True
+        elif not (self._folder / JOURNAL).is_file():
+            with fs.storage(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                fs.write_bytes(self._folder / JOURNAL, (self.output / JOURNAL).read_bytes())
+
+    def _require_same(self, held: Mapping[str, Any], where: Path) -> None:
+        for key in sorted({*held, *self._wanted} - self._free):
+            if held.get(key) != self._wanted.get(key):
+                raise ResumeError(
+                    f"{where} was made with {key} {held.get(key)!r}, now it is"
+                    f" {self._wanted.get(key)!r}; repeat the former, choose another --output, or"
+                    " begin anew with --force"
+                )
+
+    @contextlib.contextmanager
+    def publish(self, *, complete: bool, facts: Mapping[str, Any]) -> Iterator[Path]:
+        """The output folder, with the journal and a manifest; then the work beside it goes.
+
+        Args:
+            complete: False where a cap ended the work: the same command goes on.
+            facts: what the manifest says besides the options.
+        """
+        with fs.publish(self.output, replace=self.output.exists()) as folder:
+            yield folder
+            shutil.copyfile(self._folder / JOURNAL, folder / JOURNAL)
+            manifest = {"options": self._wanted, "complete": complete, **facts}
+            fs.write_json(folder / MANIFEST, manifest)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        elif prefix + key not in ("output", "force"):
+            found[prefix + key] = value
+    return found
+
+
+@contextlib.contextmanager
+def terminable(saved: Path) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the work at once; what was answered is in the journal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number, saved=str(saved))
+
+    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
