@@ -21,6 +21,30 @@ CARD = "README.md"
 
 
 @dataclass(frozen=True)
+class _Use:
+    """How a model of one architecture is used, for its card."""
+
+    task: str
+    auto_class: str
+    note: str
+
+
+_USES = {
+    "LlamaForCausalLM": _Use(
+        "text-generation",
+        "AutoModelForCausalLM",
+        'or `hanllama generate FOLDER --prompt "…"`.',
+    ),
+    "LlamaForSequenceClassification": _Use(
+        "text-classification",
+        "AutoModelForSequenceClassification",
+        "The one logit is the reward of a conversation that ends with the assistant's answer and"
+        " its end token, rendered by the chat template; or `hanllama ppo --reward-model FOLDER`.",
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Stage:
     """One step of a model's making.
 
@@ -55,20 +79,21 @@ class ModelCard:
         """The card after one more stage."""
         return dataclasses.replace(self, lineage=(*self.lineage, stage))
 
-    def render(self, config: LlamaConfig) -> str:
-        """The text of README.md."""
+    def render(self, config: LlamaConfig, architecture: str = "LlamaForCausalLM") -> str:
+        """The text of README.md; the architecture is what `config.json` calls it."""
         import yaml
 
+        use = _USES[architecture]
         front = yaml.safe_dump(
-            self._front_matter(), allow_unicode=True, sort_keys=False, width=10_000
+            self._front_matter(use.task), allow_unicode=True, sort_keys=False, width=10_000
         )
-        return f"---\n{front}---\n\n{self._body(config)}"
+        return f"---\n{front}---\n\n{self._body(config, use)}"
 
-    def _front_matter(self) -> dict[str, Any]:
+    def _front_matter(self, task: str) -> dict[str, Any]:
         front: dict[str, Any] = {
             "language": ["zh"],
             "library_name": "transformers",
-            "pipeline_tag": "text-generation",
+            "pipeline_tag": task,
             "tags": ["llama", "hanllama"],
         }
         if self.base_model:
@@ -77,7 +102,7 @@ class ModelCard:
         own["lineage"] = [{**stage, "facts": dict(stage["facts"])} for stage in own["lineage"]]
         return {**front, "hanllama": own}
 
-    def _body(self, config: LlamaConfig) -> str:
+    def _body(self, config: LlamaConfig, use: _Use) -> str:
         tied = "tied" if config.tie_word_embeddings else "untied"
         lines = [
             f"# {_inline(self.name)}",
@@ -107,13 +132,13 @@ class ModelCard:
             "## Use",
             "",
             "```python",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            f"from transformers import {use.auto_class}, AutoTokenizer",
             "",
             "tokenizer = AutoTokenizer.from_pretrained(folder)",
-            "model = AutoModelForCausalLM.from_pretrained(folder)",
+            f"model = {use.auto_class}.from_pretrained(folder)",
             "```",
             "",
-            'or `hanllama generate FOLDER --prompt "…"`.',
+            use.note,
             "",
             "## Licence",
             "",

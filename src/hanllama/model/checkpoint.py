@@ -7,6 +7,7 @@ is quietly drawn at random is a model that is quietly wrong.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,19 +16,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hanllama import fs
-from hanllama.errors import CorruptError, StorageError
+from hanllama.errors import CorruptError, InputError, StorageError
+from hanllama.model import adapter as adapters
+from hanllama.model.adapter import is_adapter
 from hanllama.model.card import CARD, ModelCard
 from hanllama.model.folder import (
     CONFIG,
     GENERATION_CONFIG,
     WEIGHTS,
     load_config,
+    stop_ids,
     weight_files,
 )
 from hanllama.model.llama import Llama
-from hanllama.model.presets import LlamaConfig
+from hanllama.model.lora import adapter_tensors, load_adapter_tensors, merge_adapter
 
-__all__ = ["load_config", "load_model", "load_weights", "save_model"]
+__all__ = ["fill_from_adapter", "load_config", "load_model", "load_weights", "save_model"]
 
 # Old Llama folders carry this table of frequencies as if it were a weight; it follows from theta.
 _DERIVED = ".rotary_emb.inv_freq"
@@ -53,17 +57,22 @@ def save_model(
 
     Raises StorageError when the disk refuses.
     """
-    tensors = _portable(model.state_dict(), dtype)
-    written = next(iter(tensors.values())).dtype
-    config = model.config
-    fs.write_json(folder / CONFIG, model.hf_config(str(written).removeprefix("torch.")))
-    fs.write_json(folder / GENERATION_CONFIG, _generation_config(config))
-    fs.write_text(folder / CARD, card.render(config))
+    adapter = model.adapter
+    state = model.state_dict() if adapter is None else adapter_tensors(model)
+    tensors = _portable(state, dtype)
+    written = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    values = model.hf_config(written)
+    fs.write_json(folder / CONFIG, values)
+    fs.write_json(folder / GENERATION_CONFIG, _generation_config(model))
+    fs.write_text(folder / CARD, card.render(model.config))
     if tokenizer_folder is not None:
         from hanllama.tokenizer.load import copy_tokenizer
 
         copy_tokenizer(tokenizer_folder, folder)
-    path = folder / WEIGHTS
+    if adapter is not None:
+        fs.write_json(folder / adapters.CONFIG, adapter.to_peft(values["architectures"][0]))
+        fs.write_json(folder / adapters.BASE, {"weights": adapter.fingerprint})
+    path = folder / (WEIGHTS if adapter is None else adapters.WEIGHTS)
     try:
         with fs.storage(path):
             save_file(tensors, path, metadata={"format": "pt"})
@@ -81,8 +90,9 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     verify: bool = True,
+    base: str = "",
 ) -> Llama:
-    """Open a model folder, ours or transformers'.
+    """Open a model folder, ours or transformers'; an adapter's is merged onto its base.
 
     Args:
         folder: the model folder.
@@ -90,26 +100,65 @@ def load_model(
         dtype: converted to; None keeps the file's.
         verify: check `SHA256SUMS` where the folder has one. safetensors itself does not notice a
             flipped bit.
+        base: where an adapter's base model lies, when not where the adapter says.
 
     Returns the model in evaluation mode. Raises InputError, ConfigError or CorruptError, naming
     the file and what is wrong with it.
     """
     folder = Path(folder)
+    if is_adapter(folder):
+        return _load_merged(folder, device, dtype, verify, base)
     config = load_config(folder)
     if verify and (folder / fs.SUMS).is_file():
         fs.verify_sums(folder)
     with torch.device("meta"):
         model = Llama(config)
     model.load_state_dict(_fitting(folder, model, torch.device(device), dtype), assign=True)
+    model.stop_ids = stop_ids(folder, config)
     return model.eval()
 
 
 def load_weights(folder: Path, model: Llama) -> None:
     """Fill a model in place from a folder that `save_model` wrote of one like it.
 
-    Raises CorruptError when the folder's weights are not exactly the model's.
+    Raises CorruptError when the folder's weights are not exactly the model's, ResumeError when it
+    holds adapters on another base.
     """
+    if model.adapter is not None:
+        adapters.require_same_base(folder, model.adapter)
+        path = folder / adapters.WEIGHTS
+        load_adapter_tensors(model, _read([path], torch.device("cpu"), None), str(path))
+        return
     model.load_state_dict(_fitting(folder, model, torch.device("cpu"), None))
+
+
+def fill_from_adapter(folder: Path, model: Llama, *, verify: bool = True) -> None:
+    """Merge the adapter in a folder into its base model, in place.
+
+    Raises CorruptError for a damaged adapter, or one that does not fit the model.
+    """
+    if verify and (folder / fs.SUMS).is_file():
+        fs.verify_sums(folder)
+    path = folder / adapters.WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{folder} has an {adapters.CONFIG}, but no {adapters.WEIGHTS}")
+    tensors = _read([path], torch.device("cpu"), None)
+    merge_adapter(model, adapters.read_adapter(folder), tensors, str(path))
+
+
+def _load_merged(
+    folder: Path,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+    verify: bool,
+    base: str,
+) -> Llama:
+    found = adapters.find_base(folder, base)
+    adapters.require_base(folder, found)
+    model = load_model(found, device=device, verify=verify)
+    fill_from_adapter(folder, model, verify=verify)
+    model.stop_ids = stop_ids(folder, model.config)
+    return model.to(dtype) if dtype is not None else model
 
 
 def _fitting(
@@ -117,7 +166,7 @@ def _fitting(
 ) -> dict[str, Tensor]:
     """The folder's tensors, as many, as named and as shaped as the model's; CorruptError if not."""
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    tensors = _read(folder, device, dtype)
+    tensors = _read(weight_files(folder), device, dtype)
     if model.config.tie_word_embeddings and _HEAD in tensors:
         if not torch.equal(tensors[_HEAD], tensors.get(_EMBEDDING, torch.empty(0))):
             raise CorruptError(
@@ -143,25 +192,28 @@ def _portable(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, 
     }
 
 
-def _generation_config(config: LlamaConfig) -> dict[str, int | list[int] | None]:
+def _generation_config(model: Llama) -> dict[str, int | list[int] | None]:
+    stops = list(model.stop_ids)
     values: dict[str, int | list[int] | None] = {
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": config.eos_ids[0] if len(config.eos_ids) == 1 else list(config.eos_ids),
-        "pad_token_id": config.pad_token_id,
+        "bos_token_id": model.config.bos_token_id,
+        "eos_token_id": stops[0] if len(stops) == 1 else stops,
+        "pad_token_id": model.config.pad_token_id,
     }
     return {key: value for key, value in values.items() if value is not None and value != []}
 
 
-def _read(folder: Path, device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
+def _read(
+    files: Sequence[Path], device: torch.device, dtype: torch.dtype | None
+) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for path in weight_files(folder):
+    for path in files:
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 (not a mapping)
                     if name.endswith(_DERIVED):
                         continue
                     if name in tensors:
-                        raise CorruptError(f"{path}: {name} is in another file of {folder} too")
+                        raise CorruptError(f"{path}: {name} is in another file of the model too")
                     tensor = file.get_tensor(name)
                     # A copy of its own: the tensor is a view of the mapped file, unaligned, and
                     # the file may be deleted or rewritten while training goes on.

@@ -1,0 +1,127 @@
+"""A reward model: a Llama whose head gives one number for a whole text, how good it is.
+
+On disk it is what Hugging Face calls `LlamaForSequenceClassification` with one label: the same
+names, with `score.weight` [1, D] in place of a language model's head. The score is that of the last
+token that is not padding, so the padding token must be one that no text ends with: `padding_id`
+chooses it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hanllama import fs
+from hanllama.errors import ConfigError, InputError
+from hanllama.model.checkpoint import load_model, load_weights
+from hanllama.model.folder import CONFIG
+from hanllama.model.llama import Linear, Llama
+from hanllama.model.presets import LlamaConfig
+from hanllama.tokenizer.load import Tokenizer
+
+ARCHITECTURE = "LlamaForSequenceClassification"
+
+
+class RewardModel(Llama):
+    """A Llama body with a head `score`; it predicts no tokens.
+
+    Args:
+        config: the dimensions; a language model's head is never made, whatever it says of tying.
+        generator: where the initial weights are drawn from.
+    """
+
+    def __init__(self, config: LlamaConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__(replace(config, tie_word_embeddings=True), generator)
+        self.score = Linear(config.hidden_size, 1)
+        self.init_score(generator)
+
+    @torch.no_grad()
+    def init_score(self, generator: torch.Generator | None = None) -> None:
+        """Draw a fresh head. A hidden state's norm is about sqrt(D), so that scores begin with a
+        spread of about 1 (Stiennon et al. 2020; Huang et al. 2024, arXiv:2403.17031, detail 11).
+        """
+        if not self.score.weight.is_meta:
+            std = 1 / math.sqrt(self.config.hidden_size + 1)
+            self.score.weight.normal_(0.0, std, generator=generator)
+
+    def hf_config(self, dtype: str) -> dict[str, Any]:
+        """The content of `config.json`."""
+        return {
+            **self.config.to_hf(dtype),
+            "architectures": [ARCHITECTURE],
+            "id2label": {"0": "LABEL_0"},
+            "label2id": {"LABEL_0": 0},
+        }
+
+    def scores(self, hidden_SD: Tensor) -> Tensor:
+        """The rewards [S] of texts from the hidden states of their last tokens, in float32."""
+        scores_S1: Tensor = self.score(hidden_SD)
+        return scores_S1[:, 0].float()
+
+
+def is_reward_model(folder: str | Path) -> bool:
+    """Whether a model folder holds a reward model."""
+    path = Path(folder) / CONFIG
+    return path.is_file() and fs.read_json(path).get("architectures") == [ARCHITECTURE]
+
+
+def load_reward_model(folder: str | Path, *, verify: bool = True) -> RewardModel:
+    """Open a reward model's folder, ours or one that transformers wrote, in float32 on the CPU.
+
+    Raises InputError or ConfigError for what is no reward model, CorruptError for a damaged one.
+    """
+    folder = Path(folder)
+    if not is_reward_model(folder):
+        raise InputError(
+            f"{folder} is no reward model (a folder whose {CONFIG} says {ARCHITECTURE});"
+            " `hanllama reward` makes one"
+        )
+    path = folder / CONFIG
+    values = fs.read_json(path)
+    labels = len(values.get("id2label") or "01")  # transformers leaves its default of two out
+    if labels != 1:
+        raise ConfigError(f"{path} has {labels} labels; a reward model has one, its score")
+    config = LlamaConfig.from_hf({**values, "architectures": ["LlamaForCausalLM"]}, str(path))
+    if verify and (folder / fs.SUMS).is_file():
+        fs.verify_sums(folder)
+    model = RewardModel(config)
+    load_weights(folder, model)
+    return model.eval()
+
+
+def reward_model_from(folder: str | Path, seed: int, pad_token_id: int) -> RewardModel:
+    """The reward model to begin with: a language model's body under a fresh head drawn from the
+    seed, or the reward model in the folder as it is.
+    """
+    if is_reward_model(folder):
+        return load_reward_model(folder)
+    base = load_model(folder, dtype=torch.float32)
+    with torch.device("meta"):
+        model = RewardModel(replace(base.config, pad_token_id=pad_token_id))
+    model.model = base.model
+    model.score = Linear(base.config.hidden_size, 1)
+    model.init_score(torch.Generator().manual_seed(seed))
+    return model
+
+
+def padding_id(tokenizer: Tokenizer, end_ids: list[int]) -> int:
+    """The token that pads texts to be scored: one that no text ends with.
+
+    The tokenizer's own where it is not an end token as well (Llama 2 has none at all, others pad
+    with EOS), else the unknown, else BOS. Raises ConfigError when there is none of them.
+    """
+    named = tokenizer.special_tokens
+    unknown = named.get(tokenizer.special_roles.get("unk_token", ""))
+    for candidate in (tokenizer.pad_id, unknown, tokenizer.bos_id):
+        if candidate is not None and candidate not in end_ids:
+            return candidate
+    raise ConfigError(
+        f"the tokenizer in {tokenizer.folder} has no token to pad with but the one that ends an"
+        " answer, and a reward is read from the last token that is not padding; give it a padding"
+        " token of its own"
+    )
