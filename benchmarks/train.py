@@ -1,6 +1,7 @@
 """Training speed and memory beside a plain transformers loop; loop overhead beside the bare step.
 
     python benchmarks/train.py [--rounds 5] [--steps 4] [--compile]
+    python benchmarks/train.py --overhead [--steps 12]
 
 Each contender runs in a process of its own, one after the other in every round, so that a slow
 minute of the machine hits all of them; the figures are medians over the rounds. The task is the
@@ -10,12 +11,15 @@ fp32, fused AdamW, gradient clipping at 1.0, two threads.
     transformers  LlamaForCausalLM(input_ids, labels=…).loss.backward(), its own cross-entropy
     ours          hanllama's training loop whole: packing, chunked loss, norm, checks, metrics
     bare          hanllama's model and loss, and the optimizer, without the loop around them
+
+The loop's overhead is a few per cent of a step, less than a shared machine's mood changes between
+two processes. So it is measured in one: before each step of the loop a bare step on a twin model,
+and the overhead is the median of the ratios of neighbours.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import resource
 import statistics
@@ -23,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 BATCH, CONTEXT, VOCABULARY = 8, 512, 64793
@@ -52,8 +57,8 @@ def transformers_step(steps: int) -> list[float]:
     return times
 
 
-def bare_step(steps: int, compile: bool) -> list[float]:
-    """Seconds of each step of our model, loss and optimizer alone."""
+def bare_step(compile: bool) -> Callable[[], float]:
+    """A step of our model, loss and optimizer alone, which returns its seconds."""
     import torch
 
     from hanllama.losses import cross_entropy_sum
@@ -70,8 +75,8 @@ def bare_step(steps: int, compile: bool) -> list[float]:
     parameters = list(model.parameters())
     tokens = torch.randint(0, VOCABULARY, (BATCH, CONTEXT))
     labels = tokens.roll(-1, 1).reshape(-1)
-    times = []
-    for _ in range(steps):
+
+    def step() -> float:
         started = time.perf_counter()
         states = hidden(tokens, None, None).reshape(len(labels), -1)
         loss = cross_entropy_sum(states, model.output_weight(), labels)
@@ -79,12 +84,16 @@ def bare_step(steps: int, compile: bool) -> list[float]:
         (loss / len(labels)).backward()
         float(gradient_norm(parameters))
         optimizer.step()
-        times.append(time.perf_counter() - started)
-    return times
+        return time.perf_counter() - started
+
+    return step
 
 
-def our_step(steps: int, compile: bool) -> list[float]:
-    """Seconds of each step of `Loop` on a run folder, as `hanllama pretrain` drives it."""
+def our_step(steps: int, compile: bool, before: Callable[[], object] = lambda: None) -> list[float]:
+    """Seconds of each step of `Loop` on a run folder, as `hanllama pretrain` drives it.
+
+    `before` runs before each step; its time is not counted.
+    """
     import numpy as np
 
     from hanllama.data.mix import PackedRows, TokenSource
@@ -112,17 +121,21 @@ def our_step(steps: int, compile: bool) -> list[float]:
             for at, start, n in zip(positions, starts, lengths, strict=True):
                 out[at : at + n] = self._tokens[start : start + n]
 
-    times: list[float] = []
+    begun: list[float] = []
+    ended: list[float] = []
 
     class Timed(Loop):
         """The loop; between two steps lies everything it does."""
 
         def _one_step(self, step: int):  # type: ignore[no-untyped-def]
-            times.append(time.perf_counter())
+            if begun:
+                ended.append(time.perf_counter())
+            before()
+            begun.append(time.perf_counter())
             return super()._one_step(step)
 
         def _save(self) -> None:
-            times.append(time.perf_counter())
+            ended.append(time.perf_counter())
 
         def _publish_result(self, run: RunFolder) -> None:
             pass
@@ -164,7 +177,20 @@ def our_step(steps: int, compile: bool) -> list[float]:
             sampler=None,
             flops_per_token=flops_per_token(model.config, CONTEXT),
         ).train()
-    return [b - a for a, b in itertools.pairwise(times)]
+    return [b - a for a, b in zip(begun, ended, strict=True)]
+
+
+def overhead(steps: int, compile: bool) -> None:
+    """Print what the loop adds to a bare step, from neighbouring steps in one process."""
+    bare_times: list[float] = []
+    bare = bare_step(compile)
+    ours = our_step(steps, compile, lambda: bare_times.append(bare()))
+    ratios = [a / b for a, b in zip(ours, bare_times, strict=True)][1:]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(
+        f"overhead of the loop: {100 * (middle - 1):.1f} % (quartiles {100 * (low - 1):.1f} and"
+        f" {100 * (high - 1):.1f} %) over {len(ratios)} pairs of steps"
+    )
 
 
 def measure(contender: str, steps: int) -> dict[str, float]:
@@ -181,19 +207,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="also time ours with torch.compile")
+    parser.add_argument("--overhead", action="store_true", help="the loop beside the bare step")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     options = parser.parse_args()
     contenders = {
         "transformers": transformers_step,
-        "bare": lambda n: bare_step(n, False),
+        "bare": lambda n: [step() for step in [bare_step(False)] for _ in range(n)],
         "ours": lambda n: our_step(n, False),
-        "bare + compile": lambda n: bare_step(n, True),
         "ours + compile": lambda n: our_step(n, True),
     }
-    if options.contender:
+    if options.contender or options.overhead:
         import torch
 
         torch.set_num_threads(options.threads)
+    if options.overhead:
+        overhead(options.steps, options.compile)
+        return
+    if options.contender:
         times = contenders[options.contender](options.steps)[1:]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(json.dumps({"seconds": statistics.median(times), "gib": peak}))
@@ -209,10 +239,6 @@ def main() -> None:
             f"| {name} | {statistics.median(speed):.2f} | {min(speed):.2f}-{max(speed):.2f} |"
             f" {statistics.median(memory):.2f} |"
         )
-    for bare, ours in (("bare", "ours"), ("bare + compile", "ours + compile")):
-        if ours in names:
-            extra = [r[ours]["seconds"] / r[bare]["seconds"] - 1 for r in rounds]
-            print(f"overhead of the loop over {bare}: {100 * statistics.median(extra):.1f} %")
 
 
 if __name__ == "__main__":
