@@ -41,6 +41,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.instructions:instructions",
         "write instructions about stories with their answers, to chat about",
     ),
+    "corpus obeyed": Command(
+        "hanllama.story_chat.options:ObeyedConfig",
+        "hanllama.story_chat.obeyed:obeyed",
+        "how often chat models obey held-out instructions about stories",
+    ),
     "corpus check": Command(
         "hanllama.data.corpus:CheckConfig",
         "hanllama.data.corpus:check",

@@ -1,0 +1,69 @@
+"""How far a model has gone from another, and what that did to its language.
+
+KL is exact at every token that was written: the whole distributions are compared, not only the
+tokens drawn, so a few hundred answers give a steady figure. Bits per byte do not depend on the
+tokenizer; here they are of every held-out document by itself, from its first token to its EOS.
+
+Shapes: N tokens that count, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hanllama.data.shards import Shards
+from hanllama.model.llama import Llama
+from hanllama.train.sequences import SequenceBatch, TokenSequence, log_probs, pack_sequences
+
+_BATCH = 16  # sequences at a time: their distributions are [N, V] in float32
+
+
+@torch.inference_mode()
+def kl_per_answer(model: Llama, other: Llama, answers: Sequence[TokenSequence]) -> float:
+    """The mean over answers of the KL(model || other) of their tokens, in nats."""
+    total = 0.0
+    for batch in _batches(iter(answers), model.output_weight().device):
+        logs_NV = _log_distributions(model, batch)
+        gap_NV = logs_NV - _log_distributions(other, batch)
+        total += float((logs_NV.exp() * gap_NV).sum())
+    return total / len(answers)
+
+
+@torch.inference_mode()
+def bits_per_byte(model: Llama, shards: Shards, split: str = "heldout") -> float:
+    """Bits per byte of a split's documents, each cut where the model's positions end."""
+    documents, token_bytes = shards.split(split), shards.token_bytes
+    starts = documents.document_starts().tolist()
+    context = model.config.max_position_embeddings
+    n_bytes = 0
+
+    def read() -> Iterator[TokenSequence]:
+        nonlocal n_bytes
+        for begin, end in pairwise(starts):
+            ids = documents.read(begin, min(end - begin, context + 1))
+            n_bytes += int(token_bytes[ids[1:]].sum())
+            yield TokenSequence(ids, np.ones(ids.size, np.bool_))
+
+    nats = 0.0
+    for batch in _batches(read(), model.output_weight().device):
+        values_N, _ = log_probs(model.hidden, model.output_weight(), batch)
+        nats -= float(values_N.sum())
+    return nats / math.log(2) / n_bytes
+
+
+def _batches(sequences: Iterator[TokenSequence], device: torch.device) -> Iterator[SequenceBatch]:
+    while part := list(islice(sequences, _BATCH)):
+        yield pack_sequences(part, pad=0, device=device)
+
+
+def _log_distributions(model: Llama, batch: SequenceBatch) -> Tensor:
+    """[N, V] float32, at the places whose next token counts."""
+    hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
+    logits_NV = hidden_RTD[batch.labels_RT >= 0] @ model.output_weight().T
+    return logits_NV.float().log_softmax(-1)
