@@ -64,13 +64,14 @@ def save_model(
     values = model.hf_config(written)
     fs.write_json(folder / CONFIG, values)
     fs.write_json(folder / GENERATION_CONFIG, _generation_config(model))
-    fs.write_text(folder / CARD, card.render(model.config))
+    architecture = values["architectures"][0]
+    fs.write_text(folder / CARD, card.render(model.config, architecture))
     if tokenizer_folder is not None:
         from hanllama.tokenizer.load import copy_tokenizer
 
         copy_tokenizer(tokenizer_folder, folder)
     if adapter is not None:
-        fs.write_json(folder / adapters.CONFIG, adapter.to_peft(values["architectures"][0]))
+        fs.write_json(folder / adapters.CONFIG, adapter.to_peft(architecture))
         fs.write_json(folder / adapters.BASE, {"weights": adapter.fingerprint})
     path = folder / (WEIGHTS if adapter is None else adapters.WEIGHTS)
     try:

@@ -67,7 +67,7 @@ def decode(
         model: on any device; its mode and gradients are left alone.
         prompts: token ids, each with at least one.
         sampling: how the next token is chosen.
-        eos_ids: ids that end a row; None for those of the model's config.
+        eos_ids: ids that end a row; None for the model's `stop_ids`.
         streams: the random stream of each row (with `sampling.seed`); default 0, 1, 2, …
         vocab_size: choose among the ids below this only, where the model has rows that its
             tokenizer lacks.
@@ -92,7 +92,7 @@ def decode(
         logits_BV = _next_logits(model, torch.tensor(padded, device=weight.device), cache)
         chosen_B = chooser.choose(logits_BV[:, :vocab_size], 0)
     rows = list(range(len(prompts)))
-    ends = frozenset(model.config.eos_ids if eos_ids is None else eos_ids)
+    ends = frozenset(model.stop_ids if eos_ids is None else eos_ids)
     step = 0
     while True:
         kept = []

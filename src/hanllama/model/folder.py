@@ -12,6 +12,7 @@ from typing import Any
 
 from hanllama import fs
 from hanllama.errors import CorruptError, InputError
+from hanllama.model.adapter import find_base, is_adapter
 from hanllama.model.presets import LlamaConfig
 
 CONFIG = "config.json"
@@ -38,6 +39,8 @@ def load_config(folder: str | Path) -> LlamaConfig:
     path = Path(folder) / CONFIG
     if not Path(folder).is_dir():
         raise InputError(f"model folder {folder} does not exist")
+    if not path.is_file() and is_adapter(folder):  # PEFT writes none
+        return load_config(find_base(folder))
     if not path.is_file():
         raise InputError(f"{folder} is not a model folder: it has no {CONFIG}")
     values = _json_object(path)
@@ -47,6 +50,8 @@ def load_config(folder: str | Path) -> LlamaConfig:
 def stop_ids(folder: str | Path, config: LlamaConfig) -> tuple[int, ...]:
     """The ids that end a text: `generation_config.json`'s, else the config's."""
     path = Path(folder) / GENERATION_CONFIG
+    if not path.is_file() and is_adapter(folder):
+        return stop_ids(find_base(folder), config)
     eos = _json_object(path).get("eos_token_id") if path.is_file() else None
     if eos is None:
         return config.eos_ids

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hanllama.errors import InputError
+from hanllama.model.adapter import Adapter
 from hanllama.model.presets import LlamaConfig
 
 
@@ -36,13 +37,16 @@ class Llama(nn.Module):
             global generator when None. Under `torch.device("meta")` nothing is drawn.
 
     Set `gradient_checkpointing` to recompute each layer in the backward pass instead of keeping
-    its activations.
+    its activations. `stop_ids` end a text that is decoded: EOS, and what a chat template ends an
+    answer with. `adapter` is set by `lora.adapt` on a model that trains adapters only.
     """
 
     def __init__(self, config: LlamaConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        self.adapter: Adapter | None = None
+        self.stop_ids = config.eos_ids
         self.model = Body(config)
         self.lm_head = (
             None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
@@ -81,6 +85,7 @@ class Llama(nn.Module):
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
         cache: KVCache | None = None,
+        noise_BTD: Tensor | None = None,
     ) -> Tensor:
         """The hidden states after the last norm, [B, T, D].
 
@@ -90,6 +95,7 @@ class Llama(nn.Module):
             documents_BT: a document id per token of packed rows (padding: -1). A token then
                 attends only to earlier tokens of its own document.
             cache: keys and values of earlier calls; this call's are appended to it.
+            noise_BTD: added to the embeddings.
         """
         config = self.config
         if cache is not None:
@@ -101,6 +107,8 @@ class Llama(nn.Module):
             rope = rope_tables(positions_BT, config.head_dim, config.rope_theta)
             mask = None if documents_BT is None else document_mask(documents_BT)
         x_BTD = self.model.embed_tokens(tokens_BT)
+        if noise_BTD is not None:
+            x_BTD = x_BTD + noise_BTD.to(x_BTD.dtype)
         if mask is not None:
             mask = mask.to(x_BTD.dtype)
         cos, sin = rope[0].to(x_BTD.dtype), rope[1].to(x_BTD.dtype)

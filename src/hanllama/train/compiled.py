@@ -21,12 +21,18 @@ class Hidden:
         self._shape: torch.Size | None = None
 
     def __call__(
-        self, tokens_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor | None,
+        documents_BT: Tensor | None,
+        noise_BTD: Tensor | None = None,
     ) -> Tensor:
-        """The hidden states [B, T, D]."""
+        """The hidden states [B, T, D]; the arguments are those of `Llama.hidden`."""
         if self._compiled is not None and torch.is_grad_enabled():
             self._shape = self._shape or tokens_BT.shape
             if tokens_BT.shape == self._shape:
-                compiled: Tensor = self._compiled(tokens_BT, positions_BT, documents_BT)
+                compiled: Tensor = self._compiled(
+                    tokens_BT, positions_BT, documents_BT, None, noise_BTD
+                )
                 return compiled
-        return self._model.hidden(tokens_BT, positions_BT, documents_BT)
+        return self._model.hidden(tokens_BT, positions_BT, documents_BT, None, noise_BTD)

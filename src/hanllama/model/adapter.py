@@ -1,0 +1,187 @@
+"""An adapter's folder in PEFT's format: what is in it, and which base it stands on.
+
+    adapter_config.json            PEFT's: rank, alpha, layers, where the base lies
+    adapter_model.safetensors      what was trained, under PEFT's names
+    adapter_base.json              the fingerprint of the base's weights, ours
+
+Read here without torch. An adapter on another base than its own gives fluent nonsense, so the base
+is compared by content where the fingerprint is there (PEFT itself writes none).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hanllama import fs
+from hanllama.errors import ConfigError, CorruptError, InputError, ResumeError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+BASE = "adapter_base.json"
+# What stands before a parameter's own name in PEFT's files.
+PREFIX = "base_model.model."
+
+# Options of PEFT that change what an adapter computes, with the values that change nothing.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "use_dora": (False, None),
+    "bias": ("none", None),
+    "lora_bias": (False, None),
+    "fan_in_fan_out": (False, None),
+    "rank_pattern": ({}, None),
+    "alpha_pattern": ({}, None),
+    "megatron_config": (None,),
+    "use_qalora": (False, None),
+    "trainable_token_indices": (None,),
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a model's adapters are called, weigh and stand on.
+
+    Attributes:
+        rank, alpha, dropout: LoRA's.
+        layers: the last names of the layers that have adapters: `q_proj` …
+        scale: what an adapter's output is multiplied by.
+        base: the base model's folder.
+        fingerprint: of the base's weights; "" where unknown.
+        whole: the last names of modules that are trained whole (a reward model's `score`).
+    """
+
+    rank: int
+    alpha: float
+    dropout: float
+    layers: tuple[str, ...]
+    scale: float
+    base: str
+    fingerprint: str
+    whole: tuple[str, ...] = ()
+
+    def to_peft(self, architecture: str) -> dict[str, Any]:
+        """The content of `adapter_config.json`."""
+        classifies = architecture.endswith("ForSequenceClassification")
+        return {
+            "peft_type": "LORA",
+            "task_type": "SEQ_CLS" if classifies else "CAUSAL_LM",
+            "base_model_name_or_path": self.base,
+            "revision": None,
+            "inference_mode": True,
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "lora_dropout": self.dropout,
+            "target_modules": list(self.layers),
+            "modules_to_save": list(self.whole) or None,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "init_lora_weights": True,
+            "use_rslora": False,
+            "use_dora": False,
+            "rank_pattern": {},
+            "alpha_pattern": {},
+        }
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds an adapter and not a whole model."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def read_adapter(folder: str | Path) -> Adapter:
+    """What a folder says of its adapter, ours or PEFT's.
+
+    Raises ConfigError for an adapter that is no plain LoRA, CorruptError for a broken file.
+    """
+    path = Path(folder) / CONFIG
+    values = fs.read_json(path)
+    if not isinstance(values, dict):
+        raise CorruptError(f"{path} must hold a JSON object")
+    if values.get("peft_type") != "LORA":
+        raise ConfigError(
+            f"{path}: peft_type {values.get('peft_type')!r}: only LORA is opened here"
+        )
+    for key, plain in _PLAIN.items():
+        if values.get(key) not in plain:
+            raise ConfigError(
+                f"{path}: {key} is {values[key]!r}; plain LoRA has {plain[0]!r}, and nothing else"
+                " is computed here: merge it with peft (merge_and_unload)"
+            )
+    try:
+        rank, alpha = int(values["r"]), float(values["lora_alpha"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptError(f"{path}: r and lora_alpha must be numbers: {error}") from error
+    layers = values.get("target_modules")
+    return Adapter(
+        rank=rank,
+        alpha=alpha,
+        dropout=float(values.get("lora_dropout") or 0.0),
+        layers=tuple(layers) if isinstance(layers, list) else (),
+        # Rank-stabilised LoRA (Kalajdzievski 2023, arXiv:2312.03732) divides by the root.
+        scale=alpha / (math.sqrt(rank) if values.get("use_rslora") else rank),
+        base=str(values.get("base_model_name_or_path") or ""),
+        fingerprint=_recorded_fingerprint(Path(folder)),
+        whole=tuple(values.get("modules_to_save") or ()),
+    )
+
+
+def find_base(folder: str | Path, base: str = "") -> Path:
+    """The folder of the model that an adapter stands on.
+
+    Args:
+        folder: the adapter's.
+        base: where the base lies now; "" for where the adapter says.
+
+    Raises InputError when it is not there, or is itself an adapter.
+    """
+    named = base or read_adapter(folder).base
+    advice = "name it: hanllama model merge ADAPTER --base FOLDER --output FOLDER"
+    if not named:
+        raise InputError(f"{folder} is an adapter that names no base model; {advice}")
+    found = Path(named)
+    if not found.is_dir():
+        raise InputError(
+            f"{folder} is an adapter on the model in {found}, which does not exist; {advice}"
+        )
+    if is_adapter(found):
+        raise InputError(f"{found}, the base of {folder}, is itself an adapter: merge that first")
+    return found
+
+
+def require_base(folder: Path, base: Path) -> None:
+    """Refuse a base whose weights are not those that the adapter was trained on."""
+    expected = _recorded_fingerprint(folder)
+    if expected and weights_fingerprint(base) != expected:
+        raise InputError(
+            f"the weights in {base} are not those that the adapter in {folder} was trained on;"
+            " find the right ones and name them with --base"
+        )
+
+
+def require_same_base(folder: Path, adapter: Adapter) -> None:
+    """Refuse to go on from a checkpoint of adapters with another base under them."""
+    if _recorded_fingerprint(folder) != adapter.fingerprint:
+        raise ResumeError(
+            f"{folder} holds adapters on another base than {adapter.base}: its weights have"
+            " changed; restore them, or start anew in another output folder"
+        )
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """A hash of a model folder's weight files; `SHA256SUMS` is believed where it lists them."""
+    from hanllama.model.folder import weight_files
+
+    known: dict[str, str] = {}
+    if (folder / fs.SUMS).is_file():
+        for line in (folder / fs.SUMS).read_text(encoding="utf-8").split("\n")[:-1]:
+            digest, _, name = line.partition("  ")
+            known[name] = digest
+    digests = [known.get(f.name) or fs.sha256(f) for f in weight_files(folder)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _recorded_fingerprint(folder: Path) -> str:
+    path = folder / BASE
+    return str(fs.read_json(path)["weights"]) if path.is_file() else ""
