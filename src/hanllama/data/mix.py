@@ -116,12 +116,7 @@ class PackedRows:
 
     def batch(self, step: int, size: int) -> Array:
         """The row numbers [size] of a step. Each row comes once an epoch; epochs follow on."""
-        indices = np.arange(step * size, (step + 1) * size, dtype=np.int64)
-        rows = np.empty(size, dtype=np.int64)
-        for epoch in np.unique(indices // self.n_rows):
-            here = indices // self.n_rows == epoch
-            rows[here] = self._order(int(epoch))[indices[here] % self.n_rows]
-        return rows
+        return rows_of_step(step, size, self.n_rows, self._seed)
 
     def weights(self, rows: Array) -> Array:
         """Trained predictions in each of the rows [R], without reading them."""
@@ -163,9 +158,6 @@ class PackedRows:
         return RowBatch(
             tokens.reshape(shape), labels.reshape(shape), positions.reshape(shape), documents
         )
-
-    def _order(self, epoch: int) -> Array:
-        return permutation(self.n_rows, self._seed, epoch)
 
 
 def pack(lengths_P: Array, capacity: int) -> Array:
@@ -213,6 +205,16 @@ def pack(lengths_P: Array, capacity: int) -> Array:
             waiting = waiting[len(used) :]
         room.pop(0, None)
     return row_of_piece
+
+
+def rows_of_step(step: int, size: int, n_rows: int, seed: int) -> Array:
+    """Which of `n_rows` rows [size] a step takes: all of them once an epoch, epochs follow on."""
+    indices = np.arange(step * size, (step + 1) * size, dtype=np.int64)
+    rows = np.empty(size, dtype=np.int64)
+    for epoch in np.unique(indices // n_rows):
+        here = indices // n_rows == epoch
+        rows[here] = permutation(n_rows, seed, int(epoch))[indices[here] % n_rows]
+    return rows
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ config.yaml      the resolved config; the same command again is compared with it
 metrics.jsonl    one JSON object per logged step, evaluation and set of samples
 tensorboard/     the same curves (other trackers are files in `train/trackers/`)
 checkpoints/     see train/checkpoints.py
+data/            what was prepared from the data before the first step, where anything was
 model/           the result, a model folder
 report.html      everything on one page
 """
@@ -23,6 +24,7 @@ from hanllama.train.config import RESUME_MAY_CHANGE
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
+DATA = "data"
 
 
 class RunFolder:
@@ -43,7 +45,7 @@ class RunFolder:
         self._metrics: Any = None
         if (path / CONFIG).is_file():
             require_same_config(path / CONFIG, self.values)
-        elif path.exists() and any(not f.name.startswith(".tmp-") for f in path.iterdir()):
+        elif path.exists() and any(not _may_precede(f) for f in path.iterdir()):
             raise InputError(f"{path} is not empty and holds no run; choose another output folder")
 
     def begin(self, step: int, trackers: Sequence[str], name: str) -> None:
@@ -99,6 +101,11 @@ class RunFolder:
         for tracker in self._trackers:
             tracker.close()
         self._metrics, self._trackers = None, []
+
+
+def _may_precede(file: Path) -> bool:
+    """Whether a run that was killed before its first step may have left it: prepared data."""
+    return file.name == DATA or file.name.startswith(".tmp-")
 
 
 def require_same_config(path: Path, values: Mapping[str, Any]) -> None:
