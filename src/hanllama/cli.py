@@ -131,6 +131,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.model.generate:generate",
         "write text with a model",
     ),
+    "model merge": Command(
+        "hanllama.model.merge:MergeConfig",
+        "hanllama.model.merge:merge",
+        "merge an adapter into its base: a plain model folder",
+    ),
     "info": Command(
         "hanllama.model.info:InfoConfig",
         "hanllama.model.info:info",

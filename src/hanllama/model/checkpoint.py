@@ -62,7 +62,8 @@ def save_model(
     tensors = _portable(state, dtype)
     written = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     values = model.hf_config(written)
-    fs.write_json(folder / CONFIG, values)
+    if adapter is None:  # beside a config, transformers would look for a whole model's weights
+        fs.write_json(folder / CONFIG, values)
     fs.write_json(folder / GENERATION_CONFIG, _generation_config(model))
     architecture = values["architectures"][0]
     fs.write_text(folder / CARD, card.render(model.config, architecture))

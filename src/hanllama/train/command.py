@@ -24,6 +24,8 @@ from hanllama.model.card import ModelCard, read_card
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import choose_device
 from hanllama.model.llama import Llama
+from hanllama.model.lora import adapt
+from hanllama.model.lora_config import LoraConfig
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.train import checkpoints
 from hanllama.train.config import LoopConfig, OptimConfig
@@ -51,10 +53,14 @@ class Session:
     run: RunFolder | None
     checkpoint: Path | None
     gradient_checkpointing: bool
+    seed: int
 
-    def base_model(self, folder: str, context: int = 0) -> tuple[Llama, ModelCard]:
+    def base_model(
+        self, folder: str, context: int = 0, lora: LoraConfig | None = None
+    ) -> tuple[Llama, ModelCard]:
         """The model that training begins with, float32 on the CPU, and its card.
 
+        With a `lora` of a rank above 0 its weights are frozen and adapters are what is trained.
         Raises ConfigError for a context beyond the model's positions.
         """
         model = load_model(folder, dtype=torch.float32)
@@ -63,6 +69,8 @@ class Session:
                 f"context {context} exceeds the {model.config.max_position_embeddings}"
                 f" positions of {folder}"
             )
+        if lora is not None and lora.rank:
+            adapt(model, lora, folder, self.seed)
         name = Path(folder).name
         return model, read_card(folder) or ModelCard(name=name, base_model=name)
 
@@ -138,4 +146,6 @@ def training(config: Any, loop: LoopConfig) -> Iterator[Session]:
         if found:
             checkpoints.verify(found[-1])
         newest = found[-1] if found else None
-        yield Session(output, device, processes, run, newest, loop.gradient_checkpointing)
+        yield Session(
+            output, device, processes, run, newest, loop.gradient_checkpointing, loop.seed
+        )

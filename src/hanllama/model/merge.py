@@ -1,0 +1,58 @@
+"""`hanllama model merge`: an adapter and its base become one plain model folder.
+
+W + (alpha / rank) B A is computed in float32 and written in the base's dtype: what comes out is a
+Llama like any other, for every program that has never heard of adapters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hanllama import fs
+from hanllama.config import option
+from hanllama.errors import InputError
+from hanllama.model.adapter import find_base, is_adapter
+from hanllama.model.card import ModelCard, read_card
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """The options of `hanllama model merge`."""
+
+    adapter: str = option(help="the adapter's folder", positional=True)
+    output: str = option(help="the new model folder")
+    base: str = option("", help="the base model's folder, when not where the adapter says")
+    dtype: Literal["base", "float32", "bfloat16", "float16"] = option(
+        "base", help="dtype of the written weights; base: the base model's"
+    )
+    force: bool = option(False, help="replace what is at output")
+
+
+def merge(config: MergeConfig) -> Path:
+    """The command: write the merged model and say where."""
+    import torch
+
+    from hanllama.model.checkpoint import load_model, save_model
+
+    adapter, output = Path(config.adapter), Path(config.output)
+    if not adapter.is_dir():
+        raise InputError(f"adapter folder {adapter} does not exist")
+    if not is_adapter(adapter):
+        raise InputError(f"{adapter} holds no adapter (no adapter_config.json); nothing to merge")
+    base = find_base(adapter, config.base)
+    if output.exists() and not config.force:
+        raise InputError(f"{output} exists already; choose another folder, or --force")
+    model = load_model(adapter, base=config.base)
+    dtype = None if config.dtype == "base" else getattr(torch, config.dtype)
+    card = read_card(adapter) or read_card(base) or ModelCard(base.name, base_model=base.name)
+    tokenizer = adapter if _has_tokenizer(adapter) else base if _has_tokenizer(base) else None
+    with fs.publish(output, replace=config.force) as beside:
+        save_model(beside, model, tokenizer, card, dtype=dtype)
+    print(f"model: {output}")
+    return output
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
