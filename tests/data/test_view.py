@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 
 from hanllama import cli
 from hanllama.data import view
@@ -86,6 +87,65 @@ def test_clusters_of_deduplication_are_duplicates(
     (tmp_path / "clusters.jsonl").write_text(json.dumps(cluster) + "\n")
     out = shown(tmp_path, capsys, "--show", "duplicates")
     assert "members 2" in out and '"similarity": 0.9' in out
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> tuple[str, str]:
+    """(a file of two conversations and a bad record, a tokenizer folder)."""
+    lines = [
+        {"instruction": "谁？", "output": "小\x1b[31m明"},
+        {"messages": [{"role": "user", "content": "三加四"}, {"role": "tool", "content": "7"}]},
+        {"conversations": [{"from": "human", "value": "几？"}, {"from": "gpt", "value": "七。"}]},
+    ]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    return str(path), str(tiny.tokenizer(tmp_path / "tok"))
+
+
+def test_the_mask_is_in_brackets_where_there_is_no_terminal(
+    chats: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, tok = chats
+    out = shown(Path(path), capsys, "--mask", "--tokenizer", tok)
+    assert r"⟦小\u{1b}[31m明<|im_end|>⟧" in out and "⟦七。<|im_end|>⟧" in out
+    assert "谁？<|im_end|>" in out and out.count("⟦") == 2 and "\x1b" not in out
+    assert "quarantined 1" in out and "1 x no answer of the assistant" in out
+    vicuna = shown(Path(path), capsys, "--mask", "--tokenizer", tok, "--template", "vicuna")
+    assert "⟦ 七。</s>⟧" in vicuna
+    for wrong in (
+        ["--mask"],
+        ["--tokenizer", tok],
+        ["--mask", "--tokenizer", tok, "--show", "dropped"],
+    ):
+        assert cli.main(["data", "view", path, *wrong]) == 2
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_the_mask_is_underlined_on_a_terminal(chats: tuple[str, str], colour: bool) -> None:
+    path, tok = chats
+    more = [] if colour else ["--no-colour"]
+    terminal, its_end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hanllama", "data", "view", path]
+        + ["--mask", "--tokenizer", tok, *more],
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+    )
+    os.close(its_end)
+    text = ""
+    deadline = time.monotonic() + 30
+    while view.KEYS not in text:
+        assert time.monotonic() < deadline, text
+        if select.select([terminal], [], [], 0.1)[0]:
+            text += os.read(terminal, 65536).decode("utf-8", "replace")
+    os.write(terminal, b"q")
+    assert process.wait(timeout=30) == 0
+    os.close(terminal)
+    # 4 underlines, 32 is green; a reader who sees no colour sees the line.
+    assert ("\x1b[4;32m小" in text) == colour
+    assert ("⟦小" in text) == (not colour)
 
 
 def test_keys_turn_the_pages_of_a_terminal(tmp_path: Path) -> None:

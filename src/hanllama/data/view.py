@@ -3,6 +3,10 @@
 On a terminal a document fills the screen and keys turn the pages; piped, documents are printed one
 after the other. What is shown comes from the files that cleaning and deduplication leave in the
 corpus folder. A kind of thing to show is an entry of KINDS: a function from the corpus to items.
+
+With `--mask` the corpus is one of conversations, and each is shown as training sees it: with every
+special token, and the tokens that the loss is taken on underlined in green; in brackets where there
+is no terminal or no colour.
 """
 
 from __future__ import annotations
@@ -19,11 +23,13 @@ from typing import Any, Literal
 
 from hanllama import records
 from hanllama.config import option
-from hanllama.errors import CorruptError, InputError
+from hanllama.errors import ConfigError, CorruptError, InputError
 
 DUPLICATES = "exact duplicates"  # the stage's name in dropped.jsonl
 REMEMBERED = 1000  # documents that the key p can go back
 KEYS = "space page · n next · p previous · q quit"
+TRAINED = "green underline"  # never by colour alone
+OPENS, CLOSES = "⟦", "⟧"
 
 
 @dataclass(frozen=True)
@@ -40,20 +46,37 @@ class ViewConfig:
     id: str = option("", help="only what has this id")
     text_field: str = option("text", help="the field of records that is the text")
     limit: int = option(10, help="documents to print where there is no terminal; 0 means all")
+    mask: bool = option(False, help="conversations as training sees them, with their loss mask")
+    tokenizer: str = option("", help="of --mask: a tokenizer or model folder")
+    template: str = option("", help="of --mask: a chat template; the folder's own if not given")
+    colour: bool = option(True, help="of --mask: trained tokens in colour, otherwise in brackets")
+
+    def __post_init__(self) -> None:
+        if self.mask and not self.tokenizer:
+            raise ConfigError("--mask needs --tokenizer: a tokenizer or model folder")
+        if self.mask and self.show != "kept":
+            raise ConfigError("--mask shows conversations; leave out --show")
+        if self.tokenizer and not self.mask:
+            raise ConfigError("--tokenizer belongs to --mask")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to look at: named facts, and a text."""
+    """One thing to look at: named facts, a text, and where in it the trained tokens stand."""
 
     facts: dict[str, str]
     text: str
+    trained: tuple[tuple[int, int], ...] = ()
 
 
 def view(config: ViewConfig) -> None:
     """The command. Raises InputError when the corpus, or what was asked of it, is not there."""
-    items = (item for item in KINDS[config.show](config) if _is_wanted(item, config))
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    kind = _conversations if config.mask else KINDS[config.show]
+    items: Iterator[Item] = (item for item in kind(config) if _is_wanted(item, config))
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not (on_terminal and config.colour):
+        items = map(_bracketed, items)
+    if on_terminal:
         with _keyboard() as read_key:
             shown = _page_through(items, read_key)
     else:
@@ -119,6 +142,33 @@ KINDS: dict[str, Callable[[ViewConfig], Iterator[Item]]] = {
 }
 
 
+def _conversations(config: ViewConfig) -> Iterator[Item]:
+    from hanllama.data.conversations import ConversationReader, masks
+    from hanllama.tokenizer.chat import ChatTemplate
+    from hanllama.tokenizer.load import load_tokenizer
+
+    tokenizer = load_tokenizer(config.tokenizer)
+    template = ChatTemplate(tokenizer, config.template)
+    reader = ConversationReader([config.corpus])
+    for one in masks.shown(reader, tokenizer, template):
+        text, trained = "", list[tuple[int, int]]()
+        for part, is_trained in one.runs:
+            begin, text = len(text), text + visible(part)
+            trained += [(begin, len(text))] if is_trained else []
+        facts = {
+            "id": one.conversation.id,
+            "source": one.conversation.source,
+            "messages": f"{len(one.conversation.messages):,}",
+            "tokens": "" if one.refused else f"{one.tokens:,}",
+            "trained": "" if one.refused else f"{one.trained:,}",
+            "refused": one.refused,
+        }
+        yield Item({k: v for k, v in facts.items() if v}, text, tuple(trained))
+    reader.check(max_quarantine_share=1.0)
+    if reader.quarantine.count:
+        yield Item({"quarantined": f"{reader.quarantine.count:,}"}, reader.summary())
+
+
 def _lines(config: ViewConfig, name: str, hint: str) -> Iterator[dict[str, Any]]:
     path = Path(config.corpus) / name
     if not path.is_file():
@@ -158,6 +208,17 @@ def _head(item: Item) -> str:
     return visible(head.replace("\n", " ").replace("\t", " "))
 
 
+def _bracketed(item: Item) -> Item:
+    """The item with its trained stretches in brackets."""
+    if not item.trained:
+        return item
+    parts, at = list[str](), 0
+    for begin, end in item.trained:
+        parts += [item.text[at:begin], OPENS, item.text[begin:end], CLOSES]
+        at = end
+    return Item(item.facts, "".join([*parts, item.text[at:]]))
+
+
 def _plain(item: Item) -> str:
     return f"=== {_head(item)}\n{visible(item.text)}\n"
 
@@ -185,7 +246,7 @@ def _page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
                     del seen[0]
                     first += 1
         item = seen[place - first]
-        lines = _wrapped(console, item.text)
+        lines = _wrapped(console, item)
         room = max(console.height - 4, 1)
         top = min(top, max(len(lines) - 1, 0))
         _draw(console, item, place, lines[top : top + room], (top, room, len(lines)))
@@ -202,12 +263,15 @@ def _page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
             place, top = max(place - 1, first), 0
 
 
-def _wrapped(console: Any, text: str) -> Sequence[Any]:
+def _wrapped(console: Any, item: Item) -> Sequence[Any]:
     """The text as lines that fit the terminal, Han characters two columns wide."""
     from rich.text import Text
 
     # A book is megabytes; wrapping more than somebody pages through would take seconds.
-    return list(Text(visible(text[:200_000])).wrap(console, console.width))
+    text = Text(visible(item.text[:200_000]))
+    for begin, end in item.trained:
+        text.stylize(TRAINED, begin, end)
+    return list(text.wrap(console, console.width))
 
 
 def _draw(
