@@ -56,6 +56,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.fetch:fetch",
         "download a named public data set, checked and in our own form",
     ),
+    "data self-instruct": Command(
+        "hanllama.feedback.self_instruct:SelfInstructConfig",
+        "hanllama.feedback.self_instruct:self_instruct",
+        "let a teacher at an endpoint write new tasks after seed tasks",
+    ),
     "clean": Command(
         "hanllama.data.clean:CleanConfig",
         "hanllama.data.clean:clean",

@@ -302,7 +302,7 @@ class Work:
         self, output: Path, config: Any, *, grows: Sequence[str] = (), force: bool = False
     ) -> None:
         self.output, self._force = output, force
-        self._folder = output.with_name(f"{output.name}.partial")
+        self.folder = output.with_name(f"{output.name}.partial")
         self._wanted = _flat(configs.to_dict(config))
         self._free = MAY_CHANGE | set(grows)
         self.done = False
@@ -312,7 +312,7 @@ class Work:
         if self._force:
             if self.output.exists() and not (self.output / fs.SUMS).is_file():
                 raise InputError(f"{self.output} was not written by hanllama; choose another")
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
         elif self.output.exists():
             self._take_back()
         if not self.done:
@@ -324,11 +324,11 @@ class Work:
             self.journal.close()
 
     def _open(self) -> None:
-        noted = self._folder / MANIFEST
+        noted = self.folder / MANIFEST
         if noted.is_file():
-            self._require_same(fs.read_json(noted)["options"], self._folder)
+            self._require_same(fs.read_json(noted)["options"], self.folder)
         fs.write_json(noted, {"options": self._wanted})
-        self.journal = Journal(self._folder / JOURNAL)
+        self.journal = Journal(self.folder / JOURNAL)
 
     def _take_back(self) -> None:
         """Compare with the published output: it is complete, or its answers are the beginning."""
@@ -342,10 +342,10 @@ class Work:
         ):
             fs.verify_sums(self.output)
             self.done = True
-        elif not (self._folder / JOURNAL).is_file():
-            with fs.storage(self._folder):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                fs.write_bytes(self._folder / JOURNAL, (self.output / JOURNAL).read_bytes())
+        elif not (self.folder / JOURNAL).is_file():
+            with fs.storage(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                fs.write_bytes(self.folder / JOURNAL, (self.output / JOURNAL).read_bytes())
 
     def _require_same(self, held: Mapping[str, Any], where: Path) -> None:
         for key in sorted({*held, *self._wanted} - self._free):
@@ -366,10 +366,10 @@ class Work:
         """
         with fs.publish(self.output, replace=self.output.exists()) as folder:
             yield folder
-            shutil.copyfile(self._folder / JOURNAL, folder / JOURNAL)
+            shutil.copyfile(self.folder / JOURNAL, folder / JOURNAL)
             manifest = {"options": self._wanted, "complete": complete, **facts}
             fs.write_json(folder / MANIFEST, manifest)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
