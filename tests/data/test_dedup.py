@@ -318,6 +318,30 @@ def test_plain_and_odd_json_lines_are_written_as_the_general_reader_would(
     assert len(rows) == 10 and rows[0] == lines[0]
 
 
+def test_damaged_utf8_is_judged_as_the_general_reader_judges_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte replaced at random in each of many lines, by every kind of byte that UTF-8 knows."""
+    draw = random.Random(0)
+    kinds = bytes([0x20, 0x7F, 0x80, 0x9F, 0xA0, 0xBF, 0xC0, 0xC2, 0xE0, 0xE3, 0xED, 0xEE, 0xEF])
+    kinds += bytes([0xF0, 0xF4, 0xF5, 0xFF])
+    lines = []
+    for number in range(3000):
+        text = "".join(draw.choices("中文é𠮷a\u0800\ud7ff\uffff　", k=draw.randint(1, 60)))
+        line = bytearray(json.dumps({"text": f"{number}{text}"}, ensure_ascii=False).encode())
+        line[draw.randrange(len(line))] = draw.choice(kinds)
+        lines.append(bytes(line))
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b"\n".join(lines))
+    options = {"max_quarantine_share": 1.0, "workers": 1, "method": "none", "containment": 0.0}
+    run(source, output=tmp_path / "plain", **options)
+    monkeypatch.setattr(plain_lines, "FORMAT", "no such format")
+    run(source, output=tmp_path / "general", **options)
+    assert contents(tmp_path / "plain") == contents(tmp_path / "general")
+    report = json.loads((tmp_path / "plain" / "report.json").read_text())
+    assert report["quarantined"]["line is not valid UTF-8"] > 500
+
+
 def test_groups_too_large_to_pair_off_are_searched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

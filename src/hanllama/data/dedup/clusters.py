@@ -62,9 +62,57 @@ class Fates:
         """The kept document of each cluster, in the order of the corpus."""
         return np.unique(self.root)
 
+    @property
+    def shown(self) -> Numbers:
+        """Every document that clusters.jsonl speaks of, ascending."""
+        return np.unique(np.concatenate([self.document, self.kept]))
+
+
+class Names:
+    """Id, source and beginning of the documents that are shown, in a file.
+
+    They are collected while the output is written: only then is it known which they are, and there
+    is no need to read the corpus for them once more.
+    """
+
+    def __init__(self, path: Path, documents: Numbers) -> None:
+        self.path, self.documents = path, documents
+        self._sizes: list[int] = []
+        self._out: Any = None
+
+    def __enter__(self) -> Names:
+        with fs.storage(self.path):
+            self._out = open(self.path, "wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with fs.storage(self.path):
+            self._out.close()
+        self._ends = np.cumsum([0, *self._sizes], dtype=np.int64)
+
+    def add(self, names: list[bytes]) -> None:
+        """The names of the next documents."""
+        self._sizes += map(len, names)
+        with fs.storage(self.path):
+            self._out.writelines(names)
+
+    def of(self, documents: Numbers) -> Iterator[list[str]]:
+        """[id, source, beginning] of some documents, ascending."""
+        rows = np.searchsorted(self.documents, documents)
+        starts, ends = self._ends[rows].tolist(), self._ends[rows + 1].tolist()
+        with open(self.path, "rb") as file:
+            for start, end in zip(starts, ends, strict=True):
+                file.seek(start)
+                yield file.read(end - start).decode("utf-8").split("\0")
+
 
 def write(
-    path: Path, fates: Fates, store: Store, corpora: Sequence[str], lines: Counter[str]
+    path: Path,
+    fates: Fates,
+    store: Store,
+    names: Names,
+    corpora: Sequence[str],
+    lines: Counter[str],
 ) -> list[dict[str, Any]]:
     """Write one line a cluster, then one a boilerplate line; returns the largest few clusters.
 
@@ -74,7 +122,7 @@ def write(
     """
     largest: list[dict[str, Any]] = []
     with fs.storage(path), open(path, "wb") as out:
-        for cluster in _clusters(fates, store, corpora):
+        for cluster in _clusters(fates, store, names, corpora):
             out.write(json.dumps(cluster, ensure_ascii=False).encode("utf-8") + b"\n")
             largest.append(cluster)
             if len(largest) > 100:
@@ -89,7 +137,9 @@ def _largest(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(clusters, key=lambda c: -int(c["members"]))[:50]
 
 
-def _clusters(fates: Fates, store: Store, corpora: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _clusters(
+    fates: Fates, store: Store, names: Names, corpora: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     order = np.lexsort([fates.document, fates.root])
     roots, starts = np.unique(fates.root[order], return_index=True)
     stops = np.append(starts[1:], len(order))
@@ -103,7 +153,7 @@ def _clusters(fates: Fates, store: Store, corpora: Sequence[str]) -> Iterator[di
         wanted = np.unique(
             np.concatenate([roots[span], fates.document[members], fates.kept[members]])
         )
-        entries = dict(zip(wanted.tolist(), _entries(store, wanted, corpora), strict=True))
+        entries = dict(zip(wanted.tolist(), _entries(store, names, wanted, corpora), strict=True))
         for root, rows, total in zip(roots[span], listed, (stops - starts)[span], strict=True):
             removed = []
             for row in rows.tolist():
@@ -118,23 +168,12 @@ def _clusters(fates: Fates, store: Store, corpora: Sequence[str]) -> Iterator[di
             yield {"kept": entries[int(root)], "members": int(total), "removed": removed}
 
 
-def _entries(store: Store, documents: Numbers, corpora: Sequence[str]) -> list[dict[str, Any]]:
+def _entries(
+    store: Store, names: Names, documents: Numbers, corpora: Sequence[str]
+) -> list[dict[str, Any]]:
     """What is shown of each document; `documents` ascend."""
     characters = store.take("counts", documents)[:, 2]
     corpus = store.take("corpus", documents)
-    lengths = store.starts("name_bytes")
-    texts = []
-    for number in range(len(store.segments)):
-        first, last = np.searchsorted(documents, lengths[number : number + 2])
-        if first == last:
-            continue
-        sizes = store.run("name_bytes", int(lengths[number]), int(lengths[number + 1]))
-        ends = np.cumsum(sizes, dtype=np.int64)
-        base = int(store.starts("names")[number])
-        for local in (documents[first:last] - lengths[number]).tolist():
-            stop = int(ends[local])
-            data = store.run("names", base + stop - int(sizes[local]), base + stop)
-            texts.append(data.tobytes().decode("utf-8").split("\0"))
     return [
         {
             "id": identity,
@@ -143,5 +182,7 @@ def _entries(store: Store, documents: Numbers, corpora: Sequence[str]) -> list[d
             "characters": int(n),
             "text": beginning,
         }
-        for (identity, source, beginning), c, n in zip(texts, corpus, characters, strict=True)
+        for (identity, source, beginning), c, n in zip(
+            names.of(documents), corpus, characters, strict=True
+        )
     ]

@@ -30,6 +30,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _LICENSE = np.frombuffer(b"license", dtype=np.uint8)  # the other spelling
+BLOCK = 32  # bytes of the widest vectors that are common
 
 
 @compiled
@@ -240,79 +241,95 @@ def survey(
 
 
 @compiled
-def _string(raw: Bytes, at: int, stop: int, out: Bytes, into: int) -> tuple[int, int, int, int]:
+def _is_utf8(line: Bytes) -> bool:
+    """Whether a line is valid UTF-8 behind three ASCII bytes, which a plain line begins with.
+
+    Every byte is held against the three before it, without a branch, so that the loop becomes
+    vector instructions.
+    """
+    for i in range(min(3, len(line))):
+        if line[i] >= 0x80:
+            return False
+    here, one, two, three = line[3:], line[2:-1], line[1:-2], line[:-3]
+    wrong = rare = np.uint8(0)
+    for i in range(len(here)):
+        expected = (
+            (one[i] >= np.uint8(0xC0)) | (two[i] >= np.uint8(0xE0)) | (three[i] >= np.uint8(0xF0))
+        )
+        wrong |= np.uint8(expected != ((here[i] & np.uint8(0xC0)) == np.uint8(0x80)))
+        rare |= np.uint8((here[i] & np.uint8(0xFE)) == np.uint8(0xC0))
+        rare |= np.uint8(here[i] == np.uint8(0xE0)) | np.uint8(here[i] == np.uint8(0xED))
+        rare |= np.uint8(here[i] >= np.uint8(0xF0))
+    if wrong or not rare:
+        return bool(wrong == 0)
+    for i in range(len(here)):  # longer than needed, half of a surrogate pair, above U+10FFFF
+        first, second = one[i], here[i]
+        wrong |= np.uint8(second > np.uint8(0xF4)) | np.uint8(
+            (second & np.uint8(0xFE)) == np.uint8(0xC0)
+        )
+        wrong |= np.uint8(first == np.uint8(0xE0)) & np.uint8(second < np.uint8(0xA0))
+        wrong |= np.uint8(first == np.uint8(0xED)) & np.uint8(second >= np.uint8(0xA0))
+        wrong |= np.uint8(first == np.uint8(0xF0)) & np.uint8(second < np.uint8(0x90))
+        wrong |= np.uint8(first == np.uint8(0xF4)) & np.uint8(second >= np.uint8(0x90))
+    return bool(wrong == 0)
+
+
+@compiled
+def _string(raw: Bytes, at: int, stop: int, out: Bytes, into: int) -> tuple[int, int, int]:
     """Copy the JSON string that begins behind its quotation mark at `at`, unescaped.
 
-    Returns (place of the closing mark, end of the copy, characters, escapes); the place is -1 when
-    the string is not valid UTF-8, does not end, or has an escape that `json.dumps` would not write
-    without need (`\\u...`, `\\/`).
+    `out` has room for `BLOCK` bytes more than the string. Returns (place of the closing mark, end
+    of the copy, escapes); the place is -1 when the string does not end, or has an escape that
+    `json.dumps` would not write without need (`\\u...`, `\\/`).
     """
-    characters = escapes = 0
+    escapes = 0
     i = at
     while i < stop:
-        byte = raw[i]
-        if byte >= 0xE0:  # the most frequent first: a Chinese character
-            if byte < 0xF0:
-                if i + 2 >= stop or (raw[i + 1] & 0xC0) != 0x80 or (raw[i + 2] & 0xC0) != 0x80:
-                    return -1, into, characters, escapes
-                # Not longer than needed, and no half of a surrogate pair.
-                if (byte == 0xE0 and raw[i + 1] < 0xA0) or (byte == 0xED and raw[i + 1] >= 0xA0):
-                    return -1, into, characters, escapes
-                out[into] = byte
-                out[into + 1] = raw[i + 1]
-                out[into + 2] = raw[i + 2]
-                i += 3
-                into += 3
-            else:
-                if i + 3 >= stop or byte > 0xF4:
-                    return -1, into, characters, escapes
-                if (byte == 0xF0 and raw[i + 1] < 0x90) or (byte == 0xF4 and raw[i + 1] >= 0x90):
-                    return -1, into, characters, escapes
-                out[into] = byte
-                for k in range(1, 4):
-                    if (raw[i + k] & 0xC0) != 0x80:
-                        return -1, into, characters, escapes
-                    out[into + k] = raw[i + k]
-                i += 4
-                into += 4
-        elif byte >= 0x80:
-            if byte < 0xC2 or i + 1 >= stop or (raw[i + 1] & 0xC0) != 0x80:
-                return -1, into, characters, escapes
-            out[into] = byte
-            out[into + 1] = raw[i + 1]
-            i += 2
-            into += 2
-        elif byte == 0x22:
-            return i, into, characters, escapes
-        elif byte < 0x20:
-            return -1, into, characters, escapes
-        elif byte == 0x5C:
-            if i + 1 >= stop:
-                return -1, into, characters, escapes
-            code = raw[i + 1]
-            if code == 0x6E:  # n
-                out[into] = 0x0A
-            elif code == 0x22 or code == 0x5C:
-                out[into] = code
-            elif code == 0x74:  # t
-                out[into] = 0x09
-            elif code == 0x72:  # r
-                out[into] = 0x0D
-            elif code == 0x62:  # b
-                out[into] = 0x08
-            elif code == 0x66:  # f
-                out[into] = 0x0C
-            else:
-                return -1, into, characters, escapes
-            escapes += 1
-            i += 2
-            into += 1
-        else:
+        # As many bytes at once as a vector holds, as long as none of them means anything.
+        while i + BLOCK <= stop:
+            block, room = raw[i : i + BLOCK], out[into : into + BLOCK]
+            special = np.uint8(0)
+            for k in range(BLOCK):
+                byte = block[k]
+                room[k] = byte
+                special |= np.uint8(byte == np.uint8(0x22)) | np.uint8(byte == np.uint8(0x5C))
+                special |= np.uint8(byte < np.uint8(0x20))
+            if special:
+                break
+            i += BLOCK
+            into += BLOCK
+        while i < stop:
+            byte = raw[i]
+            if byte == 0x22:
+                return i, into, escapes
+            if byte == 0x5C:
+                break
+            if byte < 0x20:
+                return -1, into, escapes
             out[into] = byte
             i += 1
             into += 1
-        characters += 1
-    return -1, into, characters, escapes
+        if i + 1 >= stop:
+            return -1, into, escapes
+        code = raw[i + 1]
+        if code == 0x6E:  # n
+            out[into] = 0x0A
+        elif code == 0x22 or code == 0x5C:
+            out[into] = code
+        elif code == 0x74:  # t
+            out[into] = 0x09
+        elif code == 0x72:  # r
+            out[into] = 0x0D
+        elif code == 0x62:  # b
+            out[into] = 0x08
+        elif code == 0x66:  # f
+            out[into] = 0x0C
+        else:
+            return -1, into, escapes
+        escapes += 1
+        i += 2
+        into += 1
+    return -1, into, escapes
 
 
 @compiled
@@ -334,12 +351,12 @@ def plain_lines(
         keys, key_ends: the names of the text's field and of the labels' fields.
         places: [lines, 2 * keys] begin and end of each value in its line, -1 where it is absent.
         sizes: [lines, 2] bytes and characters of the text; -1: not a plain line.
-        texts: room for the texts end to end, as long as `raw`.
+        texts: room for the texts end to end: as long as `raw`, and `BLOCK` more.
 
     A plain line has the text, no field of ours twice, no label with an escape, no field `license`
     (which may stand for `licence`), and no white space but blanks.
     """
-    skipped = np.empty(len(raw), dtype=np.uint8)
+    skipped = np.empty(len(raw) + BLOCK, dtype=np.uint8)
     start = written = 0
     for number in range(len(ends)):
         stop = ends[number]
@@ -347,9 +364,8 @@ def plain_lines(
         sizes[number, 0] = -1
         begin = written
         end = written
-        characters = 0
         i = _after_spaces(raw, start, stop)
-        plain = i < stop and raw[i] == 0x7B
+        plain = i < stop and raw[i] == 0x7B and _is_utf8(raw[i:stop])
         i += 1
         while plain:
             i = _after_spaces(raw, i, stop)
@@ -357,7 +373,7 @@ def plain_lines(
             if not plain:
                 break
             name = i + 1
-            i, _, _, escapes = _string(raw, name, stop, skipped, 0)
+            i, _, escapes = _string(raw, name, stop, skipped, 0)
             plain = i >= 0 and escapes == 0
             if not plain:
                 break
@@ -372,9 +388,9 @@ def plain_lines(
                 break
             value = i + 1
             if field == 0:
-                i, end, characters, _ = _string(raw, value, stop, texts, written)
+                i, end, _ = _string(raw, value, stop, texts, written)
             else:
-                i, _, _, escapes = _string(raw, value, stop, skipped, 0)
+                i, _, escapes = _string(raw, value, stop, skipped, 0)
                 plain = field < 0 or escapes == 0
             plain = plain and i >= 0
             if not plain:
@@ -389,7 +405,7 @@ def plain_lines(
             plain = i < stop and raw[i] == 0x7D and _after_spaces(raw, i + 1, stop) == stop
             if plain and places[number, 0] >= 0:
                 sizes[number, 0] = end - begin
-                sizes[number, 1] = characters
+                sizes[number, 1] = _characters(texts[begin:end])
                 written = end
             break
         start = stop
@@ -419,22 +435,121 @@ def _named(raw: Bytes, start: int, stop: int, keys: Bytes, key_ends: Places) -> 
 
 
 @compiled
+def _characters(utf8: Bytes) -> int:
+    count = 0
+    for i in range(len(utf8)):
+        count += (utf8[i] & np.uint8(0xC0)) != np.uint8(0x80)
+    return count
+
+
+@compiled
+def _copied(source: Bytes, out: Bytes, into: int) -> int:
+    """Write `source` to `out`; returns where it ends."""
+    room = out[into : into + len(source)]
+    for i in range(len(source)):
+        room[i] = source[i]
+    return into + len(source)
+
+
+@compiled
+def corpus_lines(
+    raw: Bytes, ends: Places, places: Places, wanted: NDArray[np.bool_], first: int, place: Bytes,
+    frame: Bytes, frame_ends: Places, out: Bytes, sizes: Places,
+) -> None:  # fmt: skip
+    """Write plain lines as the lines of a corpus: our fields alone, in our order.
+
+    Args:
+        raw, ends, places: as `plain_lines` takes and gives them.
+        wanted: [lines] which to write.
+        first: the number of the first line, for the ids of those that have none.
+        place: the source of those that name none, as the inside of a JSON string.
+        frame, frame_ends: what stands before the text, before each label, and at the end.
+        out: room for the lines end to end.
+        sizes: [lines] bytes of each as written, 0 of others.
+    """
+    digits = np.empty(20, dtype=np.uint8)
+    into = 0
+    start = 0
+    labels = places.shape[1] // 2
+    for number in range(len(ends)):
+        begin = into
+        if wanted[number]:
+            line = raw[start : ends[number]]
+            for field in range(labels):
+                value = line[0:0]
+                if places[number, 2 * field] >= 0:
+                    value = line[places[number, 2 * field] : places[number, 2 * field + 1]]
+                if len(value) > 0 or field < 3:
+                    low = frame_ends[field - 1] if field > 0 else 0
+                    into = _copied(frame[low : frame_ends[field]], out, into)
+                    if len(value) > 0:
+                        into = _copied(value, out, into)
+                    elif field > 0:
+                        into = _copied(place, out, into)
+                    if len(value) == 0 and field == 1:
+                        out[into] = 0x3A  # place:number
+                        into += 1
+                        at, rest = len(digits), first + number
+                        while rest > 0:
+                            at -= 1
+                            digits[at] = 0x30 + rest % 10
+                            rest //= 10
+                        into = _copied(digits[at:], out, into)
+            into = _copied(frame[frame_ends[labels - 1] :], out, into)
+        sizes[number] = into - begin
+        start = ends[number]
+
+
+# --- equal texts -------------------------------------------------------------------------------
+
+
+@compiled
 def without_space(utf8: Bytes, ends: Places, out: Bytes, out_ends: Places) -> None:
     """Copy documents without ASCII white space and U+3000: what an exact comparison looks at."""
-    i = 0
     into = 0
+    start = 0
     for d in range(len(ends)):
-        while i < ends[d]:
-            byte = utf8[i]
-            if byte == 0x20 or 0x09 <= byte <= 0x0D:
-                i += 1
-            elif byte == 0xE3 and i + 2 < ends[d] and utf8[i + 1] == 0x80 and utf8[i + 2] == 0x80:
-                i += 3
-            else:
-                out[into] = byte
-                into += 1
-                i += 1
+        text = utf8[start : ends[d]]
+        before, before_that = np.uint8(0), np.uint8(0)
+        for i in range(len(text)):
+            byte = text[i]
+            out[into] = byte  # and taken back: a branch less for nearly all
+            into += 1
+            if byte <= 0x20:
+                if byte == 0x20 or 0x09 <= byte <= 0x0D:
+                    into -= 1
+            elif byte == 0x80 and before == 0x80 and before_that == 0xE3:
+                into -= 3
+            before_that, before = before, byte
+        start = ends[d]
         out_ends[d] = into
+
+
+@compiled
+def odd_characters(utf8: Bytes, ends: Places, counts: NDArray[np.uint32]) -> None:
+    """[documents] how many characters are odd, as `letters_of` has it."""
+    start = 0
+    for d in range(len(ends)):
+        text = utf8[start : ends[d]]
+        count = 0
+        for i in range(len(text)):
+            byte = text[i]
+            count += (byte < 0x20) & (byte != 0x0A) & (byte != 0x0D) & (byte != 0x09)
+            count += byte == 0x7F
+        first, second = text[:-1], text[1:]
+        for i in range(len(first)):
+            count += (first[i] == np.uint8(0xC2)) & (second[i] < np.uint8(0xA0))
+            count += first[i] == np.uint8(0xEE)
+            count += (first[i] == np.uint8(0xEF)) & (second[i] < np.uint8(0xA4))
+        third = text[2:]
+        for i in range(len(third)):
+            count += (
+                (first[i] == np.uint8(0xEF))
+                & (second[i] == np.uint8(0xBF))
+                & (third[i] == np.uint8(0xBD))
+            )
+        counts[d] = count
+        start = ends[d]
 
 
 # --- lines -------------------------------------------------------------------------------------

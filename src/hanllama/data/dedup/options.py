@@ -101,6 +101,11 @@ class DedupConfig:
                 raise ConfigError(f"keep knows no {name!r}{nearest(name, list(KEEP_ORDERS))}")
 
     @property
+    def letters_matter(self) -> bool:
+        """Whether anything looks at letters; equal texts have equal ones."""
+        return self.method != "none" or self.containment > 0
+
+    @property
     def fields(self) -> Fields:
         """Which field of a record is what."""
         return Fields(

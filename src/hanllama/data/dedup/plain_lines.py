@@ -3,7 +3,7 @@
 A general JSON reader makes a dictionary, a str and its bytes of every record, in each pass, and the
 writer makes JSON of them again: many times the work of hashing. Most lines are a flat object of
 strings without exotic escapes. Of those only places are noted; their texts are unescaped end to end
-into one buffer, and a document that stays is written from the bytes it was read from, which are the
+into one buffer, and those that stay are written from the bytes they were read from, which are the
 bytes that `records.document_line` would write. Any other line, valid or not, is left to
 `records.parse`: this file never rejects anything, and knows nothing that could differ from it.
 """
@@ -26,69 +26,69 @@ FORMAT = "jsonl"  # the only kind of piece whose lines are looked at here
 _LABELS = ("id", "source", "category", "licence")  # as `document_line` orders them
 
 
-@dataclass(slots=True)
-class Line:
-    """A document as the places of its values in a line.
+@dataclass
+class Block:
+    """A run of plain lines.
 
     Attributes:
-        line: the JSON.
-        places: begin and end of the text, then of each label; -1 where it has none.
-        default_id, default_source: in place of a label that it does not have.
+        raw, ends: the lines end to end, and where each ends.
+        places: [lines, 10] begin and end in its line of each one's text, id, source, category and
+            licence; -1 where it has none.
+        first: the number of the first line in its file.
+        place: where the file is: the source of lines that name none.
+        texts: their texts as UTF-8 end to end.
+        sizes: [lines, 2] bytes and characters of each text.
     """
 
-    line: bytes
-    places: list[int]
-    default_id: str
-    default_source: str
+    raw: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+    places: NDArray[np.int64]
+    first: int
+    place: str
+    texts: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
 
-    @property
-    def id(self) -> str:
-        """As a Document's."""
-        return self._label(0).decode("utf-8") or self.default_id
+    def __len__(self) -> int:
+        return len(self.ends)
 
-    @property
-    def source(self) -> str:
-        """As a Document's."""
-        return self._label(1).decode("utf-8") or self.default_source
+    def document(self, number: int, text: str) -> Document:
+        """The labels of a line with a text."""
+        start = int(self.ends[number - 1]) if number else 0
+        labels = [
+            self.raw[start + begin : start + end].tobytes().decode("utf-8") if begin >= 0 else ""
+            for begin, end in self.places[number, 2:].reshape(-1, 2).tolist()
+        ]
+        identity, source, category, licence = labels
+        identity = identity or f"{self.place}:{self.first + number}"
+        return Document(text, identity, source or self.place, category, licence=licence)
 
-    def corpus_line(self) -> bytes:
-        """What `records.document_line` gives for it."""
-        line, at = self.line, self.places
-        parts = [b'{"text": "', line[at[0] : at[1]]]
-        for number, name in enumerate((b"id", b"source", b"category", b"licence")):
-            if value := self._label(number):
-                parts += (b'", "', name, b'": "', value)
-            elif number < 2:
-                default = self.default_source if number else self.default_id
-                body = json.dumps(default, ensure_ascii=False).encode("utf-8", "backslashreplace")
-                parts += (b'", "', name, b'": "', body[1:-1])
-        parts.append(b'"}\n')
-        return b"".join(parts)
-
-    def document(self, text: str) -> Document:
-        """The same with another text."""
-        category, licence = (self._label(n).decode("utf-8") for n in (2, 3))
-        return Document(text, self.id, self.source, category, licence=licence)
-
-    def _label(self, number: int) -> bytes:
-        begin, end = self.places[2 + 2 * number : 4 + 2 * number]
-        return self.line[begin:end] if begin >= 0 else b""
-
-
-Run = tuple[list[Line], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
+    def corpus_lines(self, wanted: NDArray[np.bool_]) -> list[bytes]:
+        """What `records.document_line` gives for each line; nothing for one that is not wanted."""
+        body = json.dumps(self.place, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        place = np.frombuffer(body[1:-1], dtype=np.uint8)
+        # Of each line its bytes, the frame, and the place and its number in place of labels.
+        room = len(self.raw) + len(self) * (len(_FRAME) + 2 * len(place) + 20)
+        out, sizes = np.empty(room, dtype=np.uint8), np.empty(len(self), dtype=np.int64)
+        kernels.corpus_lines(
+            self.raw, self.ends, self.places, wanted, self.first, place, _FRAME, _FRAME_ENDS, out,
+            sizes,
+        )  # fmt: skip
+        ends = np.cumsum(sizes)
+        data = out[: ends[-1]].tobytes()
+        return [data[a:b] for a, b in pairwise([0, *ends.tolist()])]
 
 
-def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject | Run]:
-    """What a piece holds, in order: runs of plain lines, and what `records.parse` makes of others.
+_FRAME_PARTS = (b'{"text": "', *(f'", "{name}": "'.encode() for name in _LABELS), b'"}\n')
+_FRAME = np.frombuffer(b"".join(_FRAME_PARTS), dtype=np.uint8)
+_FRAME_ENDS = np.cumsum([len(part) for part in _FRAME_PARTS], dtype=np.int64)
 
-    A run is (its lines, their texts as UTF-8 end to end, how long each is in bytes, and in
-    characters).
-    """
+
+def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject | Block]:
+    """A piece in order: runs of plain lines, and what `records.parse` makes of the others."""
     names = [fields.text, *(getattr(fields, name) for name in _LABELS)]
     if piece.format != FORMAT or len({*names, "license"}) < 6:
         yield from records.parse(piece, fields)
         return
-    place = piece.source.place
     lines = [b"" if isinstance(line, Reject) else line for line in piece.lines]
     raw = np.frombuffer(b"".join(lines), dtype=np.uint8)
     ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
@@ -96,23 +96,24 @@ def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject | Run]:
     key_ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
     keys = np.frombuffer(b"".join(encoded), dtype=np.uint8)
     places = np.empty((len(lines), 2 * len(names)), dtype=np.int64)
-    sizes = np.empty((len(lines), 2), dtype=np.int64)  # of the text: bytes, characters
-    texts = np.empty(len(raw), dtype=np.uint8)
+    sizes = np.empty((len(lines), 2), dtype=np.int64)
+    texts = np.empty(len(raw) + kernels.BLOCK, dtype=np.uint8)
     kernels.plain_lines(raw, ends, keys, key_ends, places, sizes, texts)
     odd = np.flatnonzero(sizes[:, 0] < 0).tolist()
     text_ends = np.concatenate([[0], np.cumsum(np.maximum(sizes[:, 0], 0))])
-    rows = places.tolist()
+    starts = np.concatenate([[0], ends])
     for before, here in pairwise([-1, *odd, len(lines)]):
         if here > before + 1:
             run = slice(before + 1, here)
-            found = [
-                Line(line, row, f"{place}:{number}", place)
-                for number, (line, row) in enumerate(
-                    zip(lines[run], rows[run], strict=True), piece.first + run.start
-                )
-            ]
-            span = texts[text_ends[run.start] : text_ends[here]]
-            yield found, span, sizes[run, 0], sizes[run, 1]
+            yield Block(
+                raw[starts[run.start] : starts[here]],
+                ends[run] - starts[run.start],
+                places[run],
+                piece.first + run.start,
+                piece.source.place,
+                texts[text_ends[run.start] : text_ends[here]],
+                sizes[run],
+            )
         if here < len(lines):
             one = replace(piece, first=piece.first + here, lines=(piece.lines[here],))
             yield from records.parse(one, fields)

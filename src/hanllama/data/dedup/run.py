@@ -16,11 +16,11 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import compress
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hanllama import fs
 from hanllama.data import workers
@@ -28,7 +28,7 @@ from hanllama.data.dedup import clusters, contained, near, scan
 from hanllama.data.dedup.clusters import Fates
 from hanllama.data.dedup.keep import Preference, Removed
 from hanllama.data.dedup.options import DedupConfig
-from hanllama.data.dedup.plain_lines import Line
+from hanllama.data.dedup.plain_lines import Block
 from hanllama.data.dedup.summary import Summary
 from hanllama.data.dedup.work import Store, Work, is_complete, save
 from hanllama.data.parts import Parts, check_output
@@ -65,10 +65,12 @@ def dedup(config: DedupConfig) -> None:
         fates = Fates(_removed(work, config, store, n_workers))
         summary = Summary(config, store, fates)
         with fs.publish(output, replace=config.force) as folder:
-            save(work.folder / "fates.npy", fates.document)
-            _write(folder, work, config, files, store, boilerplate, summary, n_workers)
+            save(work.folder / "removed.npy", fates.document)
+            save(work.folder / "shown.npy", fates.shown)
+            with clusters.Names(work.folder / "names", fates.shown) as names:
+                _write(folder, work, config, files, store, boilerplate, summary, names, n_workers)
             summary.clusters = clusters.write(
-                folder / "clusters.jsonl", fates, store, config.inputs, summary.lines
+                folder / "clusters.jsonl", fates, store, names, config.inputs, summary.lines
             )
             summary.write(folder)
             if not output.exists():
@@ -165,6 +167,7 @@ class _Written:
     documents: int
     size: int  # bytes that were read
     lines: list[bytes] = field(default_factory=list)
+    names: list[bytes] = field(default_factory=list)  # of documents that clusters.jsonl shows
     characters: int = 0
     emptied: int = 0
     removed_lines: Counter[str] = field(default_factory=Counter)
@@ -174,27 +177,49 @@ class _Written:
 class _Writer:
     """A job's documents that stay, as lines of a corpus."""
 
-    def __init__(self, config: DedupConfig, boilerplate: Path | None, removed: Path) -> None:
+    def __init__(self, config: DedupConfig, boilerplate: Path | None, work: Path) -> None:
         self.reader = scan.Reader(config, boilerplate)
-        self.removed = np.load(removed)
+        self.removed = np.load(work / "removed.npy")
+        self.shown = np.load(work / "shown.npy")
 
     def __call__(self, job: scan.Job) -> _Written:
         read = self.reader(job)
-        result = _Written(len(read.documents), len(read.data), rejects=read.rejects)
+        result = _Written(len(read), len(read.data), rejects=read.rejects)
         result.removed_lines = read.removed_lines
-        span = np.searchsorted(self.removed, [job.first, job.first + len(read.documents)])
-        stays = np.ones(len(read.documents), dtype=bool)
-        stays[self.removed[slice(*span)] - job.first] = False
+        stays = np.ones(len(read), dtype=bool)
+        stays[_within(self.removed, job.first, len(read))] = False
         for number, document in read.changed.items():
             if stays[number] and not document.text.strip():
                 stays[number] = False
                 result.emptied += 1
         result.characters = int(read.characters[stays].sum())
-        result.lines = [
-            document.corpus_line() if isinstance(document, Line) else document_line(document)
-            for document in compress(read.documents, stays.tolist())
+        result.lines = list(_lines(read, stays))
+        result.names = [
+            scan.name(read, number) for number in _within(self.shown, job.first, len(read)).tolist()
         ]
         return result
+
+
+def _within(documents: NDArray[np.int64], first: int, count: int) -> NDArray[np.int64]:
+    """Those of some ascending documents that a job has, counted from its first."""
+    span = np.searchsorted(documents, [first, first + count])
+    return documents[slice(*span)] - first
+
+
+def _lines(read: scan.Read, stays: NDArray[np.bool_]) -> Iterator[bytes]:
+    """The documents that stay as lines of a corpus."""
+    as_read = stays.copy()
+    as_read[list(read.changed)] = False
+    for first, run in read.numbered_runs():
+        if isinstance(run, Block):
+            span = slice(first, first + len(run))
+            for number, line in enumerate(run.corpus_lines(as_read[span]), first):
+                if line:
+                    yield line
+                elif stays[number]:
+                    yield document_line(read.changed[number])
+        elif stays[first]:
+            yield document_line(read.changed.get(first, run))
 
 
 def _write(
@@ -205,12 +230,12 @@ def _write(
     store: Store,
     boilerplate: Path | None,
     summary: Summary,
+    names: clusters.Names,
     n_workers: int,
 ) -> None:
     """Write the parts and the quarantine; the counts go into the summary."""
-    removed = work.folder / "fates.npy"
     jobs = scan.numbered(files, store.jobs)
-    arguments = (config, boilerplate, removed)
+    arguments = (config, boilerplate, work.folder)
     with (
         contextlib.closing(workers.ordered(jobs, n_workers, _Writer, arguments)) as results,
         Progress("write", sum(meta["bytes"] for meta in store.metas) / 1e6, "MB") as progress,
@@ -223,6 +248,7 @@ def _write(
             for reject in written.rejects:
                 quarantine.put(reject)
             parts.write(written.lines)
+            names.add(written.names)
             summary.characters_kept += written.characters
             summary.emptied += written.emptied
             summary.lines += written.removed_lines

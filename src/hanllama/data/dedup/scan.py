@@ -7,11 +7,12 @@ of the corpus, in segments that are published one by one.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from hanllama import fs, records
 from hanllama.data import workers
 from hanllama.data.dedup import kernels, plain_lines
 from hanllama.data.dedup.options import DedupConfig
-from hanllama.data.dedup.plain_lines import Line
+from hanllama.data.dedup.plain_lines import Block
 from hanllama.data.dedup.work import (
     COMPLETE,
     Batch,
@@ -145,6 +146,7 @@ class Read:
     """The documents of a job, and their texts as UTF-8.
 
     Attributes:
+        runs: in order: single documents, and blocks of plain lines.
         data: all texts end to end.
         ends: [documents] where each ends, in bytes.
         characters: [documents] of each.
@@ -152,7 +154,7 @@ class Read:
         cut_characters: with the line breaks and the white space around.
     """
 
-    documents: list[Document | Line]
+    runs: list[Document | Block]
     data: bytes
     ends: NDArray[np.int64]
     characters: NDArray[np.int64]
@@ -160,6 +162,27 @@ class Read:
     changed: dict[int, Document] = field(default_factory=dict)
     removed_lines: Counter[str] = field(default_factory=Counter)
     cut_characters: int = 0
+    _firsts: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def numbered_runs(self) -> Iterator[tuple[int, Document | Block]]:
+        """The runs, each with the number of its first document."""
+        number = 0
+        for run in self.runs:
+            yield number, run
+            number += len(run) if isinstance(run, Block) else 1
+
+    def document(self, number: int, text: str) -> Document:
+        """The labels of a document with a text."""
+        if not self._firsts:
+            self._firsts = [first for first, _ in self.numbered_runs()]
+        at = bisect.bisect_right(self._firsts, number) - 1
+        run = self.runs[at]
+        if isinstance(run, Block):
+            return run.document(number - self._firsts[at], text)
+        return replace(run, text=text)
 
     @property
     def utf8(self) -> NDArray[np.uint8]:
@@ -182,30 +205,28 @@ class Reader:
         self.boilerplate = np.load(boilerplate) if boilerplate is not None else None
 
     def __call__(self, job: Job) -> Read:
-        documents: list[Document | Line] = []
+        runs: list[Document | Block] = []
         rejects: list[Reject] = []
-        texts: list[bytes] = []
+        texts: list[bytes | memoryview] = []
         sizes: list[Sequence[int] | NDArray[np.int64]] = [[]]
         characters: list[Sequence[int] | NDArray[np.int64]] = [[]]
         for item in (i for piece in job.pieces for i in plain_lines.parse(piece, self.fields)):
             if isinstance(item, Reject):
                 rejects.append(item)
                 continue
+            runs.append(item)
             if isinstance(item, Document):
-                documents.append(item)
                 texts.append(item.text.encode("utf-8"))
                 sizes.append([len(texts[-1])])
                 characters.append([len(item.text)])
             else:
-                lines, utf8, *counts = item
-                documents += lines
-                texts.append(utf8.tobytes())
-                sizes.append(counts[0])
-                characters.append(counts[1])
+                texts.append(item.texts.data)
+                sizes.append(item.sizes[:, 0])
+                characters.append(item.sizes[:, 1])
         ends = np.cumsum(np.concatenate(sizes), dtype=np.int64)
         lengths = np.concatenate(characters).astype(np.int64)
-        read = Read(documents, b"".join(texts), ends, lengths, rejects)
-        if self.boilerplate is not None and len(self.boilerplate) and documents:
+        read = Read(runs, b"".join(texts), ends, lengths, rejects)
+        if self.boilerplate is not None and len(self.boilerplate) and runs:
             self._without_boilerplate(read, job.first)
         return read
 
@@ -238,8 +259,8 @@ class Reader:
             texts.append(read.data[done : starts[number]])
             done = int(read.ends[number])
             rest = _without(read.data, starts[number], done, lines.tolist())
-            document = _with_text(read.documents[number], rest.decode("utf-8"))
-            read.documents[number] = read.changed[number] = document
+            document = read.document(number, rest.decode("utf-8"))
+            read.changed[number] = document
             texts.append(rest)
             sizes[number] = len(rest)
             read.cut_characters += int(read.characters[number]) - len(document.text)
@@ -260,13 +281,6 @@ def _without(data: bytes, start: int, stop: int, lines: list[list[int]]) -> byte
     rest = b"".join(kept)
     # Without its last line a text does not end in the newline before that.
     return rest.rstrip(b"\n") if at == stop else rest
-
-
-def _with_text(document: Document | Line, text: str) -> Document:
-    if isinstance(document, Line):
-        return document.document(text)
-    document.text = text
-    return document
 
 
 def lines_of(
@@ -294,17 +308,20 @@ class Scanner:
     def __call__(self, job: Job) -> Batch:
         read = self.reader(job)
         utf8, ends = read.utf8, read.ends
-        n, config = len(read.documents), self.config
+        n, config = len(read), self.config
         slots = config.bands * config.rows if config.method == "minhash" else 0
         counts = np.zeros((n, 5), dtype=np.uint32)
         sketches = np.zeros((n, slots), dtype=np.uint16)
         simhashes = np.zeros(n if config.method == "simhash" else 0, dtype=np.uint64)
         # Eight times what is expected of English; a text of one word over and over needs no more.
-        room = len(utf8) // 4 + 1024
+        room = len(utf8) // 4 + 1024 if config.containment else 0
         samples = np.empty(room, dtype=np.uint64)
         chapters = np.empty(room, dtype=np.uint32)
         sketched, sampled = 0, 0
-        if n:
+        if not config.letters_matter:
+            counts[:, 2] = read.characters
+            kernels.odd_characters(utf8, ends, counts[:, 3])
+        elif n:
             sketched, sampled = kernels.survey(
                 utf8,
                 ends,
@@ -320,10 +337,9 @@ class Scanner:
                 samples,
                 chapters,
             )
-        names = _names(read)
         least = max(config.min_letters, config.shingle)
         arrays: dict[str, NDArray[np.generic]] = {
-            "digest": digests(utf8, ends),
+            "digest": digests(utf8, ends) if config.exact_documents else np.empty((0, 2), "<u8"),
             "counts": counts,
             "corpus": np.full(n, job.corpus, dtype=np.uint16),
             "sketch": sketches[:sketched],
@@ -331,8 +347,6 @@ class Scanner:
             "sketched_document": np.flatnonzero(counts[:, 0] >= least).astype(np.int64),
             "sample": samples[:sampled].copy(),
             "chapter": chapters[:sampled].copy(),
-            "names": np.frombuffer(b"".join(names), dtype=np.uint8),
-            "name_bytes": np.array([len(name) for name in names], dtype=np.uint32),
             "cut_characters": np.array([read.cut_characters]),
         }
         rejects = Counter(reject.reason for reject in read.rejects)
@@ -352,17 +366,14 @@ def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint
     return np.frombuffer(data, dtype="<u8").reshape(-1, 2)
 
 
-def _names(read: Read) -> list[bytes]:
-    """Id, source and the beginning of each text: what clusters.jsonl shows of a document."""
-    names = []
-    for document, start, stop in zip(
-        read.documents, read.starts.tolist(), read.ends.tolist(), strict=True
-    ):
-        # No character takes more than four bytes; the last one may be cut in two.
-        begin = read.data[start : min(stop, start + 8 * BEGINNING)].decode("utf-8", "ignore")
-        beginning = " ".join(begin[: 2 * BEGINNING].split())[:BEGINNING]
-        names.append("\0".join((document.id, document.source, beginning)).encode("utf-8"))
-    return names
+def name(read: Read, number: int) -> bytes:
+    """Id, source and the beginning of a text: what clusters.jsonl shows of a document."""
+    start, stop = int(read.starts[number]), int(read.ends[number])
+    # No character takes more than four bytes; the last one may be cut in two.
+    begin = read.data[start : min(stop, start + 8 * BEGINNING)].decode("utf-8", "ignore")
+    beginning = " ".join(begin[: 2 * BEGINNING].split())[:BEGINNING]
+    document = read.document(number, beginning)
+    return "\0".join((document.id, document.source, beginning)).encode("utf-8")
 
 
 # --- boilerplate lines ---------------------------------------------------------------------------
@@ -394,7 +405,7 @@ class LineCounter:
             "line_document": documents[firsts],
         }
         rejects = Counter(reject.reason for reject in read.rejects)
-        return Batch(len(read.documents), len(read.data), arrays, rejects)
+        return Batch(len(read), len(read.data), arrays, rejects)
 
 
 def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:

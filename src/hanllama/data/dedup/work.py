@@ -31,12 +31,13 @@ COMPLETE = "complete.json"  # of a pass, once its last segment is published
 READING = ("text_field", "id_field", "source_field", "category_field", "licence_field")
 LINES = ("exact_lines", "line_characters", "line_documents", "line_keep")
 SKETCH = (
-    "method", "bands", "rows", "shingle", "min_letters", "containment", "chapter_letters",
+    "exact_documents", "method", "bands", "rows", "shingle", "min_letters", "containment",
+    "chapter_letters",
 )  # fmt: skip
 STAGES = {
     "lines": (*READING, *LINES),
     "scan": SKETCH,
-    "exact": ("exact_documents", "keep"),
+    "exact": ("keep",),
     "bands": ("distance", "memory"),
     "near": ("threshold",),
     "contained": ("chapter_share",),
