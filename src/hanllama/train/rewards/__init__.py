@@ -34,12 +34,14 @@ class Answer:
         prompt: the messages that asked for it.
         reference: the answer that the data gives, empty where it gives none.
         complete: whether the model ended it, rather than the limit of tokens.
+        ids: the answer's tokens, its end token included; empty where nobody has them.
     """
 
     text: str
     prompt: Sequence[Mapping[str, Any]] = ()
     reference: str = ""
     complete: bool = True
+    ids: Sequence[int] = ()
 
 
 class RuleReward(Protocol):

@@ -1,0 +1,326 @@
+"""What PPO and GRPO have in common: write answers, score them, learn from them for a while.
+
+An experience is so many answers to so many prompts, written by the policy as it then is. It is made
+when its first optimizer step is prepared and gives `mini_batches` x `passes` of them; checkpoints
+fall between two experiences, so none is ever saved. Which prompts it holds, every draw of its
+answers and their order in the steps follow from (seed, number of the experience): a resumed run
+writes the same answers.
+
+With several processes each writes the answers to its share of the prompts; what concerns all
+(whitening, figures) is summed over them. A mini-batch is a set of answers of the experience,
+whoever wrote them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hanllama.data.mix import permutation
+from hanllama.model.llama import Llama
+from hanllama.train import rollout_alarms
+from hanllama.train.compiled import Hidden
+from hanllama.train.objective import Micro, Objective
+from hanllama.train.parallel import World
+from hanllama.train.rl_config import AlarmConfig, RolloutConfig
+from hanllama.train.rl_data import Prompt, Prompts
+from hanllama.train.rollouts import Rollout, log_probs_of, roll_out
+from hanllama.train.scoring import Scorer
+from hanllama.train.sequences import SequenceBatch, pack_sequences
+
+Reference = Callable[[], AbstractContextManager[Llama]]
+"""The reference model, for as long as a `with` block lasts."""
+
+# Held-out answers draw from random streams that no answer of the training reaches.
+_HELDOUT_STREAMS = 1 << 48
+# The order of the prompts and that of the answers in the steps are different permutations.
+_STEP_ORDER = 1 << 32
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how answers are written and scored.
+
+    Attributes:
+        reference: None where no KL to it is wanted.
+        answers: of one experience, over all processes.
+        group_size: answers to one prompt.
+        mini_batches: optimizer steps of one pass over an experience.
+        passes: over an experience.
+        end_ids: tokens that end an answer.
+        vocab_size: of the tokenizer.
+        pad: the token that fills packed rows.
+        dtype: of the arithmetic of all passes.
+        eval_prompts: held-out prompts that an evaluation answers; 0 means all.
+    """
+
+    prompts: Prompts
+    scorer: Scorer
+    reference: Reference | None
+    rollout: RolloutConfig
+    alarm: AlarmConfig
+    answers: int
+    group_size: int
+    mini_batches: int
+    passes: int
+    end_ids: Sequence[int]
+    vocab_size: int
+    pad: int
+    seed: int
+    dtype: torch.dtype
+    compile: bool
+    eval_prompts: int
+    world: World
+    fingerprint: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Experience:
+    """This process's answers of an experience.
+
+    Attributes:
+        places: of each answer in the experience, from 0.
+        rollouts: their `prompt` counts the prompts to learn from.
+        scores_A: the rewards.
+        log_probs: of each answer's tokens when it was written, [n] each.
+        reference: the same by the reference model; None without one.
+        figures: of all processes' answers together.
+    """
+
+    places: list[int]
+    rollouts: list[Rollout]
+    scores_A: Tensor
+    log_probs: list[Tensor]
+    reference: list[Tensor] | None
+    figures: dict[str, float]
+
+
+class LearnsFromAnswers(Objective):
+    """An objective that learns from its own model's answers; `weigh` and `loss` make it one."""
+
+    def __init__(self, model: Llama, setting: Setting, micro_batch_size: int) -> None:
+        self.model, self.micro_batch_size = model, micro_batch_size
+        self.setting = setting
+        self.steps_per_experience = setting.mini_batches * setting.passes
+        self.hidden = Hidden(model, setting.compile)
+        self.device = model.output_weight().device
+        self._number = -1
+        self._experience: Experience | None = None
+        self._first: dict[str, float] = {}
+        self._raised: list[str] = []
+        self._alarms: list[str] = []
+        self.sums: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def weigh(self, experience: Experience) -> None:
+        """Turn the scores of a new experience into what `loss` wants; may add to its figures."""
+
+    @abstractmethod
+    def micro_weight(self, rollouts: Sequence[Rollout]) -> float:
+        """What some answers add to the divisor of a step's loss."""
+
+    @property
+    def experience(self) -> Experience:
+        """The one that is learnt from now."""
+        assert self._experience is not None, "an experience is made when a step is prepared"
+        return self._experience
+
+    # --- the objective ---
+
+    def prepare(self, step: int) -> Sequence[Micro]:
+        """This process's micro-batches; at the first step of an experience its answers, too."""
+        number, inside = divmod(step, self.steps_per_experience)
+        if number != self._number:
+            self._begin(number)
+        elif inside:
+            self._alarms = []
+        self.sums = {}
+        setting = self.setting
+        turn, part = divmod(inside, setting.mini_batches)
+        order = permutation(
+            setting.answers, setting.seed + _STEP_ORDER, number * setting.passes + turn
+        )
+        chosen = set(np.array_split(order, setting.mini_batches)[part].tolist())
+        own = [i for i, place in enumerate(self.experience.places) if place in chosen]
+        size = self.micro_batch_size
+        parts = [own[start : start + size] for start in range(0, len(own), size)]
+        # A process without an answer in this step still takes part in its sums.
+        return [self._micro(part) for part in parts] or [Micro(0.0, [], None)]
+
+    def _micro(self, answers: list[int]) -> Micro:
+        rollouts = [self.experience.rollouts[i] for i in answers]
+        batch = pack_sequences([r.sequence for r in rollouts], self.setting.pad, self.device)
+        return Micro(
+            self.micro_weight(rollouts), [r.prompt for r in rollouts], Learnable(answers, batch)
+        )
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Mean reward of answers to held-out prompts, by part, their length and KL.
+
+        There is no held-out loss: what is optimised is the reward, and the model with the highest
+        one may be the one that found the reward's weakness. The last checkpoint is the result.
+        """
+        setting = self.setting
+        held = setting.prompts.heldout
+        count = min(setting.eval_prompts or len(held), len(held))
+        if not count:
+            return {}
+        own = list(range(count))[setting.world.rank :: setting.world.size]
+        streams = [_HELDOUT_STREAMS + number for number in own]
+        _, figures = self._answer(held, own, streams)
+        wanted = {k: v for k, v in figures.items() if k not in ("reward_std", "entropy")}
+        return {f"heldout_{name}": value for name, value in wanted.items()}
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Prompts, tokenizer, models and rules."""
+        return self.setting.fingerprint
+
+    def step_metrics(self) -> Mapping[str, float]:
+        """The figures of the experience, and those of the step (of this process's answers)."""
+        tokens = float(self.sums.get("tokens", torch.tensor(0.0)))
+        means = {k: float(v) / tokens for k, v in self.sums.items() if tokens and k != "tokens"}
+        return {**self.experience.figures, **means}
+
+    def alarms(self) -> Sequence[str]:
+        """What went wrong in the experience that the step began."""
+        return self._alarms
+
+    def state(self) -> Mapping[str, Any]:
+        """The first experience's figures, which alarms compare with, and the alarms raised."""
+        return {"first": self._first, "raised": self._raised}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take both back."""
+        self._first, self._raised = dict(state["first"]), list(state["raised"])
+
+    # --- an experience ---
+
+    def _begin(self, number: int) -> None:
+        setting = self.setting
+        groups = setting.answers // setting.group_size
+        own = range(groups)[setting.world.rank :: setting.world.size]
+        places = [g * setting.group_size + i for g in own for i in range(setting.group_size)]
+        rows = [self._prompt_row(number * groups + place // setting.group_size) for place in places]
+        streams = [number * setting.answers + place for place in places]
+        with self.deciding():
+            answered, figures = self._answer(setting.prompts.train, rows, streams)
+            self._experience = replace(answered, places=places, figures=figures)
+            self.weigh(self._experience)
+        self._number = number
+        self._first = self._first or {k: figures[k] for k in ("entropy", "answer_tokens")}
+        found = rollout_alarms.found(figures, self._first, setting.alarm)
+        self._alarms = [text for kind, text in found.items() if kind not in self._raised]
+        self._raised = list(found)
+
+    def _prompt_row(self, index: int) -> int:
+        """Each prompt once an epoch, in an order of its own every time."""
+        count = len(self.setting.prompts.train)
+        return int(permutation(count, self.setting.seed, index // count)[index % count])
+
+    def _answer(
+        self, prompts: Sequence[Prompt], rows: Sequence[int], streams: Sequence[int]
+    ) -> tuple[Experience, dict[str, float]]:
+        """Write and score answers to prompts by number; figures of all processes."""
+        setting, size = self.setting, self.micro_batch_size
+        written = roll_out(
+            self.model,
+            [prompts[row].ids for row in rows],
+            setting.rollout,
+            setting.end_ids,
+            streams=streams,
+            seed=setting.seed,
+            vocab_size=setting.vocab_size,
+        )
+        rollouts = [replace(r, prompt=row) for r, row in zip(written, rows, strict=True)]
+        scores_A, parts = setting.scorer(prompts, rollouts, size=size, pad=setting.pad)
+        told = {"size": size, "pad": setting.pad, "temperature": setting.rollout.temperature}
+        log_probs = log_probs_of(self.model, rollouts, **told)  # type: ignore[arg-type]
+        reference = None
+        if setting.reference is not None:
+            with setting.reference() as model:
+                reference = log_probs_of(model, rollouts, **told)  # type: ignore[arg-type]
+        found = Experience([], rollouts, scores_A, log_probs, reference, {})
+        return found, self._figures(found, parts)
+
+    def _figures(self, found: Experience, parts: Mapping[str, Tensor]) -> dict[str, float]:
+        """Means over the answers (entropy: over the tokens) of all processes.
+
+        The entropy is estimated by -log p of the tokens that were drawn, whose mean it is; the KL
+        by k1, summed over an answer.
+        """
+        sums = {
+            "answers": float(len(found.rollouts)),
+            "reward": float(found.scores_A.double().sum()),
+            "squares": float(found.scores_A.double().square().sum()),
+            **{f"reward_{name}": float(part.double().sum()) for name, part in parts.items()},
+            "answer_tokens": float(sum(len(r.answer_ids) for r in found.rollouts)),
+            "complete": float(sum(r.complete for r in found.rollouts)),
+            "entropy": -float(sum(float(values.double().sum()) for values in found.log_probs)),
+        }
+        if found.reference is not None:
+            pairs = zip(found.log_probs, found.reference, strict=True)
+            sums["kl"] = float(sum(float((ours - its).double().sum()) for ours, its in pairs))
+        totals = self.setting.world.sum(list(sums.values()), self.device)
+        figures = dict(zip(sums, totals, strict=True))
+        answers, tokens = figures.pop("answers"), figures["answer_tokens"]
+        squares, entropy = figures.pop("squares"), figures.pop("entropy")
+        means = {name: total / answers for name, total in figures.items()}
+        variance = max(squares / answers - means["reward"] ** 2, 0.0)
+        return {**means, "reward_std": math.sqrt(variance), "entropy": entropy / tokens}
+
+    # --- for objectives of this kind ---
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Models as they answer: no dropout, no gradients, the arithmetic of the passes."""
+        modules = [self.model, *self.further_models().values()]
+        enabled = self.setting.dtype != torch.float32
+        dtype = self.setting.dtype if enabled else None
+        _set_training(modules, False)
+        try:
+            with torch.no_grad(), torch.autocast(self.device.type, dtype, enabled=enabled):
+                yield
+        finally:
+            _set_training(modules, True)
+
+    def nothing(self) -> Tensor:
+        """The loss of a process that has no answer in this step: 0, with a gradient of 0."""
+        trained = [p for m in (self.model, *self.further_models().values()) for p in m.parameters()]
+        parameter = next(p for p in trained if p.requires_grad)
+        return parameter.reshape(-1)[0] * 0.0
+
+    def count(self, tokens: int, **sums: Tensor) -> None:
+        """Add sums over tokens of a micro-batch to the step's."""
+        found = {"tokens": torch.tensor(float(tokens)), **sums}
+        for name, value in found.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
+
+
+@dataclass(frozen=True)
+class Learnable:
+    """The content of a micro-batch.
+
+    Attributes:
+        answers: which of this process's answers of the experience.
+        batch: the same, packed.
+    """
+
+    answers: list[int]
+    batch: SequenceBatch
+
+    def pick(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The answers' part of something that every answer of the experience has."""
+        return [values[i] for i in self.answers]
+
+
+def _set_training(modules: Sequence[nn.Module], training: bool) -> None:
+    for module in modules:
+        module.train(training)

@@ -1,0 +1,26 @@
+"""A record that is a prompt alone, as sets for reinforcement learning are published.
+
+`{"prompt": …}`, one text or messages that end with the user; beside it the right answer, if there
+is one, as `answer`, `reference`, `solution` or `ground_truth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hanllama.data.conversations.form import Message, Record
+from hanllama.data.preferences.form import asked
+
+_ANSWERS = ("answer", "reference", "solution", "ground_truth")
+
+
+def fits(record: Mapping[str, Any]) -> bool:
+    """A `prompt`; layouts that hold more than that are asked before this one."""
+    return record.get("prompt") is not None
+
+
+def prompt(record: Record) -> tuple[list[Message], str]:
+    """The messages, and the right answer or an empty text."""
+    given = [record[name] for name in _ANSWERS if record.get(name) is not None]
+    return asked(record), str(given[0]) if given else ""

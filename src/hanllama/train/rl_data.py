@@ -1,0 +1,159 @@
+"""Prompts for reinforcement learning: what is asked, and the right answer where the data has one.
+
+Any file of conversations, preferences or bare prompts serves: of a conversation the messages up to
+its last answer, of a preference its prompt. A prompt comes once, however often the files hold it; a
+prompt that leaves no room for an answer is left out; a share is held out by a hash of the prompt,
+so that it stays held out when files are added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from hanllama import plugins
+from hanllama.data.conversations.form import Message, Record, Unusable, assistant
+from hanllama.data.conversations.intake import Labels, LayoutReader
+from hanllama.data.conversations.reader import problem
+from hanllama.data.preferences import PreferenceReader
+from hanllama.data.preferences.form import Judged, Pair, Preference
+from hanllama.data.split import rank
+from hanllama.errors import InputError
+from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.train import prompt_layout
+
+__all__ = ["Prompt", "PromptReader", "Prompts", "encode_prompts"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked.
+
+    Attributes:
+        messages: the last one is not the assistant's.
+        reference: the answer that the data gives; empty where it gives none.
+        id: of the record, else `folder/file:line`.
+        ids: the tokens, up to where the assistant begins; empty before `encode_prompts`.
+    """
+
+    messages: Sequence[Message]
+    reference: str
+    id: str
+    ids: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts to learn from and those held out, encoded.
+
+    Attributes:
+        equal: prompts left out because another one says the same.
+        too_long: ids of prompts left out because no answer would fit behind them.
+        hash: of all that a rollout depends on.
+    """
+
+    train: list[Prompt]
+    heldout: list[Prompt]
+    equal: int
+    too_long: list[str]
+    hash: str
+
+    def summary(self) -> str:
+        """The counts, in a line or two."""
+        line = f"{len(self.train):,} prompts to learn from, {len(self.heldout):,} held out"
+        if self.equal:
+            line += f"; {self.equal:,} equal to another left out"
+        if self.too_long:
+            line += f"; {len(self.too_long):,} too long for an answer to fit, as {self.too_long[0]}"
+        return line
+
+
+class PromptReader(LayoutReader):
+    """The prompts of files; see `LayoutReader` for its arguments and what it counts."""
+
+    PACKAGE = "hanllama.data.conversations.layouts"
+    NOUN = "prompt"
+
+    def __init__(self, inputs: Sequence[str], **options: Any) -> None:
+        super().__init__(inputs, **options)
+        preferences = {
+            f"preference {name}": plugins.load(PreferenceReader.PACKAGE, name)
+            for name in plugins.names(PreferenceReader.PACKAGE)
+        }
+        # Asked in this order: a preference has more fields than a conversation or a prompt.
+        self._layouts = {**preferences, **self._layouts, "prompt": prompt_layout}
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return self._read(self._prompts)
+
+    def _prompts(self, layout: ModuleType, record: Record, labels: Labels) -> Iterator[Prompt]:
+        if hasattr(layout, "preference"):
+            messages, reference = _of_preference(layout.preference(record))
+        elif hasattr(layout, "prompt"):
+            messages, reference = layout.prompt(record)
+        else:
+            messages, reference = _of_conversation(layout.messages(record))
+        # The judge of conversations judges a prompt by the answer that it is to get.
+        if reason := problem([*messages, assistant("好")]):
+            raise Unusable(reason)
+        filled = [{**m, "content": self.filled_text(m["content"])} for m in messages]
+        yield Prompt(filled, self.filled_text(reference), labels["id"])
+
+
+def encode_prompts(
+    prompts: Sequence[Prompt], template: ChatTemplate, room: int, heldout: float, seed: int
+) -> Prompts:
+    """Encode, leave out what is equal or too long, and hold a share out.
+
+    Args:
+        room: the most tokens that a prompt may have.
+        heldout: the share that is held out, 0 for none.
+
+    Raises InputError when no prompt to learn from is left.
+    """
+    seen: dict[str, Prompt] = {}
+    for prompt in prompts:
+        seen.setdefault(json.dumps(prompt.messages, ensure_ascii=False), prompt)
+    kept: list[Prompt] = []
+    too_long: list[str] = []
+    for prompt in seen.values():
+        ids = template.prompt(prompt.messages)
+        if len(ids) > room:
+            too_long.append(prompt.id)
+        else:
+            kept.append(Prompt(prompt.messages, prompt.reference, prompt.id, ids))
+    held = {
+        number for number, p in enumerate(kept) if rank(seed, str(list(p.ids))) < heldout * 2**64
+    }
+    train = [p for number, p in enumerate(kept) if number not in held]
+    if not train:
+        raise InputError(
+            f"no prompt is left to learn from: of {len(prompts)}, {len(too_long)} are longer than"
+            f" the {room} tokens that leave room for an answer and {len(held)} are held out"
+        )
+    digest = hashlib.sha256()
+    for p in kept:
+        digest.update(json.dumps([list(p.ids), p.reference], ensure_ascii=False).encode())
+    equal = len(prompts) - len(seen)
+    return Prompts(train, [kept[n] for n in sorted(held)], equal, too_long, digest.hexdigest())
+
+
+def _of_conversation(messages: list[Message]) -> tuple[list[Message], str]:
+    """The messages up to the last answer, and that answer; all of them where there is none."""
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    if not answers or answers[-1] == 0:
+        return messages, ""
+    content = messages[answers[-1]]["content"]
+    return messages[: answers[-1]], content if isinstance(content, str) else ""
+
+
+def _of_preference(item: Preference) -> tuple[list[Message], str]:
+    if isinstance(item, Pair):
+        return item.prompt, item.chosen
+    if isinstance(item, Judged):
+        return item.prompt, item.answer if item.good else ""
+    return item.prompt, item.answers[0] if item.answers else ""
