@@ -10,6 +10,9 @@ from pathlib import Path
 
 from hanllama import fs
 from hanllama.data.shards import ShardWriter, write_manifest
+from hanllama.model.card import ModelCard
+from hanllama.model.presets import LlamaConfig
+from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
 from hanllama.tokenizer.train import TokenizerTrainConfig
 from hanllama.tokenizer.train import train as train_tokenizer
@@ -110,3 +113,31 @@ def pretrain_config(data: Path, output: Path, **loop: object) -> PretrainConfig:
         optim=OptimConfig(learning_rate=3e-3),
         loop=LoopConfig(**settings),  # type: ignore[arg-type]
     )
+
+
+def chat_model(place: Path, seed: int) -> Path:
+    """A random two-layer model of 160 positions with the template chatml, in a new `place`."""
+    import torch
+
+    from hanllama.model.checkpoint import save_model
+    from hanllama.model.llama import Llama
+
+    tokens = load_tokenizer(tokenizer(place / "tokenizer"))
+    config = LlamaConfig(
+        vocab_size=tokens.vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=160,
+        initializer_range=0.3,
+        bos_token_id=tokens.bos_id or 1,
+        eos_token_id=tokens.eos_id,
+    )
+    torch.manual_seed(seed)
+    with fs.publish(place / "model") as beside:
+        save_model(beside, Llama(config), tokens.folder, ModelCard(name="tiny"))
+        (beside / chat.FILE).write_text(chat.source("chatml"), encoding="utf-8")
+    return place / "model"
