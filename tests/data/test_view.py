@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-import tiny
 
+import tiny
 from hanllama import cli
 from hanllama.data import view
 from hanllama.data.clean import CleanConfig, clean
@@ -106,7 +106,8 @@ def test_the_mask_is_in_brackets_where_there_is_no_terminal(
     chats: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, tok = chats
-    out = shown(Path(path), capsys, "--mask", "--tokenizer", tok)
+    chatml = ["--mask", "--tokenizer", tok, "--template", "chatml"]
+    out = shown(Path(path), capsys, *chatml)
     assert r"⟦小\u{1b}[31m明<|im_end|>⟧" in out and "⟦七。<|im_end|>⟧" in out
     assert "谁？<|im_end|>" in out and out.count("⟦") == 2 and "\x1b" not in out
     assert "quarantined 1" in out and "1 x no answer of the assistant" in out
@@ -115,7 +116,8 @@ def test_the_mask_is_in_brackets_where_there_is_no_terminal(
     for wrong in (
         ["--mask"],
         ["--tokenizer", tok],
-        ["--mask", "--tokenizer", tok, "--show", "dropped"],
+        ["--mask", "--tokenizer", tok],  # of a base model: no template
+        [*chatml, "--show", "dropped"],
     ):
         assert cli.main(["data", "view", path, *wrong]) == 2
 
@@ -123,11 +125,11 @@ def test_the_mask_is_in_brackets_where_there_is_no_terminal(
 @pytest.mark.parametrize("colour", [True, False])
 def test_the_mask_is_underlined_on_a_terminal(chats: tuple[str, str], colour: bool) -> None:
     path, tok = chats
-    more = [] if colour else ["--no-colour"]
+    options = ["--mask", "--tokenizer", tok, "--template", "chatml"]
+    options += [] if colour else ["--no-colour"]
     terminal, its_end = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "hanllama", "data", "view", path]
-        + ["--mask", "--tokenizer", tok, *more],
+        [sys.executable, "-m", "hanllama", "data", "view", path, *options],
         stdin=its_end,
         stdout=its_end,
         stderr=its_end,
