@@ -131,6 +131,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.train.objectives.pretrain:pretrain",
         "train a model from scratch, or go on with an existing one",
     ),
+    "sft": Command(
+        "hanllama.train.sft_config:SftConfig",
+        "hanllama.train.objectives.sft:sft",
+        "fine-tune a model on conversations, whole or by LoRA",
+    ),
     "generate": Command(
         "hanllama.model.sampling:GenerateConfig",
         "hanllama.model.generate:generate",
@@ -140,6 +145,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.model.merge:MergeConfig",
         "hanllama.model.merge:merge",
         "merge an adapter into its base: a plain model folder",
+    ),
+    "chat": Command(
+        "hanllama.chat.options:ChatConfig",
+        "hanllama.chat.terminal:chat",
+        "talk with a model on the terminal",
     ),
     "info": Command(
         "hanllama.model.info:InfoConfig",

@@ -63,16 +63,42 @@ class RowBatch:
     documents_RT: Array | None
 
 
+class Rows(Protocol):
+    """What is trained on, row by row: `PackedRows`, or several of them in stages."""
+
+    n_rows: int
+    row_length: int
+
+    @property
+    def n_tokens(self) -> int: ...
+    @property
+    def n_predictions(self) -> int: ...
+    @property
+    def padding_share(self) -> float: ...
+    def batch(self, step: int, size: int) -> Array: ...
+    def weights(self, rows: Array) -> Array: ...
+    def rows(self, rows: Array) -> RowBatch: ...
+
+
 class PackedRows:
     """The rows of a split, packed once, addressed by number."""
 
-    def __init__(self, split: TokenSource, row_length: int, seed: int, pad: int) -> None:
+    def __init__(
+        self,
+        split: TokenSource,
+        row_length: int,
+        seed: int,
+        pad: int,
+        *,
+        packing: bool = True,
+    ) -> None:
         """
         Args:
             split: the documents; each ends with EOS and has at least two tokens.
             row_length: predictions (= input tokens) of a row, T.
             seed: the order of the rows.
             pad: the token that fills the unused end of a row.
+            packing: several windows in a row; else each has a row of its own.
 
         Raises InputError when the split holds no document of two tokens or more.
         """
@@ -89,7 +115,8 @@ class PackedRows:
             )
         if not len(piece_starts):
             raise InputError("the split holds no document of at least two tokens")
-        row_of_piece = pack(piece_lengths, row_length)
+        alone = np.arange(len(piece_lengths))
+        row_of_piece = pack(piece_lengths, row_length) if packing else alone
         order = np.argsort(row_of_piece, kind="stable")
         self._starts, self._lengths = piece_starts[order], piece_lengths[order]
         counts = np.bincount(row_of_piece)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hanllama.data.mix import Array, PackedRows, RowBatch
+from hanllama.data.mix import Array, PackedRows, RowBatch, Rows
 from hanllama.data.shards import Shards, open_shards
 from hanllama.errors import ConfigError, InputError
 from hanllama.losses import cross_entropy_sum
@@ -39,8 +39,8 @@ class Pretrain(Objective):
     def __init__(
         self,
         model: Llama,
-        train: PackedRows,
-        heldout: PackedRows | None,
+        train: Rows,
+        heldout: Rows | None,
         token_bytes: Array,
         *,
         batch_size: int,
@@ -112,7 +112,7 @@ class Pretrain(Objective):
         """Data, tokenizer and model."""
         return self._fingerprint
 
-    def _micro(self, source: PackedRows, rows: Array) -> Micro:
+    def _micro(self, source: Rows, rows: Array) -> Micro:
         batch = source.rows(rows)
         if self._across_documents:
             batch = _joined(batch)
