@@ -116,12 +116,13 @@ def pretrain_config(data: Path, output: Path, **loop: object) -> PretrainConfig:
 
 
 def chat_model(place: Path, seed: int) -> Path:
-    """A random two-layer model of 160 positions with the template chatml, in a new `place`."""
+    """A random two-layer model of 160 positions with the template chatml, in `place`."""
     import torch
 
     from hanllama.model.checkpoint import save_model
     from hanllama.model.llama import Llama
 
+    place.mkdir(exist_ok=True)
     tokens = load_tokenizer(tokenizer(place / "tokenizer"))
     config = LlamaConfig(
         vocab_size=tokens.vocab_size,

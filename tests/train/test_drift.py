@@ -1,0 +1,55 @@
+"""How far a model has gone is what a plain forward pass of both models says."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from hanllama.data.shards import open_shards
+from hanllama.model.checkpoint import load_model
+from hanllama.train.drift import bits_per_byte, kl_per_answer
+from hanllama.train.objectives.pretrain import pretrain
+from hanllama.train.sequences import TokenSequence
+
+
+def test_kl_is_that_of_whole_distributions_answer_by_answer(tmp_path: Path) -> None:
+    model = load_model(tiny.chat_model(tmp_path / "a", seed=1))
+    other = load_model(tiny.chat_model(tmp_path / "b", seed=2))
+    draw = np.random.default_rng(7)
+    lengths = [(3, 5), (10, 1), (1, 40), (25, 12)] * 5  # more than one batch
+    answers = []
+    expected = 0.0
+    for n_prompt, n_answer in lengths:
+        ids = draw.integers(5, 300, n_prompt + n_answer)
+        answers.append(TokenSequence(ids, np.arange(ids.size) >= n_prompt))
+        with torch.no_grad():
+            p, q = (m(torch.from_numpy(ids)[None]).log_softmax(-1)[0] for m in (model, other))
+        places = slice(n_prompt - 1, -1)  # a token is predicted one place before it
+        expected += float((p[places].exp() * (p[places] - q[places])).sum())
+    assert kl_per_answer(model, other, answers) == pytest.approx(expected / len(answers), rel=1e-4)
+    assert kl_per_answer(model, model, answers) == 0.0
+
+
+def test_bits_per_byte_of_held_out_text_is_the_loops_own(tmp_path: Path) -> None:
+    """Rows as long as the context hold whole documents, so the loop measures the same thing."""
+    data = tiny.shards(tmp_path / "data", tiny.tokenizer(tmp_path / "tok"), documents=40)
+    shards = open_shards(data)
+    config = tiny.pretrain_config(data, tmp_path / "run", max_steps=4, save_every=4, eval_rows=0)
+    longest = max(np.diff(split.document_starts()).max() for split in splits(shards))
+    object.__setattr__(config, "context", int(longest))
+    pretrain(config)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    measured = [json.loads(line).get("heldout_bits_per_byte") for line in lines]
+    found = bits_per_byte(load_model(tmp_path / "run" / "model"), shards)
+    assert found == pytest.approx([m for m in measured if m][-1], rel=1e-4)
+    assert found < math.log2(shards.vocab_size)
+
+
+def splits(shards):  # type: ignore[no-untyped-def]
+    return [shards.split(name) for name in ("train", "heldout")]
