@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,11 @@ import tiny
 from hanllama import fs
 from hanllama.errors import ConfigError, InputError
 from hanllama.model.card import ModelCard
-from hanllama.model.checkpoint import save_model
-from hanllama.model.generate import TextRow, encode_prompt, generate
+from hanllama.model.checkpoint import load_model, save_model
+from hanllama.model.generate import TextRow, encode_prompt, generate, generate_tokens
 from hanllama.model.llama import Llama
 from hanllama.model.presets import LlamaConfig
-from hanllama.model.sampling import GenerateConfig
+from hanllama.model.sampling import GenerateConfig, Sampling
 from hanllama.tokenizer.load import load_tokenizer
 
 
@@ -151,3 +152,24 @@ def test_the_command_refuses_a_long_prompt_with_both_numbers(model_folder: Path)
         [*command, "--prompt", "小明", "--max-new-tokens", "3"], capture_output=True, text=True
     )
     assert good.returncode == 0 and good.stdout.startswith("小明")
+
+
+def test_a_chat_model_is_asked_through_its_template(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hanllama.tokenizer.chat import FILE, ChatTemplate, source
+
+    with pytest.raises(InputError, match="no chat template"):
+        generate(config(model_folder, "你好", chat=True))
+    folder = tmp_path / "chat"
+    shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns(fs.SUMS))
+    (folder / FILE).write_text(source("llama2"), encoding="utf-8")
+    capsys.readouterr()
+    (sample,) = generate(config(folder, "你好", chat=True, temperature=0.0, max_new_tokens=8))
+    assert sample.prompt == "你好"
+    assert capsys.readouterr().out == f"你好\n{sample.text}\n\n"
+    tokenizer = load_tokenizer(folder)
+    asked = ChatTemplate(tokenizer).prompt([{"role": "user", "content": "你好"}])
+    greedy = Sampling(max_new_tokens=8, temperature=0.0)
+    (ids,) = generate_tokens(load_model(folder), [asked], greedy, vocab_size=tokenizer.vocab_size)
+    assert sample.text.strip() == tokenizer.decode(ids).strip()

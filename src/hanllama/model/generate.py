@@ -26,6 +26,7 @@ from hanllama.model.decode import (
 from hanllama.model.device import choose_device, choose_dtype
 from hanllama.model.folder import load_config, stop_ids
 from hanllama.model.sampling import GenerateConfig
+from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 
 __all__ = ["generate", "generate_tokens"]
@@ -48,8 +49,14 @@ def generate(config: GenerateConfig) -> list[Sample]:
     tokenizer = load_tokenizer(config.model)
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
-    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     eos_ids = {tokenizer.eos_id, *stop_ids(config.model, llama)}
+    if config.chat:
+        template = ChatTemplate(tokenizer)
+        encoded = [template.prompt([{"role": "user", "content": p}]) for p in prompts]
+        eos_ids.update(template.end_ids)
+    else:
+        encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    heads = [prompt + "\n" if config.chat else prompt for prompt in prompts]
     model = load_model(config.model, device=device, dtype=dtype)
     room_for(model, encoded, config.max_new_tokens)  # refuse a prompt before any text is written
     decoding_layout(model)
@@ -66,9 +73,12 @@ def generate(config: GenerateConfig) -> list[Sample]:
             sorted(eos_ids),
             streams=[row for row, _ in part],
             vocab_size=min(tokenizer.vocab_size, model.config.vocab_size),
-            stop=_stopper(texts, prompts[part[0][1]] if config.stream else None),
+            stop=_stopper(texts, heads[part[0][1]] if config.stream else None),
         )
-        samples += _collect(tokens, texts, [prompts[p] for _, p in part], config.stream)
+        for (_, p), (text, finish, count) in zip(
+            part, _collect(tokens, texts, [heads[p] for _, p in part], config.stream), strict=True
+        ):
+            samples.append(Sample(prompts[p], text, finish, count))
     if config.output:
         records = (json.dumps(vars(s), ensure_ascii=False) + "\n" for s in samples)
         fs.write_text(Path(config.output), "".join(records))
@@ -82,14 +92,14 @@ def generate(config: GenerateConfig) -> list[Sample]:
     return samples
 
 
-def _stopper(texts: list[TextRow], streamed_prompt: str | None) -> Callable[[int, int], bool]:
+def _stopper(texts: list[TextRow], streamed_head: str | None) -> Callable[[int, int], bool]:
     """Feeds each token to its row's text, prints it when streaming, and stops at a stop text."""
-    if streamed_prompt is not None:
-        print(streamed_prompt, end="", flush=True)
+    if streamed_head is not None:
+        print(streamed_head, end="", flush=True)
 
     def push(row: int, token: int) -> bool:
         piece = texts[row].push(token)
-        if streamed_prompt is not None:
+        if streamed_head is not None:
             print(piece, end="", flush=True)
         return texts[row].stopped
 
@@ -97,22 +107,24 @@ def _stopper(texts: list[TextRow], streamed_prompt: str | None) -> Callable[[int
 
 
 def _collect(
-    tokens: Iterator[Token], texts: list[TextRow], prompts: list[str], stream: bool
-) -> list[Sample]:
-    """Run a batch to its end; print it, or what streaming still holds back."""
+    tokens: Iterator[Token], texts: list[TextRow], heads: list[str], stream: bool
+) -> list[tuple[str, Finish, int]]:
+    """Run a batch to its end and print it after its heads, or what streaming still holds back.
+
+    Returns each row's text, why it ended, and its tokens.
+    """
     counts = [0] * len(texts)
     finishes: dict[int, Finish] = {}
     for token in tokens:
         counts[token.row] += 1
         if token.finish is not None:
             finishes[token.row] = token.finish
-    samples = []
-    for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+    rows: list[tuple[str, Finish, int]] = []
+    for row, (text, head) in enumerate(zip(texts, heads, strict=True)):
         rest = text.finish()
-        print((rest if stream else prompt + text.text) + "\n", flush=True)
-        finish: Finish = "stop" if text.stopped else finishes[row]
-        samples.append(Sample(prompt, text.text, finish, counts[row]))
-    return samples
+        print((rest if stream else head + text.text) + "\n", flush=True)
+        rows.append((text.text, "stop" if text.stopped else finishes[row], counts[row]))
+    return rows
 
 
 def _prompts(config: GenerateConfig) -> list[str]:

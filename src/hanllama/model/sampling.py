@@ -50,6 +50,9 @@ class GenerateConfig:
     prompts_file: str = option(
         "", help="file with a prompt a line, or .jsonl with a field `prompt` a line"
     )
+    chat: bool = option(
+        False, help="a prompt is what a user says, and the model answers through its chat template"
+    )
     max_new_tokens: int = option(256, help="tokens to write at most")
     temperature: float = option(0.8, help="above 1 wilder, below 1 tamer, 0 always the likeliest")
     top_k: int = option(50, help="choose among this many likeliest tokens; 0: among all")
