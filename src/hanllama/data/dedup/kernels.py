@@ -572,6 +572,14 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
     for d in range(len(ends)):
         while at < ends[d]:
             start = at
+            while at + BLOCK <= ends[d]:
+                block = utf8[at : at + BLOCK]
+                newlines = np.uint8(0)
+                for k in range(BLOCK):
+                    newlines |= np.uint8(block[k] == np.uint8(0x0A))
+                if newlines:
+                    break
+                at += BLOCK
             while at < ends[d] and utf8[at] != 0x0A:
                 at += 1
             low, high = start, at
@@ -600,15 +608,9 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
                     high -= 3
                 else:
                     break
-            characters = 0
-            value = np.uint64(high - low)
-            for i in range(low, high):
-                byte = utf8[i]
-                if (byte & 0xC0) != 0x80:
-                    characters += 1
-                value = (value ^ np.uint64(byte)) * _STEP
-            if characters >= minimum and high > low:
-                hashes[count] = _mixed(value)
+            line = utf8[low:high] if low < high else utf8[0:0]
+            if len(line) > 0 and _characters(line) >= minimum:
+                hashes[count] = _line_hash(line)
                 places[count, 0] = d
                 places[count, 1] = start
                 places[count, 2] = min(at, ends[d])
@@ -617,6 +619,24 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
                 count += 1
         at = ends[d]
     return count
+
+
+@compiled
+def _line_hash(line: Bytes) -> np.uint64:
+    value = np.uint64(len(line))
+    i = 0
+    while i + 8 <= len(line):
+        word = line[i : i + 8]
+        bits = np.uint64(0)
+        for k in range(8):
+            bits |= np.uint64(word[k]) << np.uint64(8 * k)
+        value = (value ^ bits) * _STEP
+        value ^= value >> np.uint64(29)  # a product's upper bits never come down by themselves
+        i += 8
+    while i < len(line):
+        value = (value ^ np.uint64(line[i])) * _STEP
+        i += 1
+    return _mixed(value)
 
 
 # --- bands, pairs, clusters --------------------------------------------------------------------
