@@ -294,6 +294,8 @@ class Loop:
         self.modules.train()
         if self.run is not None and self.figures:
             self.run.log(self.step, self.figures)
+            if tables := self.objective.tables():
+                self.run.log(self.step, {"tables": list(tables)})
             shown = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in self.figures.items())
             if progress is not None:
                 progress.log(f"step {self.step}: {shown}")

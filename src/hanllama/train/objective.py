@@ -82,6 +82,10 @@ class Objective(ABC):
         """What the last step adds to its line of metrics; the same on every process."""
         return {}
 
+    def tables(self) -> Sequence[Mapping[str, Any]]:
+        """What the last evaluation says that is no curve: `title`, `headings`, `rows` of each."""
+        return ()
+
     def alarms(self) -> Sequence[str]:
         """What went wrong in the last step without stopping it, each in a sentence."""
         return ()

@@ -28,6 +28,7 @@ def write_report(run: RunFolder, max_steps: int) -> None:
     sections = [
         report.Section("Result", [*_facts(steps, evals), *_notes(steps, evals, done, max_steps)]),
         report.Section("Curves", _curves(steps, evals)),
+        *_tables(lines),
         report.Section("Samples", _samples(samples)),
         report.Section("Settings", [report.text(run.config_yaml, title="config.yaml")]),
     ]
@@ -142,6 +143,18 @@ def _curves(steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) ->
 def _series(lines: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
     found = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
     return [float(step) for step, _ in found], [float(value) for _, value in found]
+
+
+def _tables(lines: Sequence[dict[str, Any]]) -> list[report.Section]:
+    """The tables of the last evaluation."""
+    last = [line["tables"] for line in lines if "tables" in line][-1:]
+    return [
+        report.Section(
+            "Evaluation",
+            [report.table(t["rows"], headings=t["headings"], title=t["title"]) for t in tables],
+        )
+        for tables in last
+    ]
 
 
 def _samples(samples: Sequence[dict[str, Any]]) -> list[Markup | str]:
