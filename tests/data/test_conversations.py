@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,7 @@ import tiny
 from hanllama import plugins
 from hanllama.data.conversations import Conversation, ConversationReader, masks, parse_fill
 from hanllama.data.conversations.form import assistant, user
+from hanllama.data.preferences import PreferenceReader
 from hanllama.errors import ConfigError, InputError
 from hanllama.tokenizer.chat import ChatTemplate, problem
 from hanllama.tokenizer.load import load_tokenizer
@@ -235,12 +237,16 @@ BAD: list[tuple[Any, str]] = [
     ),
     (
         {"instruction": {"words": []}, "story": "从前"},
-        "the instruction object holds neither a prompt nor words nor features",
+        "an instruction object without prompt, words and features, and no summary",
     ),
     ({"source": "", "target": "一篇文章。"}, "an empty message of the user"),
     ({"instruction": "\ud83d", "output": "答"}, "a text that holds half a surrogate pair"),
     (["问", "答"], "not a JSON object"),
     ({}, "no layout of conversations fits the fields none"),
+    (
+        RECORDS["openai"] | {"label": False},
+        "no layout of conversations fits the fields label, messages",
+    ),
     ('{"messages": [', "invalid JSON"),
 ]  # fmt: skip
 
@@ -262,6 +268,49 @@ def test_each_fault_is_counted_named_and_kept_with_its_line(tmp_path: Path) -> N
     assert [k["line"] for k in kept] == [*range(2, len(BAD) + 2), len(BAD) + 3]
     assert {k["file"] for k in kept} == {str(path)}
     assert kept[0]["raw"] == lines[0]
+
+
+def mutated(value: Any, draw: random.Random) -> Any:
+    """The same JSON with one thing in it replaced by something else."""
+    junk = [
+        None,
+        "",
+        "x",
+        5,
+        -1.5,
+        True,
+        [],
+        {},
+        [None],
+        [["x"]],
+        {"role": []},
+        "[1",
+        "[{}]",
+        "\ud83d",
+    ]
+    if isinstance(value, dict) and value and draw.random() < 0.8:
+        key = draw.choice(sorted(value))
+        return {**value, key: mutated(value[key], draw)}
+    if isinstance(value, list) and value and draw.random() < 0.8:
+        place = draw.randrange(len(value))
+        return [*value[:place], mutated(value[place], draw), *value[place + 1 :]]
+    return draw.choice(junk)
+
+
+@pytest.mark.parametrize("kind", [ConversationReader, PreferenceReader])
+def test_whatever_a_record_holds_it_is_used_or_put_aside(tmp_path: Path, kind: Any) -> None:
+    draw = random.Random(kind.__name__)
+    loaded = [plugins.load(kind.PACKAGE, name) for name in plugins.names(kind.PACKAGE)]
+    examples = [record for layout in loaded for record, _ in layout.EXAMPLES]
+    more = {"system": "简短。", "history": [["早", "早！"]], "tools": [{"name": "f"}], "margin": 1}
+    records = [mutated(draw.choice(examples) | more, draw) for _ in range(3000)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps(record) for record in records))
+    reader = kind([str(path)])
+    for item in reader:
+        json.dumps(item.record(), ensure_ascii=False).encode()
+    assert reader.usable + reader.quarantine.count == 3000
+    assert reader.usable > 200 and reader.quarantine.count > 200
 
 
 def test_too_many_faults_are_an_error_and_so_is_nothing_at_all(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class LayoutReader:
             self.layouts.setdefault(entry.file, Counter())[last] += 1
             self.usable += 1
             yield from made
-        for name in self._fill.keys() - self._filled:
+        for name in sorted(self._fill.keys() - self._filled):
             self.notes[f"fill {name}=…: {{{{{name}}}}} occurs nowhere"] += 1
 
     def _layout_of(self, record: Any, last: str) -> str:

@@ -49,6 +49,8 @@ def problem(messages: list[Message]) -> str | None:
     check_unicode(messages)
     if reason := chat.problem(messages):
         return reason
+    if not isinstance(messages[0]["content"], str):
+        return "the system's content is not text"
     if not any(message["role"] == "assistant" for message in messages):
         return "no answer of the assistant"
     return None

@@ -15,8 +15,9 @@ from hanllama.data.conversations.form import (
 
 
 def fits(record: Record) -> bool:
-    """A list `messages`, and not one of several answers to choose from."""
-    return is_list(record, "messages") and not {"chosen", "rejected", "label"} & record.keys()
+    """A list `messages` that nobody judged: a bad answer must not be learnt as a good one."""
+    judged = {"chosen", "rejected"} & record.keys() or isinstance(record.get("label"), bool)
+    return is_list(record, "messages") and not judged
 
 
 def messages(record: Record) -> list[Message]:

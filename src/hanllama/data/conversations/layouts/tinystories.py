@@ -1,7 +1,8 @@
 """TinyStories' form: a story, and the `instruction` object that it was written to.
 
 The object holds the whole instruction under `prompt:` (with the colon; some copies lack it), its
-`words` and its `features`. Without a text of its own, the question is made of words and features.
+`words` and its `features`. Without a text of its own, the question is made of the words, the
+features and the story's `summary`.
 The Chinese translation keeps the English story beside `story_zh`, which is the answer where it is.
 """
 
@@ -23,10 +24,11 @@ def fits(record: Record) -> bool:
 def messages(record: Record) -> list[Message]:
     """One exchange: the instruction, the story."""
     story = text(record, "story_zh") or text(record, "story")
-    return [user(_question(record["instruction"])), assistant(story.strip())]
+    question = _question(record["instruction"], text(record, "summary").strip())
+    return [user(question), assistant(story.strip())]
 
 
-def _question(instruction: Mapping[str, Any]) -> str:
+def _question(instruction: Mapping[str, Any], summary: str) -> str:
     given = text(instruction, "prompt:") or text(instruction, "prompt")
     if given.strip():
         return given.strip()
@@ -34,8 +36,9 @@ def _question(instruction: Mapping[str, Any]) -> str:
     parts = ["写一个小故事。"]
     parts += [f"用上这些词：{'、'.join(words)}。"] if words else []
     parts += [f"要求：{'、'.join(features)}。"] if features else []
+    parts += [f"大意：{summary}"] if summary else []
     if len(parts) == 1:
-        raise Unusable("the instruction object holds neither a prompt nor words nor features")
+        raise Unusable("an instruction object without prompt, words and features, and no summary")
     return "".join(parts)
 
 
@@ -61,7 +64,11 @@ EXAMPLES = [
         [user("Write a short story with a cat."), assistant("小猫跑上了树。")],
     ),
     (
-        {"story_zh": "小猫跑上了树。", "instruction": {"words": ["猫", "树"], "features": []}},
-        [user("写一个小故事。用上这些词：猫、树。"), assistant("小猫跑上了树。")],
+        {
+            "story_zh": "小猫跑上了树。",
+            "instruction": {"words": ["猫", "树"], "features": []},
+            "summary": "小猫爬树。",
+        },
+        [user("写一个小故事。用上这些词：猫、树。大意：小猫爬树。"), assistant("小猫跑上了树。")],
     ),
 ]
