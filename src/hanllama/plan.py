@@ -1,7 +1,7 @@
 """`hanllama plan`: what a training will take, before any spending.
 
-Parameters, steps, peak memory, FLOPs, hours and cost, for a config, the pretraining stages of a
-recipe, or a preset and a number of tokens. Memory is a formula (`train/memory.py`). Hours on a
+Parameters, steps, peak memory, FLOPs, hours and cost, for a config, every training of a recipe, or
+a preset and a number of tokens. Memory is a formula (`train/memory.py`). Hours on a
 named device are FLOPs over an assumed share of its peak (`train/devices.py`); hours on the device
 here are measured: some steps of that very model and batch shape run in the real loop, since a
 small model on a CPU comes near no data sheet.
@@ -32,6 +32,7 @@ from hanllama.plugins import nearest
 from hanllama.progress import duration
 from hanllama.train import devices, memory
 from hanllama.train.config import LoopConfig, ModelShape, PretrainConfig
+from hanllama.train.cost import Cost, cost
 
 if TYPE_CHECKING:
     from hanllama.data.mix import PackedRows, TokenSource
@@ -92,6 +93,7 @@ class Job:
     n_predictions: tokens of the data that are learnt, where it is there.
     documents: rows hold several documents, which attention keeps apart by a mask.
     data: the shards folder, where it exists.
+    cost: what a row takes beside pretraining's; `loop` counts packed rows already.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Job:
     heldout_rows: int | None
     n_predictions: int | None
     data: Path | None
+    cost: Cost = dataclasses.field(default_factory=Cost)
 
     def micros(self, count: int) -> int:
         """Micro-batches of a step on each of `count` devices."""
@@ -183,15 +186,52 @@ def _of_recipe(name: str, options: PlanConfig) -> list[Job]:
     found = recipes.read(name)
     inputs = ["input"] if found.needs_input else []
     stages = recipes.resolve(found, inputs, Path("runs") / found.name, {}, ())
-    made = []
+    made: list[Job] = []
+    models: dict[str, LlamaConfig] = {}  # by the folder that a stage will write
     vocab_size = 0
     for stage in stages:
         vocab_size = getattr(stage.config, "vocab_size", 0) or vocab_size
+        price = cost(stage.config)
+        if price is None:
+            continue
+        name = f"{found.name}: {stage.name}"
         if isinstance(stage.config, PretrainConfig):
-            made.append(_job(f"{found.name}: {stage.name}", stage.config, vocab_size, options))
+            made.append(_job(name, stage.config, vocab_size, options))
+        else:
+            base = models.get(stage.config.base_model)
+            made.append(_later_job(name, stage.config, base, price, options))
+        models[f"{stage.output}/model"] = made[-1].llama
     if not made:
-        raise ConfigError(f"{found.where} has no pretrain stage to plan")
+        raise ConfigError(f"{found.where} trains nothing that could be planned")
     return made
+
+
+def _later_job(
+    name: str, training: Any, base: LlamaConfig | None, price: Cost, options: PlanConfig
+) -> Job:
+    """A training that goes on from a model: SFT and what follows it."""
+    llama = base or load_config(training.base_model)
+    loop = _loop(training.loop, options)
+    if not loop.max_steps:
+        raise ConfigError(
+            f"{name}: its data is not there yet, so its steps are not known: set loop.max_steps"
+        )
+    rows, micro = (
+        max(1, math.ceil(size * price.rows)) for size in (loop.batch_size, loop.micro_batch_size)
+    )
+    return Job(
+        name=name,
+        llama=llama,
+        context=options.context or getattr(training, "context", 0) or llama.max_position_embeddings,
+        loop=dataclasses.replace(loop, batch_size=rows, micro_batch_size=micro),
+        across_documents=False,
+        documents=True,
+        rows=None,
+        heldout_rows=None,
+        n_predictions=None,
+        data=None,
+        cost=price,
+    )
 
 
 def _job(name: str, training: PretrainConfig, vocab_size: int, options: PlanConfig) -> Job:
@@ -285,7 +325,9 @@ def forecast(job: Job, names: Sequence[str], options: PlanConfig) -> dict[str, A
         "epochs": loop.max_steps * loop.batch_size / job.rows if job.rows else None,
         "tokens": tokens_per_step * loop.max_steps,
         "flops_per_token": per_token,
-        "flops": per_token * tokens_per_step * loop.max_steps,
+        "flops": per_token * tokens_per_step * loop.max_steps * job.cost.work,
+        "counts": job.cost.counts,
+        "work": job.cost.work,
         "devices": [_on(name, job, options) for name in names],
     }
 
@@ -302,20 +344,23 @@ def _on(name: str, job: Job, options: PlanConfig) -> dict[str, Any]:
     target = _here(job.loop) if name == HERE else _named(name, job.loop)
     one = job.one_pass(target.half, options.count)
     peak = memory.peak(job.llama, one, target.kind)
-    fits = peak.total <= target.memory_bytes
+    # Weights, two moments and a gradient of each further model that trains; weights of the others.
+    further = 4 * job.llama.parameter_count() * (4 * (job.cost.trained - 1) + job.cost.frozen)
+    needed = peak.total + further
+    fits = needed <= target.memory_bytes
     found = {
         "device": name if name != HERE else f"here ({target.name})",
         "dtype": "16 bit" if target.half else "float32",
-        "memory": {**peak.parts(), "total": peak.total},
+        "memory": {**peak.parts(), "further models": further, "total": needed},
         "memory_limit": int(target.memory_bytes),
         "fits": fits,
-        "advice": "" if fits else _advice(job, one, target, peak.total),
+        "advice": "" if fits else _advice(job, one, target, needed, further),
     }
     rows = math.ceil(job.loop.batch_size / options.count)
     micro_tokens = min(job.loop.micro_batch_size, rows) * job.context
     mfu = options.mfu or target.mfu
     forward_share = 1 / 4 if job.loop.gradient_checkpointing else 1 / 3
-    work = flops_per_token(job.llama, job.context) / (3 * forward_share)
+    work = job.cost.work * flops_per_token(job.llama, job.context) / (3 * forward_share)
     assumed_micro = micro_tokens * work / (target.flops * mfu)
     micro, rest, basis = assumed_micro, 0.0, f"assumed MFU {mfu:.2f}"
     launches = (job.llama.num_hidden_layers + 2) * _KERNELS_PER_LAYER * _LAUNCH_SECONDS
@@ -325,8 +370,9 @@ def _on(name: str, job: Job, options: PlanConfig) -> dict[str, Any]:
         if assumed_micro > _LONGEST_MICRO_SECONDS:
             basis += " (a step is too long to try)"
         else:
-            micro, rest = measure(job, job.micros(options.count), assumed_micro)
-            basis = "measured"
+            micro, rest = measure(job, job.micros(options.count), assumed_micro / job.cost.work)
+            micro *= job.cost.work
+            basis = "measured" if job.cost.work == 1 else "measured, times an assumed work"
     passes = rows * job.context / micro_tokens
     step = micro * passes + rest
     training = job.loop.max_steps * step
@@ -347,11 +393,12 @@ def _on(name: str, job: Job, options: PlanConfig) -> dict[str, Any]:
     }
 
 
-def _advice(job: Job, one: memory.Pass, target: Target, total: int) -> str:
+def _advice(job: Job, one: memory.Pass, target: Target, total: int, further: int) -> str:
     """Which setting to lower, and how far."""
-    rows = memory.largest_rows(job.llama, one, target.kind, target.memory_bytes)
+    limit = target.memory_bytes - further
+    rows = memory.largest_rows(job.llama, one, target.kind, limit)
     recomputed = dataclasses.replace(one, recompute=True)
-    with_it = memory.largest_rows(job.llama, recomputed, target.kind, target.memory_bytes)
+    with_it = memory.largest_rows(job.llama, recomputed, target.kind, limit)
     start = f"needs {_gib(total)} of {_gib(target.memory_bytes)}: "
     ways = []
     if rows:
@@ -628,6 +675,11 @@ def _page(found: dict[str, Any]) -> str:
     parts = _parts(found["devices"][0]) if found["devices"] else ""
     warnings = [f"{d['device']}: {d['advice']}" for d in found["devices"] if d["advice"]]
     note = "Prices and assumed MFU are orders of magnitude: --price and --mfu replace them."
+    if found["work"] != 1 or found["counts"] != "packed rows":
+        note += (
+            f"\nloop.batch_size counts {found['counts']}; a sequence is assumed to fill half of the"
+            f" context, and a row to cost {found['work']:.2f} training passes by time."
+        )
     return "\n".join([head, "", _aligned(cells), parts, note, *warnings])
 
 
