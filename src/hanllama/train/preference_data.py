@@ -21,21 +21,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from hanllama import fs
+from hanllama import fingerprint, fs
 from hanllama.data.conversations.form import Message
 from hanllama.data.mix import permutation
 from hanllama.data.preferences import Judged, Pair, PreferenceReader
 from hanllama.data.split import rank
-from hanllama.errors import InputError
+from hanllama.errors import ConfigError, InputError
 from hanllama.progress import Progress
+from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate, Encoded
+from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
+from hanllama.train.command import Session
 from hanllama.train.parallel import World
+from hanllama.train.preference_config import DpoConfig, RewardConfig
+from hanllama.train.run import DATA
 from hanllama.train.sequences import TokenSequence
 
 _ENCODED_AT_A_TIME = 512
-_REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,73 @@ class PreferenceRows:
     summary: str
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A command's rows, and what they were encoded with.
+
+    Attributes:
+        tokenizer_folder: what the result's tokenizer files are copied from, template included.
+        fingerprint: what a resume must find unchanged of data, tokenizer and template.
+    """
+
+    rows: PreferenceRows
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    tokenizer_folder: Path
+    fingerprint: dict[str, str]
+
+
+def prepare_rows(
+    config: DpoConfig | RewardConfig, session: Session, *, paired: bool, positions: int
+) -> Prepared:
+    """Read and encode a command's data with its base model's tokenizer.
+
+    Args:
+        positions: the model's, the longest context there is.
+
+    Raises InputError for data that cannot be used and a base model without a chat template,
+    ConfigError for a template or a context that does not fit.
+    """
+    if config.context > positions:
+        raise ConfigError(
+            f"context {config.context} exceeds the {positions} positions of {config.base_model}"
+        )
+    base, folder = Path(config.base_model), session.output / DATA
+    tokenizer = load_tokenizer(base)
+    template = ChatTemplate(tokenizer, config.template)
+    rows = read_rows(
+        config.data,
+        template,
+        paired=paired,
+        context=config.context or positions,
+        heldout_share=config.heldout_share,
+        seed=config.loop.seed,
+        layout=config.layout,
+        max_quarantine_share=config.max_quarantine_share,
+        notes=folder if session.processes.is_main else None,
+    )
+    if config.template:
+        base = folder / "tokenizer"
+        if session.processes.is_main:
+            with fs.publish(base, replace=True) as beside:
+                copy_tokenizer(tokenizer.folder, beside)
+                fs.write_text(beside / chat.FILE, template.source)
+    session.processes.barrier()
+    found = {
+        "data": rows.hash,
+        "tokenizer": tokenizer.hash,
+        "template": fingerprint.of_json(template.source),
+    }
+    return Prepared(rows, tokenizer, template, base, found)
+
+
 def read_rows(
     inputs: Sequence[str],
     template: ChatTemplate,
     *,
     paired: bool,
     context: int,
-    heldout: float,
+    heldout_share: float,
     seed: int,
     layout: str,
     max_quarantine_share: float,
@@ -98,7 +163,7 @@ def read_rows(
 
     Args:
         context: the most tokens of a prompt with its answer.
-        heldout: the share of the prompts that is held out.
+        heldout_share: the share of the prompts that is held out.
         notes: a folder for `quarantine.jsonl` and `skipped.jsonl`; None on all processes but one.
 
     Raises InputError when nothing can be used, too much cannot, or nothing is left to learn from.
@@ -117,7 +182,7 @@ def read_rows(
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in skipped)
         fs.write_text(notes / "skipped.jsonl", lines)
     reader.check(max_quarantine_share)
-    held = [rank(seed, row.prompt.hex()) < heldout * 2**64 for row in rows]
+    held = [rank(seed, row.prompt.hex()) < heldout_share * 2**64 for row in rows]
     train = [row for row, out in zip(rows, held, strict=True) if not out]
     unseen = [row for row, out in zip(rows, held, strict=True) if out]
     noun = "pairs" if paired else "judged answers"
@@ -140,24 +205,21 @@ def reference_log_probs(
     rows: Sequence[Row],
     of_rows: Callable[[Sequence[Row]], NDArray[np.float64]],
     *,
-    folder: Path,
-    name: str,
+    kept: Path,
     fingerprint: str,
     micro_batch_size: int,
     world: World,
-    add_up: Callable[[list[float]], list[float]],
+    device: torch.device,
 ) -> NDArray[np.float32]:
-    """log p of both sequences of every row, [rows, 2], computed once and kept in `folder`.
+    """log p of both sequences of every row, [rows, 2], computed once and kept in a folder.
 
     Args:
         of_rows: rows -> their log-probabilities [rows, 2] under the reference.
-        name: of the split.
+        kept: the folder.
         fingerprint: of the reference and the data; what was kept for another one is made anew.
-        add_up: sums a list over all processes.
 
     Raises CorruptError when what was kept is damaged.
     """
-    kept = folder / f"{_REFERENCE}-{name}"
     if kept.is_dir():
         fs.verify_sums(kept)
         if fs.read_json(kept / "facts.json")["fingerprint"] == fingerprint:
@@ -165,14 +227,14 @@ def reference_log_probs(
             return found
     values = np.zeros((len(rows), 2))
     mine = np.arange(len(rows))[world.rank :: world.size]
-    title = f"reference log-probabilities ({name})"
-    with Progress(title, len(mine), "rows") if world.is_main else nullcontext() as progress:
+    with Progress(kept.name, len(mine), "rows") if world.is_main else nullcontext() as progress:
         for start in range(0, len(mine), micro_batch_size):
             part = mine[start : start + micro_batch_size]
             values[part] = of_rows([rows[i] for i in part])
             if progress is not None:
                 progress.advance(len(part))
-    log_probs = np.array(add_up(values.ravel().tolist()), dtype=np.float32).reshape(-1, 2)
+    summed = world.sum(values.ravel().tolist(), device)
+    log_probs = np.array(summed, dtype=np.float32).reshape(-1, 2)
     if world.is_main:
         with fs.publish(kept, replace=True) as beside:
             np.save(beside / "log_probs.npy", log_probs)
