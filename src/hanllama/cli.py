@@ -141,6 +141,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.train.objectives.sft:sft",
         "fine-tune a model on conversations, whole or by LoRA",
     ),
+    "dpo": Command(
+        "hanllama.train.preference_config:DpoConfig",
+        "hanllama.train.objectives.preference:dpo",
+        "teach a chat model preferences: DPO, IPO, KTO, ORPO, SimPO",
+    ),
     "generate": Command(
         "hanllama.model.sampling:GenerateConfig",
         "hanllama.model.generate:generate",

@@ -1,0 +1,280 @@
+"""`hanllama chat` as a process: on a terminal and through a pipe, with a real (untrained) model."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tests import tiny
+
+from hanllama import cli, fs
+from hanllama.chat.session import Answer, ModelSpeaker, Session
+from hanllama.chat.terminal import joined
+from hanllama.model.card import ModelCard, Stage
+from hanllama.model.checkpoint import load_model, save_model
+from hanllama.model.llama import Llama
+from hanllama.model.presets import LlamaConfig
+from hanllama.model.sampling import Sampling
+from hanllama.tokenizer import chat
+from hanllama.tokenizer.load import load_tokenizer
+
+
+def _model(place: Path, *, template: bool, context: int = 200, stage: str = "sft") -> Path:
+    """A random two-layer model, with or without a chat template."""
+    tokenizer = tiny.tokenizer(place / "tokenizer")
+    if template:
+        (tokenizer / chat.FILE).write_text(chat.source("llama2"), encoding="utf-8")
+    config = LlamaConfig(
+        vocab_size=load_tokenizer(tokenizer).vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(4)
+    card = ModelCard("tiny", lineage=(Stage(stage),))
+    with fs.publish(place / "model") as folder:
+        save_model(folder, Llama(config), tokenizer, card)
+    return place / "model"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _model(tmp_path_factory.mktemp("chat"), template=True)
+
+
+def _words(model: Path, *words: str) -> list[str]:
+    return ["chat", str(model), "--device", "cpu", *words]
+
+
+def _pipe(model: Path, said: str | bytes, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """The command in this process, with streams that are no terminal."""
+    data = said if isinstance(said, bytes) else said.encode()
+    buffers = [io.BytesIO(data), io.BytesIO(), io.BytesIO()]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, buffer in zip(("stdin", "stdout", "stderr"), buffers, strict=True):
+            patch.setattr(sys, name, io.TextIOWrapper(buffer, encoding="utf-8", write_through=True))
+        code = cli.main(_words(model, *words))
+        out, err = (bytes(buffer.getvalue()) for buffer in buffers[1:])
+    return subprocess.CompletedProcess([], code, out, err)
+
+
+SHORT = ("--max-new-tokens", "6", "--temperature", "0")
+
+
+def test_through_a_pipe_every_question_gets_one_line(model: Path) -> None:
+    done = _pipe(model, "你好\n\n说说看\n//斜线\n", *SHORT)
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stdout.decode().split("\n")
+    assert len(lines) == 4 and lines[3] == "" and all(lines[:3])
+    again = _pipe(model, "你好\n\n说说看\n//斜线\n", *SHORT)
+    assert again.stdout == done.stdout
+    assert "context 200 tokens" in done.stderr.decode()
+
+
+def test_a_process_answers_each_line_when_it_comes(model: Path) -> None:
+    """A script may look at the answer before it asks on."""
+    command = [sys.executable, "-m", "hanllama", *_words(model, *SHORT)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin and process.stdout
+        lines = []
+        for question in ("你好", "说说看"):
+            process.stdin.write(f"{question}\n".encode())
+            process.stdin.flush()
+            lines.append(process.stdout.readline())
+        process.stdin.close()
+        assert process.wait(30) == 0
+    assert b"".join(lines) == _pipe(model, "你好\n说说看\n", *SHORT).stdout
+
+
+def test_answers_are_those_of_the_session_word_for_word(model: Path) -> None:
+    """And so no character is cut: an untrained model writes bytes of many."""
+    words = ["--json", "--max-new-tokens", "40", "--temperature", "1.5"]
+    done = _pipe(model, "你好\n然后呢\n", *words)
+    found = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    tokenizer = load_tokenizer(model)
+    template = chat.ChatTemplate(tokenizer)
+    speaker = ModelSpeaker(load_model(model), tokenizer, template, template.end_ids)
+    session = Session(speaker, Sampling(max_new_tokens=40, temperature=1.5))
+    for question, line in zip(("你好", "然后呢"), found, strict=True):
+        answer = Answer()
+        pieces = list(session.answer(question, answer))
+        assert "".join(pieces) == line["answer"] == answer.text
+        assert line["finish"] == answer.finish and line["tokens"] == len(pieces)
+
+
+def test_commands_work_through_a_pipe_and_speak_on_stderr(model: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "said.jsonl"
+    script = [
+        "/set temperature 0",
+        "/set temperature hot",
+        "/set temprature 1",
+        "/nonsense",
+        "/retry",
+        "/system 你是小汉",
+        "你好",
+        f"/save {saved}",
+        "/history",
+        "/undo",
+        "/undo",
+        f"/load {saved}",
+        "/retry",
+        "/reset",
+        "/help",
+        "/quit",
+        "不再回答",
+    ]
+    done = _pipe(model, "\n".join(script), "--max-new-tokens", "5")
+    said = done.stderr.decode()
+    lines = done.stdout.decode().splitlines()
+    assert done.returncode == 0 and len(lines) == 2, said
+    assert lines[0] == lines[1]  # greedy: the retry says the same
+    for words in (
+        *("temperature 0.0", "must be a number, not 'hot'", "did you mean 'temperature'"),
+        *("there is no command /nonsense", "nothing was asked yet", "system prompt: 你是小汉"),
+        *("saved 1 exchanges", "taken back: 你好", "nothing was said yet", "1 exchanges from"),
+        *("a new conversation", "change a setting"),
+    ):
+        assert words in said, words
+    messages = json.loads(saved.read_text())["messages"]
+    assert messages[0] == {"role": "system", "content": "你是小汉"}
+
+
+def test_a_full_context_says_what_the_model_no_longer_sees(model: Path) -> None:
+    done = _pipe(
+        model, "小明在河边看见了苹果，奶奶在家里。\n" * 8 + "长" * 300 + "\n好\n", "--json", *SHORT
+    )
+    found = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    said = done.stderr.decode()
+    assert [f["forgotten"] > 0 for f in found[:8]].index(True) >= 1
+    assert re.search(r"no longer sees the oldest \d of \d exchanges", said)
+    assert found[8]["finish"] == "error" and "say it shorter" in found[8]["error"]
+    assert len(found) == 10 and found[9]["answer"]
+
+
+def test_several_lines_are_one_message(model: Path) -> None:
+    done = _pipe(model, '第一行\\\n第二行\n"""\n甲\n乙\n"""\n/history\n', *SHORT)
+    assert len(done.stdout.decode().splitlines()) == 2
+    said = done.stderr.decode()
+    assert "you: 第一行\n第二行" in said and "you: 甲\n乙" in said
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["你好"], "你好"),
+        (["一\\", "二\\", "三"], "一\n二\n三"),
+        (['"""', "一", "", "二", '"""'], "一\n\n二"),
+        (['"""一', '二"""'], "一\n二"),
+        (['"""一"""'], "一"),
+    ],
+)
+def test_how_lines_become_a_message(lines: list[str], message: str) -> None:
+    rest = iter(lines)
+    assert joined(lambda goes_on: next(rest)) == message
+    assert list(rest) == []
+
+
+def test_a_base_model_is_said_to_be_one_and_goes_on_with_a_text(tmp_path: Path) -> None:
+    base = _model(tmp_path, template=False, stage="pretrain")
+    done = _pipe(base, "从前\n/more\n/system 你好\n", *SHORT)
+    said = done.stderr.decode()
+    assert "is a base model: it carries no chat template" in said and "continuation" in said
+    assert len(done.stdout.decode().splitlines()) == 2
+    assert "there is no command /system" in said
+    refused = _pipe(base, "", "--system", "你好")
+    assert refused.returncode == 2 and b"needs a chat template" in refused.stderr
+    tried = _pipe(base, "你好\n", "--template", "llama2", *SHORT)
+    assert b"base model by its card" in tried.stderr and len(tried.stdout.splitlines()) == 1
+
+
+def test_what_cannot_be_read_ends_with_one_sentence(model: Path, tmp_path: Path) -> None:
+    assert _pipe(tmp_path / "nothing", "好\n").returncode == 2
+    broken = _pipe(model, "你好\n".encode("gbk"), *SHORT)
+    assert broken.returncode == 2 and b"standard input, line 1: not UTF-8" in broken.stderr
+    marked = _pipe(model, b"\xef\xbb\xbf" + "你好\r\n".encode(), *SHORT)
+    assert marked.stdout == _pipe(model, "你好\n", *SHORT).stdout
+
+
+def test_the_conversation_given_is_gone_on_with(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    messages = [{"role": "user", "content": "甲"}, {"role": "assistant", "content": "乙"}]
+    path.write_text(json.dumps({"messages": messages}))
+    done = _pipe(model, "/history\n", "--load", str(path))
+    assert "you: 甲\nmodel: 乙" in done.stderr.decode()
+
+
+# --- on a terminal -------------------------------------------------------------------------------
+
+
+class _Typed:
+    """The program at a terminal of its own."""
+
+    def __init__(self, model: Path, *words: str) -> None:
+        import pty
+
+        self.master, slave = pty.openpty()
+        command = [sys.executable, "-m", "hanllama", *_words(model, *words)]
+        environment = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, env=environment
+        )
+        os.close(slave)
+        self.seen, self._looked = "", 0
+
+    def until(self, words: str, seconds: float = 30) -> str:
+        """What appears from the last place looked at until `words` do."""
+        begin, until = self._looked, time.monotonic() + seconds
+        while words not in self.seen[begin:]:
+            assert time.monotonic() < until, self.seen
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.seen += os.read(self.master, 65536).decode("utf-8", "replace")
+        self._looked = self.seen.index(words, begin) + len(words)
+        return self.seen[begin : self._looked]
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")
+def test_on_a_terminal_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
+    endless = _model(tmp_path, template=True, context=100_000)
+    typed = _Typed(endless, "--max-new-tokens", "20000", "--temperature", "1")
+    try:
+        typed.until("> ")
+        typed.type("你好\n")
+        typed.until("你好\r\n")
+        time.sleep(0.5)
+        typed.process.send_signal(signal.SIGINT)
+        typed.until("stopped")
+        typed.until("> ")
+        time.sleep(0.5)  # readline misses a signal that comes before it waits
+        typed.process.send_signal(signal.SIGINT)  # at the prompt it gives the line up
+        typed.until("> ")
+        typed.type("/history\n")
+        typed.until("you: 你好")
+        typed.until("> ")
+        typed.type("\x04")
+        assert typed.process.wait(20) == 0
+    finally:
+        typed.process.kill()
+        typed.process.wait()
+        os.close(typed.master)
