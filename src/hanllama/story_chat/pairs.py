@@ -49,12 +49,17 @@ def pairs(config: PairsConfig) -> None:
             f"none of {len(made)} prompts was answered both well and badly by {config.model};"
             " ask more, or take more samples of each"
         )
-    fs.write_text(output, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+    write(output, records)
     for kind in KINDS:
         asked = sum(count for (k, _), count in counts.items() if k == kind)
         ends = (f"{counts[kind, end]} {end}" for end in ("mixed", "all obeyed", "none obeyed"))
         print(f"{kind:<8}  {asked} prompts: {', '.join(ends)}")
     print(f"{len(records):,} pairs in {output}")
+
+
+def write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """JSON lines, complete or not at all."""
+    fs.write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
 def _pairs(
@@ -65,7 +70,8 @@ def _pairs(
 ) -> Iterator[Mapping[str, Any]]:
     """The pairs; `counts` is told how the prompts of each kind were answered."""
     for number, (instruction, given) in enumerate(zip(made, answers, strict=True)):
-        good, bad = [], []
+        good: list[str] = []
+        bad: list[str] = []
         for answer in given:
             obeyed = answer.complete and story_tasks.judge(instruction.task, answer.text).obeyed
             (good if obeyed else bad).append(answer.text)
