@@ -23,9 +23,11 @@ def answer(text: str, complete: bool = True) -> Answer:
     return Answer(text, [1], [2], complete)
 
 
-def ranked(given: list[list[Answer]]) -> tuple[list[dict[str, object]], Counter[tuple[str, str]]]:
+def ranked(
+    given: list[list[Answer]], teach: bool = False
+) -> tuple[list[dict[str, object]], Counter[tuple[str, str]]]:
     counts: Counter[tuple[str, str]] = Counter()
-    return [dict(pair) for pair in _pairs(MADE, given, counts, "mine")], counts
+    return [dict(pair) for pair in _pairs(MADE, given, counts, "mine", teach=teach)], counts
 
 
 def test_a_pair_holds_the_first_obedient_and_the_first_disobedient_answer() -> None:
@@ -46,6 +48,15 @@ def test_an_unfinished_answer_never_obeys_and_an_empty_one_is_no_side() -> None:
     found, counts = ranked([cut, empty, [answer(OWN[2])], [answer(OWN[3])]])
     assert [pair["category"] for pair in found] == [MADE[0].task.kind]
     assert counts[MADE[1].task.kind, "all obeyed"] == 1
+
+
+def test_where_none_obeys_the_generators_answer_may_teach() -> None:
+    given = [[answer("啊。")], [answer(OWN[1])], [answer("")], [answer("啊。"), answer(OWN[3])]]
+    found, counts = ranked(given, teach=True)
+    assert [pair["chosen"] for pair in found] == [
+        [{"role": "assistant", "content": OWN[number]}] for number in (0, 3)
+    ]
+    assert counts[MADE[0].task.kind, "none obeyed"] == 1
 
 
 def test_the_written_pairs_are_preferences_that_the_trainers_read(tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ class PairsConfig:
     count: int = option(1500, help="training instructions to answer")
     samples: int = option(4, help="answers to each")
     seed: int = option(1, help="of the instructions and of the answers; not the one trained on")
+    teach: bool = option(
+        False, help="where none of a prompt's answers obeys, the generator's own is the chosen one"
+    )
     max_new_tokens: int = option(160, help="tokens of an answer at most")
     temperature: float = option(1.0, help="the hotter, the more the answers to one prompt differ")
     batch: int = option(50, help="answers written at a time; more use more memory")

@@ -3,7 +3,8 @@
 Each training instruction is answered several times; where some answers obey and some do not, one
 of each makes a pair. So both sides come from the model that will be trained (on-policy): what it
 learns is which of the things it does say are right, not how somebody else writes. Prompts whose
-answers are all of one kind teach nothing and are counted.
+answers are all of one kind teach nothing and are counted; with `teach` the generator's own answer
+stands in where none obeys.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def pairs(config: PairsConfig) -> None:
             answered=progress.advance,
         )
     counts: Counter[tuple[str, str]] = Counter()
-    records = list(_pairs(made, answers, counts, f"story-pairs-{config.seed}"))
+    source = f"story-pairs-{config.seed}"
+    records = list(_pairs(made, answers, counts, source, teach=config.teach))
     if not records:
         raise InputError(
             f"none of {len(made)} prompts was answered both well and badly by {config.model};"
@@ -67,6 +69,8 @@ def _pairs(
     answers: Sequence[Sequence[Answer]],
     counts: Counter[tuple[str, str]],
     source: str,
+    *,
+    teach: bool,
 ) -> Iterator[Mapping[str, Any]]:
     """The pairs; `counts` is told how the prompts of each kind were answered."""
     for number, (instruction, given) in enumerate(zip(made, answers, strict=True)):
@@ -79,6 +83,8 @@ def _pairs(
         # An answer that came to nothing is no answer to compare with.
         bad = [text for text in bad if text.strip()]
         counts[kind, "mixed" if good and bad else "all obeyed" if good else "none obeyed"] += 1
+        if teach and not good:
+            good = [instruction.messages[-1]["content"]]
         if good and bad:
             yield {
                 "prompt": list(instruction.messages[:-1]),
