@@ -141,6 +141,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.train.objectives.sft:sft",
         "fine-tune a model on conversations, whole or by LoRA",
     ),
+    "reward": Command(
+        "hanllama.train.preference_config:RewardConfig",
+        "hanllama.train.objectives.reward:reward",
+        "train a reward model on which of two answers was preferred",
+    ),
     "dpo": Command(
         "hanllama.train.preference_config:DpoConfig",
         "hanllama.train.objectives.preference:dpo",

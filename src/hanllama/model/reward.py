@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hanllama import fs
 from hanllama.errors import ConfigError, InputError
-from hanllama.model.checkpoint import load_model, load_weights
+from hanllama.model import adapter
+from hanllama.model.checkpoint import fill_from_adapter, load_model, load_weights
 from hanllama.model.folder import CONFIG
 from hanllama.model.llama import Linear, Llama
 from hanllama.model.presets import LlamaConfig
@@ -66,12 +67,15 @@ class RewardModel(Llama):
 
 def is_reward_model(folder: str | Path) -> bool:
     """Whether a model folder holds a reward model."""
+    if adapter.is_adapter(folder):
+        return fs.read_json(Path(folder) / adapter.CONFIG).get("task_type") == "SEQ_CLS"
     path = Path(folder) / CONFIG
     return path.is_file() and fs.read_json(path).get("architectures") == [ARCHITECTURE]
 
 
 def load_reward_model(folder: str | Path, *, verify: bool = True) -> RewardModel:
-    """Open a reward model's folder, ours or one that transformers wrote, in float32 on the CPU.
+    """Open a reward model's folder, ours or one that transformers wrote, in float32 on the CPU; an
+    adapter's is merged onto its base.
 
     Raises InputError or ConfigError for what is no reward model, CorruptError for a damaged one.
     """
@@ -81,6 +85,10 @@ def load_reward_model(folder: str | Path, *, verify: bool = True) -> RewardModel
             f"{folder} is no reward model (a folder whose {CONFIG} says {ARCHITECTURE});"
             " `hanllama reward` makes one"
         )
+    if adapter.is_adapter(folder):
+        model = reward_model_from(adapter.find_base(folder), seed=0)  # the head is in the adapter
+        fill_from_adapter(folder, model, verify=verify)
+        return model.eval()
     path = folder / CONFIG
     values = fs.read_json(path)
     labels = len(values.get("id2label") or "01")  # transformers leaves its default of two out
@@ -94,15 +102,19 @@ def load_reward_model(folder: str | Path, *, verify: bool = True) -> RewardModel
     return model.eval()
 
 
-def reward_model_from(folder: str | Path, seed: int, pad_token_id: int) -> RewardModel:
+def reward_model_from(
+    folder: str | Path, seed: int, pad_token_id: int | None = None
+) -> RewardModel:
     """The reward model to begin with: a language model's body under a fresh head drawn from the
-    seed, or the reward model in the folder as it is.
+    seed, or the reward model in the folder as it is. What it pads with may be decided later.
     """
     if is_reward_model(folder):
         return load_reward_model(folder)
     base = load_model(folder, dtype=torch.float32)
     with torch.device("meta"):
-        model = RewardModel(replace(base.config, pad_token_id=pad_token_id))
+        model = RewardModel(base.config)
+    if pad_token_id is not None:
+        model.config = replace(model.config, pad_token_id=pad_token_id)
     model.model = base.model
     model.score = Linear(base.config.hidden_size, 1)
     model.init_score(torch.Generator().manual_seed(seed))

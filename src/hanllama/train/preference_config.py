@@ -90,6 +90,7 @@ class RewardConfig:
     heldout_share: float = option(0.05, help="share of the prompts that is held out")
     layout: str = option("", help="layout of the records by name; empty: found out for each")
     max_quarantine_share: float = option(0.05, help="more unusable records than this end the run")
+    lora: LoraConfig = option(LoraConfig(), help="adapters instead of the whole model")
     optim: RewardOptimConfig = option(RewardOptimConfig(), help="optimizer and learning rate")
     loop: PreferenceLoopConfig = option(PreferenceLoopConfig(), help="the training loop")
 
