@@ -136,7 +136,7 @@ def test_minhash_finds_copies_with_every_tenth_character_replaced(tmp_path: Path
     two = corpus(tmp_path / "two.jsonl", copies)
     kept = run(one, two, output=tmp_path / "out", containment=0)
     assert set(texts) <= set(kept)
-    assert len(kept) <= 62  # 97 % is what 128 bands of 4 find at this rate
+    assert len(kept) <= 62  # 97 %, and a little more, is what 152 bands of 4 find at this rate
     for identity, cluster in clusters(tmp_path / "out").items():
         (removed,) = cluster["removed"]
         assert removed["how"] == "minhash" and removed["id"] == identity.replace("book", "copy")

@@ -37,7 +37,7 @@ class DedupConfig:
     threshold: float = option(
         0.3, help="minhash: the Jaccard similarity of character shingles from which two are near"
     )
-    bands: int = option(128, help="minhash: bands of a sketch; more find more and cost more")
+    bands: int = option(152, help="minhash: bands of a sketch; more find more and cost more")
     rows: int = option(4, help="minhash: slots of a band; more look at fewer unlike documents")
     distance: int = option(3, help="simhash: the bits of 64 that may differ")
     shingle: int = option(5, help="consecutive letters of a shingle (Han, letters, digits)")
