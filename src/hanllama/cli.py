@@ -66,6 +66,26 @@ COMMANDS: dict[str, Command] = {
         "hanllama.feedback.self_instruct:self_instruct",
         "let a teacher at an endpoint write new tasks after seed tasks",
     ),
+    "data grade": Command(
+        "hanllama.feedback.grade:GradeConfig",
+        "hanllama.feedback.grade:grade",
+        "grade how hard conversations are, for the curriculum of sft",
+    ),
+    "data best-of-n": Command(
+        "hanllama.feedback.best_of_n:BestOfNConfig",
+        "hanllama.feedback.best_of_n:best_of_n",
+        "the best of several answers, as data for sft and preference pairs",
+    ),
+    "data rank": Command(
+        "hanllama.feedback.ranking:RankConfig",
+        "hanllama.feedback.ranking:rank",
+        "let a judge at an endpoint compare answers: AI feedback as preference pairs",
+    ),
+    "data hindsight": Command(
+        "hanllama.feedback.hindsight:HindsightConfig",
+        "hanllama.feedback.hindsight:hindsight",
+        "preferences as conversations with feedback in words (chain of hindsight)",
+    ),
     "clean": Command(
         "hanllama.data.clean:CleanConfig",
         "hanllama.data.clean:clean",

@@ -17,7 +17,7 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,6 +126,16 @@ class Journal:
             self._out.flush()
             os.fsync(self._out.fileno())
             self.replies[key] = reply
+
+    def computed(self, what: Any, compute: Callable[[], Any]) -> Any:
+        """The value noted for `what`, else what `compute` gives (plain values), noted.
+
+        For a local model's work: a stopped command does it once as well.
+        """
+        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        if key not in self.replies:
+            self.add(key, Reply(json.dumps(compute(), ensure_ascii=False)))
+        return json.loads(self.replies[key].text)
 
     def close(self) -> None:
         """Close the file."""

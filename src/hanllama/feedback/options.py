@@ -52,6 +52,14 @@ class AskConfig:
         return (prompt_tokens * self.price_prompt + answer_tokens * self.price_answer) / 1e6
 
 
+@dataclass(frozen=True)
+class JudgeConfig(AskConfig):
+    """The same of a judge: a few words, and always the same ones."""
+
+    max_tokens: int = option(512, help="tokens of one answer at most")
+    temperature: float = option(0.0, help="of the model that is asked")
+
+
 # What a finished or begun work may be gone on with under other values: they change no answer.
 MAY_CHANGE = frozenset(
     f"ask.{name}"

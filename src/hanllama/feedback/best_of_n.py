@@ -1,0 +1,369 @@
+"""`hanllama data best-of-n`: of several answers to a prompt the best, as data for SFT.
+
+Rejection-sampling tuning (Touvron et al. 2023, section 3.2.3; Ziya's HFFT on answers that people
+ranked): the answers come from a model, n to a prompt, or are those that the files hold; the best is
+the one with the highest score of rule rewards and a reward model, or where nothing scores them the
+first in the files' own order, which is people's. Best and worst also make a preference pair.
+
+    OUTPUT/sft/part-00000.jsonl         {"messages"}: prompt and best answer
+    OUTPUT/pairs/part-00000.jsonl       {"prompt", "chosen", "rejected", "margin"}
+    OUTPUT/candidates/part-00000.jsonl  {"prompt", "answers", "scores"}: best first, for `data rank`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal
+
+from hanllama import report
+from hanllama.config import option
+from hanllama.data.conversations.form import Conversation, Message, assistant
+from hanllama.data.preferences import Pair, PreferenceReader, Ranked
+from hanllama.errors import ConfigError, InputError
+from hanllama.feedback.asking import Work, terminable
+from hanllama.model.sampling import Sampling
+from hanllama.progress import Progress
+
+if TYPE_CHECKING:
+    from hanllama.data.conversations.intake import LayoutReader
+    from hanllama.train.rl_data import Prompt
+
+BLOCK = 16  # prompts answered and journaled together
+
+
+@dataclass(frozen=True)
+class BestOfNConfig:
+    """Options of `hanllama data best-of-n`."""
+
+    inputs: tuple[str, ...] = option(
+        help="files of prompts (conversations and preferences serve); without --model of answers,"
+        " the best first",
+        positional=True,
+    )
+    output: str = option(help="the folder to write")
+    model: str = option("", help="the model that answers; without it the files' answers")
+    n: int = option(4, help="answers to a prompt")
+    rules: tuple[str | dict[str, Any], ...] = option(
+        (), help="rule rewards that score, as 'length: {weight: 0.5, maximum: 100}'"
+    )
+    reward_model: str = option("", help="a reward model's folder (hanllama reward) that scores")
+    reward_weight: float = option(1.0, help="what the reward model's score counts for")
+    least_gain: float = option(
+        0.0, help="a pair is made where best and worst differ by more than this"
+    )
+    limit: int = option(0, help="prompts to take; 0 means all")
+    max_new_tokens: int = option(256, help="tokens of an answer at most")
+    temperature: float = option(1.0, help="above 1 wilder, below 1 tamer")
+    top_k: int = option(0, help="choose among this many likeliest tokens; 0: among all")
+    top_p: float = option(1.0, help="choose among the likeliest tokens with this share; 1: all")
+    seed: int = option(0, help="the same seed gives the same answers")
+    batch: int = option(32, help="answers written at a time; more use more memory")
+    max_quarantine_share: float = option(0.05, help="share of records that may be unusable")
+    force: bool = option(False, help="replace the output, and give up answers made so far")
+    device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", help="precision of the weights"
+    )
+
+    def __post_init__(self) -> None:
+        if self.model and not (self.rules or self.reward_model):
+            raise ConfigError(
+                "nothing scores the model's answers: give rules, reward_model or both"
+            )
+        if self.model and self.n < 2:
+            raise ConfigError(f"n must be at least 2, not {self.n}")
+        for name in ("limit", "least_gain"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.batch < 1:
+            raise ConfigError(f"batch must be at least 1, not {self.batch}")
+        self.sampling()
+
+    def sampling(self) -> Sampling:
+        """How the model answers, checked."""
+        return Sampling(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer and whether its writer ended it."""
+
+    text: str
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A prompt with its answers, the best first, and their scores (empty: the files' order)."""
+
+    prompt: Sequence[Message]
+    id: str
+    source: str
+    answers: list[str]
+    scores: list[float]
+
+    def best(self) -> Conversation:
+        """Prompt and best answer."""
+        return Conversation([*self.prompt, assistant(self.answers[0])], self.id, self.source)
+
+    def pair(self, least_gain: float) -> Pair | None:
+        """Best and worst, where they differ by more than `least_gain`."""
+        if len(self.answers) < 2:
+            return None
+        margin = self.scores[0] - self.scores[-1] if self.scores else None
+        if margin is not None and margin <= least_gain:
+            return None
+        prompt = [dict(m) for m in self.prompt]
+        return Pair(prompt, self.answers[0], self.answers[-1], margin, self.id, self.source)
+
+    def record(self) -> dict[str, Any]:
+        """All of it, in the layout of rankings."""
+        ranked = Ranked([dict(m) for m in self.prompt], self.answers, self.id, self.source)
+        return {**ranked.record(), **({"scores": self.scores} if self.scores else {})}
+
+
+def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
+    """The command; None where the output is complete already.
+
+    Raises InputError when too much of the input cannot be used, ConfigError for a rule that does
+    not exist; Interrupted on Ctrl-C and SIGTERM.
+    """
+    output = Path(config.output)
+    with Work(output, config, grows=["limit", "batch"], force=config.force) as work:
+        if work.done:
+            print(f"{output} is complete already")
+            return None
+        scorer = _scorer(config)
+        with terminable(work.folder):
+            reader, contests = (
+                _sampled(config, work, scorer) if config.model else _given(config, scorer)
+            )
+        with work.publish(complete=True, facts={"input": reader.facts()}) as folder:
+            pairs = _write(folder, config, contests)
+            reader.write_quarantine(folder)
+    print(reader.summary())
+    print(f"{len(contests):,} best answers and {pairs:,} pairs in {output}")
+    for line in _remarks(contests):
+        print(f"  {line}")
+    return contests
+
+
+# --- where the answers come from -----------------------------------------------------------------
+
+Scorer = Callable[["Prompt", Sequence[Candidate]], list[float]]
+
+
+def _given(config: BestOfNConfig, scorer: Scorer | None) -> tuple[LayoutReader, list[Contest]]:
+    """The files' own answers, in their order or scored anew."""
+    from hanllama.train.rl_data import Prompt
+
+    reader = PreferenceReader(config.inputs)
+    contests: list[Contest] = []
+    with Progress("score" if scorer else "read", reader.size / 1e6, "MB") as progress:
+        done = 0
+        for ranking in reader.ranked():
+            if config.limit and len(contests) == config.limit:
+                break
+            contest = Contest(ranking.prompt, ranking.id, ranking.source, ranking.answers, [])
+            if scorer:
+                prompt = Prompt(ranking.prompt, "", ranking.id)
+                candidates = [Candidate(text) for text in ranking.answers]
+                contest = _ordered(contest, scorer(prompt, candidates))
+            contests.append(contest)
+            progress.advance((reader.done - done) / 1e6)
+            done = reader.done
+    reader.check(config.max_quarantine_share)
+    return reader, contests
+
+
+def _sampled(
+    config: BestOfNConfig, work: Work, scorer: Scorer | None
+) -> tuple[LayoutReader, list[Contest]]:
+    """n answers of the model to each prompt; what a stopped run answered is in the journal."""
+    from hanllama.model.answers import Answerer
+    from hanllama.train.rl_data import PromptReader
+
+    assert scorer is not None
+    reader = PromptReader(config.inputs)
+    prompts = list({json.dumps(p.messages): p for p in reader}.values())[: config.limit or None]
+    reader.check(config.max_quarantine_share)
+    answerer: Answerer | None = None
+
+    def answered(block: Sequence[Prompt], seed: int) -> list[list[tuple[str, bool]]]:
+        nonlocal answerer
+        answerer = answerer or Answerer(config.model, device=config.device, dtype=config.dtype)
+        found = answerer(
+            [p.messages for p in block],
+            replace(config.sampling(), seed=seed),
+            samples=config.n,
+            batch=config.batch,
+        )
+        return [[(a.text, a.complete) for a in answers] for answers in found]
+
+    contests: list[Contest] = []
+    total = len(prompts) * config.n
+    with Progress("best-of-n", total, "answers") as progress:
+        for begin in range(0, len(prompts), BLOCK):
+            block = prompts[begin : begin + BLOCK]
+            seed = _seed(config.seed, begin)
+            what = [seed, [list(p.messages) for p in block]]
+            said = work.journal.computed(what, partial(answered, block, seed))
+            for prompt, answers in zip(block, said, strict=True):
+                candidates = _different([Candidate(*a) for a in answers])
+                progress.advance(config.n)
+                if candidates:
+                    texts = [c.text for c in candidates]
+                    contest = Contest(prompt.messages, prompt.id, config.model, texts, [])
+                    contests.append(_ordered(contest, scorer(prompt, candidates)))
+    if not contests:
+        raise InputError(f"{config.model} gave no answer to any prompt")
+    return reader, contests
+
+
+def _different(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those with a text, equal ones once."""
+    return list({c.text.strip(): c for c in candidates if c.text.strip()}.values())
+
+
+def _seed(seed: int, begin: int) -> int:
+    # Each block draws from streams 0, 1, …: another seed keeps two blocks apart.
+    return int.from_bytes(hashlib.sha256(f"best-of-n {seed} {begin}".encode()).digest()[:6])
+
+
+def _ordered(contest: Contest, scores: Sequence[float]) -> Contest:
+    """The best first; of equal ones the earlier."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    return replace(
+        contest,
+        answers=[contest.answers[i] for i in order],
+        scores=[float(scores[i]) for i in order],
+    )
+
+
+# --- what they are worth -------------------------------------------------------------------------
+
+
+def _scorer(config: BestOfNConfig) -> Scorer | None:
+    """What scores the answers of one prompt; None where nothing was asked for."""
+    if not (config.rules or config.reward_model):
+        return None
+    from hanllama.train.rewards import Answer
+    from hanllama.train.scoring import build_rules
+
+    rules = build_rules(config.rules, "rules")
+    of_model = _model_scorer(config) if config.reward_model else None
+
+    def score(prompt: Prompt, candidates: Sequence[Candidate]) -> list[float]:
+        totals = [0.0] * len(candidates)
+        for rule in rules:
+            if rule.needs_reference and not prompt.reference:
+                raise InputError(f"rule {rule.title} needs the right answer; {prompt.id} has none")
+            for i, c in enumerate(candidates):
+                answer = Answer(c.text, prompt.messages, prompt.reference, c.complete)
+                totals[i] += rule.weight * rule.rule(answer)
+        if of_model:
+            for i, value in enumerate(of_model(prompt, candidates)):
+                totals[i] += config.reward_weight * value
+        return totals
+
+    return score
+
+
+def _model_scorer(config: BestOfNConfig) -> Scorer:
+    """The scores of a reward model, which reads answers through its own template."""
+    import torch
+
+    from hanllama.model.device import choose_device
+    from hanllama.model.reward import load_reward_model
+    from hanllama.tokenizer.chat import ChatTemplate
+    from hanllama.tokenizer.load import load_tokenizer
+    from hanllama.train.sequences import TokenSequence, last_hidden, pack_sequences
+
+    device = choose_device(config.device)
+    model = load_reward_model(config.reward_model).to(device).eval()
+    template = ChatTemplate(load_tokenizer(config.reward_model))
+    context = model.config.max_position_embeddings
+
+    def score(prompt: Prompt, candidates: Sequence[Candidate]) -> list[float]:
+        talks = [[*prompt.messages, assistant(c.text)] for c in candidates]
+        encoded = template.encode_many(talks)
+        longest = max(e.ids.size for e in encoded)
+        if longest > context:
+            raise InputError(
+                f"{prompt.id}: {longest:,} tokens with its answer, and the reward model's context"
+                f" is {context:,}; leave it out or lower max_new_tokens"
+            )
+        batch = pack_sequences([TokenSequence(e.ids, e.mask) for e in encoded], 0, device)
+        with torch.inference_mode():
+            hidden = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
+            scores_S = model.scores(last_hidden(hidden, batch))
+        return [float(s) for s in scores_S]
+
+    return score
+
+
+# --- what is left behind -------------------------------------------------------------------------
+
+
+def _write(folder: Path, config: BestOfNConfig, contests: Sequence[Contest]) -> int:
+    """The three parts and the report; returns how many pairs there are."""
+    pairs = 0
+    with contextlib.ExitStack() as stack:
+        out = {}
+        for name in ("sft", "pairs", "candidates"):
+            (folder / name).mkdir()
+            path = folder / name / "part-00000.jsonl"
+            out[name] = stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
+        for contest in contests:
+            out["sft"].write(_line(contest.best().record()))
+            out["candidates"].write(_line(contest.record()))
+            if pair := contest.pair(config.least_gain):
+                out["pairs"].write(_line(pair.record()))
+                pairs += 1
+    _report(folder, config, contests)
+    return pairs
+
+
+def _line(record: Any) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _report(folder: Path, config: BestOfNConfig, contests: Sequence[Contest]) -> None:
+    blocks: list[Any] = list(_remarks(contests))
+    scored = [c for c in contests if c.scores]
+    if scored:
+        blocks.append(
+            report.histogram([s for c in scored for s in c.scores], title="all answers", x="score")
+        )
+        blocks.append(report.histogram([c.scores[0] for c in scored], title="the best", x="score"))
+    step = max(len(contests) // 8, 1)
+    samples = [
+        report.text(f"{c.prompt[-1]['content']}\n\n{c.answers[0]}\n\n— {c.answers[-1]}")
+        for c in contests[::step][:8]
+    ]
+    sections = [report.Section("Scores", blocks), report.Section("Best and worst", samples)]
+    report.write(folder / "report.html", "Best of n", sections, config.model or "given answers")
+
+
+def _remarks(contests: Sequence[Contest]) -> Iterator[str]:
+    scored = [c for c in contests if c.scores]
+    if scored:
+        mean = fmean(s for c in scored for s in c.scores)
+        best = fmean(c.scores[0] for c in scored)
+        equal = sum(c.scores[0] == c.scores[-1] for c in scored)
+        yield f"mean score {mean:.4g}, of the best {best:.4g}"
+        yield f"{equal:,} of {len(scored):,} prompts have answers of equal score alone"
+    yield f"{fmean(len(c.answers) for c in contests):.3g} different answers a prompt"

@@ -1,0 +1,260 @@
+"""`hanllama data grade`: how hard each conversation is, as a field for the curriculum of `sft`.
+
+Ziya goes from easy to hard, graded by a model. Three grades:
+- `judge`: a model at an endpoint says 1 (a child can) to 5 (an expert thinks);
+- `perplexity`: how surprised a local model is by the answers, exp of the mean loss a token;
+- `ifd`: instruction-following difficulty (Li et al. 2023, arXiv:2308.12032), the perplexity of the
+  answers after their questions over that of the answers by themselves. Near 1 the question helps
+  not at all, so the model has it to learn; above 1 question and answer hardly belong together.
+
+The records are written again with the field `grade`; `hanllama sft --curriculum grade` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+
+from hanllama import fs, report
+from hanllama.config import option
+from hanllama.data.conversations import Conversation, ConversationReader
+from hanllama.data.conversations.form import user
+from hanllama.errors import ConfigError, InputError
+from hanllama.feedback.asking import Asker, Request, Work, terminable
+from hanllama.feedback.endpoint import Endpoint, Reply
+from hanllama.feedback.options import JudgeConfig
+from hanllama.progress import Progress
+
+FIELD = "grade"
+Graded = tuple[Conversation, float | None, str]
+"""A conversation, its grade (None: it got none), and why it got none."""
+
+
+@dataclass(frozen=True)
+class GradeConfig:
+    """Options of `hanllama data grade`."""
+
+    inputs: tuple[str, ...] = option(help="files or folders of conversations", positional=True)
+    output: str = option(help="the folder to write")
+    by: Literal["judge", "perplexity", "ifd"] = option(
+        "ifd", help="a judge at an endpoint, or a local model's perplexity or IFD"
+    )
+    model: str = option("", help="of perplexity and ifd: the model folder")
+    endpoint: str = option("", help="of judge: an OpenAI-compatible address")
+    judge: str = option("", help="of judge: the model to ask there")
+    template: str = option("", help="chat template for a model folder that carries none")
+    batch: int = option(16, help="conversations a local model reads at a time")
+    max_quarantine_share: float = option(0.05, help="share of records that may be unusable")
+    force: bool = option(False, help="replace the output, and give up answers made so far")
+    device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps")
+    ask: JudgeConfig = option(JudgeConfig(), help="how the judge is asked")
+
+    def __post_init__(self) -> None:
+        if self.by == "judge" and not (self.endpoint and self.judge):
+            raise ConfigError("by judge needs endpoint and judge")
+        if self.by != "judge" and not self.model:
+            raise ConfigError(f"by {self.by} needs model, a model folder")
+        if self.batch < 1:
+            raise ConfigError(f"batch must be at least 1, not {self.batch}")
+
+
+def grade(config: GradeConfig) -> int | None:
+    """The command; returns how many were graded, None where the output is complete already.
+
+    Raises EndpointError, InputError, ResumeError; Interrupted on Ctrl-C and SIGTERM.
+    """
+    output = Path(config.output)
+    with Work(output, config, grows=["batch", "device"], force=config.force) as work:
+        if work.done:
+            print(f"{output} is complete already")
+            return None
+        reader = ConversationReader(config.inputs)
+        items = list(reader)
+        reader.check(config.max_quarantine_share)
+        with terminable(work.folder):
+            if config.by == "judge":
+                graded, words = _by_judge(config, work, items)
+            else:
+                graded, words = list(_by_model(config, work, items)), ""
+        grades = [g for _, g, _ in graded if g is not None]
+        if not grades:
+            raise InputError(f"nothing could be graded: {graded[0][2] if graded else words}")
+        complete = len(graded) == len(items)
+        with work.publish(complete=complete, facts={"input": reader.facts()}) as folder:
+            _write(folder, config, graded, grades)
+            reader.write_quarantine(folder)
+    print(reader.summary())
+    print(
+        f"{len(grades):,} of {len(items):,} graded in {output}: {min(grades):.3g} to"
+        f" {max(grades):.3g}, median {median(grades):.3g}"
+    )
+    if words:
+        print(f"  {words}")
+    return len(grades)
+
+
+def _write(
+    folder: Path, config: GradeConfig, graded: Sequence[Graded], grades: Sequence[float]
+) -> None:
+    def lines(records: Iterator[dict[str, Any]]) -> str:
+        return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+
+    kept = ({**c.record(), FIELD: round(g, 6)} for c, g, _ in graded if g is not None)
+    dropped = ({"reason": why, **c.record()} for c, g, why in graded if g is None)
+    fs.write_text(folder / "part-00000.jsonl", lines(kept))
+    fs.write_text(folder / "dropped.jsonl", lines(dropped))
+    ordered = sorted(((c, g) for c, g, _ in graded if g is not None), key=lambda item: item[1])
+    ends = [("easiest", ordered[:4]), ("hardest", ordered[-4:])]
+    samples = [
+        report.text(
+            "\n".join(f"{m['role']}: {m['content'][:300]}" for m in c.messages),
+            title=f"{name}, {g:.4g}",
+        )
+        for name, items in ends
+        for c, g in items
+    ]
+    sections = [
+        report.Section("Grades", [report.histogram(grades, title=config.by, x="grade")]),
+        report.Section("Both ends", samples),
+    ]
+    report.write(folder / "report.html", "Grades", sections, config.judge or config.model)
+
+
+# --- a judge -------------------------------------------------------------------------------------
+
+_QUESTION = """给下面的任务评定难度，从1到5：
+1：小学生就能完成，几乎不需要思考
+2：需要一点常识或简单的组织
+3：需要专门的知识或几步推理
+4：需要较深的知识，或较长的推理与写作
+5：专家也要认真思考
+只看完成任务有多难，不看回答写得好不好。只写一个数字。
+
+【任务】
+{conversation}
+【任务结束】
+
+难度："""
+_GRADE = re.compile(r"(?<![\d.])([1-5])(?![\d.])")
+
+
+def _by_judge(
+    config: GradeConfig, work: Work, items: Sequence[Conversation]
+) -> tuple[list[Graded], str]:
+    endpoint = Endpoint(config.endpoint, config.judge, config.ask)
+    graded: list[Graded] = []
+    with (
+        Asker(endpoint, work.journal, config.ask) as asker,
+        Progress("grade", len(items), "conversations") as progress,
+    ):
+        replies = asker.replies(_question(item) for item in items)
+        for item, reply in zip(items, replies, strict=False):  # fewer where the budget ends
+            value = read_grade(reply)
+            why = "" if value else reply.refused or f"no grade in the answer: {reply.text[:80]}"
+            graded.append((item, value, why))
+            progress.advance(1)
+    words = asker.usage.words(config.ask)
+    if asker.capped:
+        words = f"the budget is used up; a larger cap goes on from here; {words}"
+    return graded, words
+
+
+def _question(item: Conversation) -> Request:
+    shown = "\n".join(m["content"] for m in item.messages if m["role"] != "assistant")
+    return Request([user(_QUESTION.format(conversation=shown))])
+
+
+def read_grade(reply: Reply) -> float | None:
+    """1.0 to 5.0: the first such digit that stands by itself; None where there is none."""
+    found = _GRADE.search(reply.text)
+    return float(found[1]) if found else None
+
+
+# --- a local model -------------------------------------------------------------------------------
+
+
+def _by_model(config: GradeConfig, work: Work, items: Sequence[Conversation]) -> Iterator[Graded]:
+    measure: Measure | None = None
+
+    def grades(part: Sequence[Conversation]) -> list[tuple[float | None, str]]:
+        nonlocal measure
+        measure = measure or _measure(config)
+        return measure(part)
+
+    with Progress("grade", len(items), "conversations") as progress:
+        for begin in range(0, len(items), config.batch):
+            part = items[begin : begin + config.batch]
+            what = [c.messages for c in part]
+            found = work.journal.computed(what, partial(grades, part))
+            yield from ((item, *result) for item, result in zip(part, found, strict=True))
+            progress.advance(len(part))
+
+
+Measure = Callable[[Sequence[Conversation]], list[tuple[float | None, str]]]
+
+
+def _measure(config: GradeConfig) -> Measure:
+    """What gives each conversation of a batch its grade, or None and the reason."""
+    import torch
+
+    from hanllama.model.checkpoint import load_model
+    from hanllama.model.device import choose_device
+    from hanllama.tokenizer.chat import ChatTemplate, Encoded
+    from hanllama.tokenizer.load import load_tokenizer
+    from hanllama.train.sequences import TokenSequence, pack_sequences, sequence_log_probs
+
+    tokenizer = load_tokenizer(config.model)
+    template = ChatTemplate(tokenizer, config.template)
+    device = choose_device(config.device)
+    model = load_model(config.model, device=device)
+    context = model.config.max_position_embeddings
+    before = [tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id]
+
+    def mean_losses(groups: Sequence[Sequence[TokenSequence]]) -> list[float]:
+        """The mean loss a token that counts, nats, over the sequences of each group."""
+        flat = [sequence for group in groups for sequence in group]
+        batch = pack_sequences(flat, pad=0, device=device)
+        with torch.inference_mode():
+            sums_S, counts_S = sequence_log_probs(model.hidden, model.output_weight(), batch)
+        sums, counts, losses, at = sums_S.tolist(), counts_S.tolist(), [], 0
+        for group in groups:
+            here = slice(at, at + len(group))
+            losses.append(-sum(sums[here]) / sum(counts[here]))
+            at += len(group)
+        return losses
+
+    def alone(encoded: Encoded) -> list[TokenSequence]:
+        """Each answer by itself, as the beginning of a text."""
+        places = np.flatnonzero(encoded.mask)
+        spans = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+        found = []
+        for span in spans:
+            ids = np.array([*before, *encoded.ids[span]])
+            found.append(TokenSequence(ids, np.arange(ids.size) > 0))
+        return found
+
+    def measure(part: Sequence[Conversation]) -> list[tuple[float | None, str]]:
+        encoded = template.encode_many([c.messages for c in part])
+        fits = [e.ids.size <= context for e in encoded]
+        chosen = [e for e, fit in zip(encoded, fits, strict=True) if fit]
+        values: list[float] = []
+        if chosen:
+            given = mean_losses([[TokenSequence(e.ids, e.mask)] for e in chosen])
+            values = [math.exp(loss) for loss in given]
+            if config.by == "ifd":
+                by_itself = mean_losses([alone(e) for e in chosen])
+                values = [math.exp(a - b) for a, b in zip(given, by_itself, strict=True)]
+        numbers = iter(values)
+        too_long = f"longer than the model's context of {context:,} tokens"
+        return [(next(numbers), "") if fit else (None, too_long) for fit in fits]
+
+    return measure

@@ -1,0 +1,292 @@
+"""The best of n: chosen by rules, by a reward model, by people; nothing sampled twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests import tiny
+
+from hanllama import fs
+from hanllama.data.conversations import ConversationReader
+from hanllama.data.preferences import PreferenceReader
+from hanllama.errors import ConfigError, InputError
+from hanllama.feedback import best_of_n as bn
+from hanllama.feedback.endpoint import Reply
+from hanllama.feedback.grade import GradeConfig, grade, read_grade
+from hanllama.feedback.options import JudgeConfig
+from hanllama.losses import token_log_probs
+from hanllama.model import answers as answering
+from hanllama.model.card import ModelCard
+from hanllama.model.checkpoint import load_model, save_model
+from hanllama.model.llama import Llama
+from hanllama.model.presets import LlamaConfig
+from hanllama.model.reward import RewardModel
+from hanllama.tokenizer import chat
+from hanllama.tokenizer.load import load_tokenizer
+from lookalike_endpoint import LookalikeEndpoint
+
+
+def _models(place: Path) -> tuple[Path, Path]:
+    """A random chat model and a random reward model on one tokenizer."""
+    tokenizer = tiny.tokenizer(place / "tokenizer")
+    (tokenizer / chat.FILE).write_text(chat.source("llama2"), encoding="utf-8")
+    config = LlamaConfig(
+        vocab_size=load_tokenizer(tokenizer).vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=160,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(4)
+    with fs.publish(place / "model") as folder:
+        save_model(folder, Llama(config), tokenizer, ModelCard("tiny"))
+    with fs.publish(place / "reward") as folder:
+        save_model(folder, RewardModel(config), tokenizer, ModelCard("tiny"))
+    return place / "model", place / "reward"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return _models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    asked = [f"第{n}个问题是什么？" for n in range(20)]
+    lines = [json.dumps({"prompt": q}, ensure_ascii=False) for q in [*asked, asked[0]]]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def _config(output: Path, *inputs: Path, **options: Any) -> bn.BestOfNConfig:
+    settings: dict[str, Any] = {"n": 4, "max_new_tokens": 12, "device": "cpu", **options}
+    return bn.BestOfNConfig(inputs=tuple(map(str, inputs)), output=str(output), **settings)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+SHORT = ({"length": {"maximum": 3, "tolerance": 20.0}},)
+
+
+def test_the_models_best_answer_by_rules(
+    tmp_path: Path, models: tuple[Path, Path], prompts: Path
+) -> None:
+    out = tmp_path / "out"
+    contests = bn.best_of_n(_config(out, prompts, model=str(models[0]), rules=SHORT))
+    assert contests is not None and len(contests) == 20
+    for contest in contests:
+        assert contest.scores == sorted(contest.scores, reverse=True)
+        assert len(set(contest.answers)) == len(contest.answers) == len(contest.scores) <= 4
+    best = list(ConversationReader([str(out / "sft")]))
+    assert [c.messages[-1]["content"] for c in best] == [c.answers[0] for c in contests]
+    pairs = list(PreferenceReader([str(out / "pairs")]))
+    differing = [c for c in contests if c.scores[0] > c.scores[-1]]
+    assert [p.chosen for p in pairs] == [c.answers[0] for c in differing] and pairs
+    assert all(p.margin is not None and p.margin > 0 for p in pairs)
+    ranked = PreferenceReader([str(out / "candidates")])
+    several = [c for c in contests if len(c.answers) > 1]
+    assert [r.answers for r in ranked.ranked()] == [c.answers for c in several]
+    fs.verify_sums(out)
+
+
+def test_a_stopped_run_samples_nothing_twice_and_ends_the_same(
+    tmp_path: Path,
+    models: tuple[Path, Path],
+    prompts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"model": str(models[0]), "rules": SHORT}
+    bn.best_of_n(_config(tmp_path / "whole", prompts, **options))
+    calls = []
+    real = answering.Answerer.__call__
+
+    def failing(self: Any, conversations: Any, *words: Any, **more: Any) -> Any:
+        calls.append(len(conversations))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, conversations, *words, **more)
+
+    monkeypatch.setattr(answering.Answerer, "__call__", failing)
+    with pytest.raises(KeyboardInterrupt):
+        bn.best_of_n(_config(tmp_path / "out", prompts, **options))
+    assert not (tmp_path / "out").exists()
+    bn.best_of_n(_config(tmp_path / "out", prompts, **options))
+    assert calls == [16, 4, 4]
+    for name in ("sft", "pairs", "candidates"):
+        part = f"{name}/part-00000.jsonl"
+        assert (tmp_path / "out" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()
+
+
+def test_a_reward_model_scores_what_it_is_shown(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    """By the definition: the head at the last token of prompt and answer."""
+    source = tmp_path / "ranked.jsonl"
+    answers = ["小明在河边。", "奶奶画了西瓜，很红。", "好"]
+    source.write_text(json.dumps({"prompt": "谁在河边？", "answers": answers}, ensure_ascii=False))
+    contests = bn.best_of_n(_config(tmp_path / "out", source, reward_model=str(models[1])))
+    assert contests is not None
+    template = chat.ChatTemplate(load_tokenizer(models[1]))
+    from hanllama.model.reward import load_reward_model
+
+    model = load_reward_model(models[1])
+    for text, score in zip(contests[0].answers, contests[0].scores, strict=True):
+        said = [{"role": "user", "content": "谁在河边？"}, {"role": "assistant", "content": text}]
+        ids = torch.tensor([template.encode(said).ids.tolist()])
+        with torch.no_grad():
+            wanted = float(model.score(model.hidden(ids)[0, -1]))
+        assert score == pytest.approx(wanted, abs=1e-5)
+
+
+def test_without_a_model_the_best_is_what_people_put_first(tmp_path: Path) -> None:
+    source = tmp_path / "ranked.jsonl"
+    records = [
+        {"instruction": "一加一？", "input": "", "output": ["二。", "大概二。", "三。"]},
+        {"instruction": "二加二？", "input": "", "output": ["四。", "五。"]},
+    ]
+    source.write_text("".join(json.dumps(r) + "\n" for r in records))
+    contests = bn.best_of_n(_config(tmp_path / "out", source))
+    assert contests is not None
+    best = list(ConversationReader([str(tmp_path / "out" / "sft")]))
+    assert [c.messages[-1]["content"] for c in best] == ["二。", "四。"]
+    pairs = _lines(tmp_path / "out" / "pairs" / "part-00000.jsonl")
+    assert pairs[0]["rejected"][0]["content"] == "三。" and "margin" not in pairs[0]
+
+
+def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing scores"):
+        _config(tmp_path / "out", tmp_path, model="m")
+    for wrong in ({"n": 1, "model": "m", "rules": ("length",)}, {"temperature": -1}, {"batch": 0}):
+        with pytest.raises(ConfigError):
+            _config(tmp_path / "out", tmp_path, **wrong)
+
+
+# --- grades --------------------------------------------------------------------------------------
+
+
+def _talks(path: Path) -> list[dict[str, Any]]:
+    records = [
+        {
+            "messages": [
+                {"role": "user", "content": "小明在哪里？"},
+                {"role": "assistant", "content": "小明在河边看见苹果。"},
+            ]
+        },
+        {
+            "messages": [
+                {"role": "user", "content": "你好"},
+                {"role": "assistant", "content": "你好。"},
+                {"role": "user", "content": "谁在山上？"},
+                {"role": "assistant", "content": "老王在山上画了小船。"},
+            ]
+        },
+        {
+            "messages": [
+                {"role": "user", "content": "长" * 100},
+                {"role": "assistant", "content": "好"},
+            ]
+        },
+    ]
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+    return records
+
+
+@pytest.mark.parametrize("by", ["perplexity", "ifd"])
+def test_a_local_models_grade_is_its_definition(
+    tmp_path: Path, models: tuple[Path, Path], by: Any
+) -> None:
+    records = _talks(tmp_path / "talks.jsonl")
+    config = GradeConfig(
+        inputs=(str(tmp_path / "talks.jsonl"),),
+        output=str(tmp_path / "out"),
+        by=by,
+        model=str(models[0]),
+        device="cpu",
+    )
+    assert grade(config) == 2
+    model, tokenizer = load_model(models[0]), load_tokenizer(models[0])
+    template = chat.ChatTemplate(tokenizer)
+
+    def losses(ids: list[int]) -> torch.Tensor:
+        tokens = torch.tensor([ids])
+        with torch.no_grad():
+            hidden = model.hidden(tokens)[0, :-1]
+            return -token_log_probs(hidden, model.output_weight(), tokens[0, 1:])
+
+    for record, found in zip(records, _lines(tmp_path / "out" / "part-00000.jsonl"), strict=False):
+        encoded = template.encode(record["messages"])
+        ids, mask = encoded.ids.tolist(), torch.from_numpy(encoded.mask)
+        given = losses(ids)[mask[1:]].mean()
+        wanted = given.exp()
+        if by == "ifd":
+            alone, span = [], []
+            for token, counts in zip([*ids, 0], [*mask.tolist(), False], strict=True):
+                if counts:
+                    span.append(token)
+                elif span:
+                    alone.append(losses([tokenizer.bos_id or 0, *span]))
+                    span = []
+            wanted = (given - torch.cat(alone).mean()).exp()
+        assert found["grade"] == pytest.approx(float(wanted), rel=1e-4)
+    dropped = _lines(tmp_path / "out" / "dropped.jsonl")
+    assert "context of 160" in dropped[0]["reason"]
+
+
+def test_a_judge_grades_and_what_it_does_not_grade_is_dropped(tmp_path: Path) -> None:
+    _talks(tmp_path / "talks.jsonl")
+
+    def judge(body: dict[str, Any]) -> str:
+        text = body["messages"][-1]["content"]
+        return "难度：2" if "小明" in text else "4" if "山上" in text else "不好说"
+
+    with LookalikeEndpoint(answer=judge) as fake:
+        config = GradeConfig(
+            inputs=(str(tmp_path / "talks.jsonl"),),
+            output=str(tmp_path / "out"),
+            by="judge",
+            endpoint=fake.url,
+            judge="judge",
+            ask=JudgeConfig(retries=0),
+        )
+        assert grade(config) == 2
+        assert grade(config) is None and len(fake.asked) == 3
+        assert "小明在河边看见" not in "".join(fake.contents())  # the task is graded, no answer
+    found = _lines(tmp_path / "out" / "part-00000.jsonl")
+    assert [f["grade"] for f in found] == [2.0, 4.0] and found[0]["messages"]
+    assert "no grade" in _lines(tmp_path / "out" / "dropped.jsonl")[0]["reason"]
+
+
+def test_grades_that_stand_by_themselves() -> None:
+    said = {"3": 3, "难度：5。": 5, "我给4分": 4, "10": None, "3.5": None, "很难": None, "6": None}
+    assert {text: read_grade(Reply(text)) for text in said} == said
+
+
+@pytest.mark.parametrize("wrong", [{"by": "judge"}, {"by": "ifd"}, {"model": "m", "batch": 0}])
+def test_a_grade_needs_somebody_who_grades(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        GradeConfig(inputs=("x",), output=str(tmp_path / "out"), **wrong)
+
+
+def test_nothing_graded_is_an_error(tmp_path: Path) -> None:
+    _talks(tmp_path / "talks.jsonl")
+    with LookalikeEndpoint(answer=lambda body: "不知道") as fake:
+        config = GradeConfig(
+            inputs=(str(tmp_path / "talks.jsonl"),),
+            output=str(tmp_path / "out"),
+            by="judge",
+            endpoint=fake.url,
+            judge="judge",
+        )
+        with pytest.raises(InputError, match="nothing could be graded"):
+            grade(config)
