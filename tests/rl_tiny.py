@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,23 @@ from hanllama import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
 from hanllama.model.llama import Llama
+from hanllama.model.reward import padding_id
+from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train.config import LoopConfig
+from hanllama.train.experience import Setting
+from hanllama.train.objective import Micro, Objective
+from hanllama.train.parallel import World
 from hanllama.train.rl_config import (
+    AlarmConfig,
     GrpoConfig,
     PpoConfig,
     RewardConfig,
     RlOptimConfig,
     RolloutConfig,
 )
+from hanllama.train.rl_data import PromptReader, encode_prompts
+from hanllama.train.scoring import Scorer, build_rules
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
@@ -104,7 +113,7 @@ def ppo_config(data: Path, output: Path, base: Path, rule: Path | str, **changed
         "mini_batches": 2,
         "ppo_epochs": 2,
         "rollout": RolloutConfig(max_new_tokens=8),
-        "optim": RlOptimConfig(learning_rate=3e-3, warmup=0.0),
+        "optim": RlOptimConfig(learning_rate=1e-2, warmup=0.0),
         "loop": loop(**loop_changes),
         **changed,
     }
@@ -125,7 +134,7 @@ def grpo_config(
         "group_size": 4,
         "mini_batches": 2,
         "rollout": RolloutConfig(max_new_tokens=8),
-        "optim": RlOptimConfig(learning_rate=3e-3, warmup=0.0),
+        "optim": RlOptimConfig(learning_rate=1e-2, warmup=0.0),
         "loop": loop(**loop_changes),
         **changed,
     }
@@ -135,3 +144,65 @@ def grpo_config(
 def metrics(run: Path) -> list[dict[str, Any]]:
     """All lines of a run's metrics."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def setting(base: Path, data: Path, rule: Path | str, **changed: Any) -> Setting:
+    """Where answers are written and scored, without a command around it."""
+    tokenizer = load_tokenizer(base)
+    template = ChatTemplate(tokenizer)
+    reader = PromptReader([str(data)])
+    settings: dict[str, Any] = {
+        "prompts": encode_prompts(list(reader), template, 56, 0.2, 0),
+        "scorer": Scorer(build_rules([str(rule)]), tokenizer),
+        "reference": None,
+        "rollout": RolloutConfig(max_new_tokens=8),
+        "alarm": AlarmConfig(),
+        "answers": 8,
+        "group_size": 4,
+        "mini_batches": 1,
+        "passes": 1,
+        "end_ids": template.end_ids,
+        "vocab_size": tokenizer.vocab_size,
+        "pad": padding_id(tokenizer, template.end_ids),
+        "seed": 0,
+        "dtype": torch.float32,
+        "compile": False,
+        "eval_prompts": 0,
+        "world": World(),
+        "fingerprint": {},
+        **changed,
+    }
+    return Setting(**settings)
+
+
+def livelier(model: Llama, seed: int, std: float = 0.05) -> Llama:
+    """The model with noise added to its weights: other log-probabilities, other lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += std * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def gradients(objective: Objective, step: int = 0) -> tuple[float, list[torch.Tensor]]:
+    """A step's loss and gradient, over all trained models, as the loop makes them."""
+    micros = objective.prepare(step)
+    return gradients_of(objective, micros, sum(m.weight for m in micros))
+
+
+def gradients_of(
+    objective: Objective, micros: Sequence[Micro], total: float
+) -> tuple[float, list[torch.Tensor]]:
+    """The same of micro-batches, whose losses are divided by `total`."""
+    parameters = [*objective.model.parameters()]
+    for module in objective.further_models().values():
+        parameters += list(module.parameters())
+    for parameter in parameters:
+        parameter.grad = None
+    loss = 0.0
+    for micro in micros:
+        value = objective.loss(micro) / total
+        value.backward()  # type: ignore[no-untyped-call]
+        loss += float(value.detach())
+    zero = torch.zeros(())
+    return loss, [(zero if p.grad is None else p.grad).clone() for p in parameters]

@@ -146,6 +146,9 @@ class GrpoConfig:
     mini_batches: int = option(1, help="loop.batch_size answers each; together one experience")
     iterations: int = option(1, help="passes over an experience")
     kl_coefficient: float = option(0.04, help="what a nat of KL to the reference costs (k3)")
+    kl_correction: bool = option(
+        True, help="weigh the KL by the probability ratio, which makes its gradient unbiased"
+    )
     clip_low: float = option(0.2, help="limit of the probability ratio below 1")
     clip_high: float = option(0.2, help="limit of the probability ratio above 1")
     ratio: Literal["token", "answer"] = option(

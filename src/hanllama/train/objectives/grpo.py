@@ -92,6 +92,8 @@ class Grpo(LearnsFromAnswers):
         if config.kl_coefficient and experience.reference is not None:
             reference_N = together(learnable.pick(experience.reference), sequence_N)
             kl_N = kl_estimate(log_probs_N, reference_N, "k3")
+            if config.kl_correction:
+                kl_N = kl_N * log_ratio_N.exp()
             figures["kl_of_tokens"] = kl_N.sum()
             loss_N = loss_N + config.kl_coefficient * kl_N
         self.count(len(loss_N), **figures)
