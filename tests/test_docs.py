@@ -301,7 +301,7 @@ def test_the_two_readmes_are_equal_but_for_the_language() -> None:
 
 @pytest.mark.parametrize("readme", [CHINESE, ENGLISH], ids=["zh", "en"])
 def test_the_readmes_name_every_command(readme: Path) -> None:
-    rows = set(re.findall(r"^\| `hanllama ([a-z ]+)`", _prose(readme), re.MULTILINE))
+    rows = set(re.findall(r"^\| `hanllama ([a-z -]+)`", _prose(readme), re.MULTILINE))
     assert rows == set(cli.COMMANDS)
 
 
