@@ -39,7 +39,7 @@ _USES = {
         "text-classification",
         "AutoModelForSequenceClassification",
         "The one logit is the reward of a conversation that ends with the assistant's answer and"
-        " its end token, rendered by the chat template; or `hanllama ppo --reward-model FOLDER`.",
+        " its end token, rendered by the chat template; or `hanllama ppo --reward.model FOLDER`.",
     ),
 }
 

@@ -68,7 +68,8 @@ class RewardModel(Llama):
 def is_reward_model(folder: str | Path) -> bool:
     """Whether a model folder holds a reward model."""
     if adapter.is_adapter(folder):
-        return fs.read_json(Path(folder) / adapter.CONFIG).get("task_type") == "SEQ_CLS"
+        task = fs.read_json(Path(folder) / adapter.CONFIG).get("task_type")
+        return bool(task == "SEQ_CLS")
     path = Path(folder) / CONFIG
     return path.is_file() and fs.read_json(path).get("architectures") == [ARCHITECTURE]
 

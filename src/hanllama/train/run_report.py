@@ -125,9 +125,7 @@ def _curves(steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) ->
     charts = []
     losses = {"training": _series(steps, "loss"), "held out": _series(evals, "heldout_loss")}
     charts.append(
-        report.chart(
-            {k: v for k, v in losses.items() if v[0]}, title="Loss", x="step", y="nats per token"
-        )
+        report.chart({k: v for k, v in losses.items() if v[0]}, title="Loss", x="step", y="nats")
     )
     shown = {"loss", "step", "tokens", "spike", "overflows", "samples", "event"}
     names = [k for line in (*steps, *evals) for k, v in line.items() if isinstance(v, int | float)]

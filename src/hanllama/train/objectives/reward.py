@@ -102,14 +102,16 @@ class Reward(PreferenceObjective):
 
     def evaluate(self) -> Mapping[str, float]:
         """Held-out loss and accuracy, calibration, and how much of it is length."""
-        figures = dict(super().evaluate())
-        if not figures:
+        if not self.heldout.rows:
             return {}
         rows = self.heldout_rows()
         chosen_P, rejected_P = self._heldout_rewards(rows)
-        lengths = np.array([self.heldout.rows[i].answer_tokens for i in rows], dtype=np.float64)
-        calibration, bins = calibrated(chosen_P - rejected_P)
-        by_length, kinds = length_bias(chosen_P, rejected_P, lengths[:, 0], lengths[:, 1])
+        pairs = [self.heldout.rows[i] for i in rows]
+        margins = torch.tensor([pair.margin * self._with_margin for pair in pairs])
+        sides = torch.from_numpy(chosen_P), torch.from_numpy(rejected_P)
+        tokens = np.array([pair.answer_tokens for pair in pairs], dtype=np.float64)
+        calibration_error, bins = calibrated(chosen_P - rejected_P)
+        by_length, kinds = length_bias(chosen_P, rejected_P, tokens[:, 0], tokens[:, 1])
         self._tables = [
             {
                 "title": "Held-out pairs by how sure the model is",
@@ -122,8 +124,14 @@ class Reward(PreferenceObjective):
                 "rows": kinds,
             },
         ]
-        figures["heldout_calibration_error"] = calibration
-        return figures | {f"heldout_{name}": value for name, value in by_length.items()}
+        figures = {
+            "loss": float(bradley_terry(*sides, margins, self._centring).mean()),
+            "accuracy": float((chosen_P > rejected_P).mean()),
+            "margin": float((chosen_P - rejected_P).mean()),
+            "calibration_error": calibration_error,
+            **by_length,
+        }
+        return {f"heldout_{name}": value for name, value in figures.items()}
 
     def tables(self) -> Sequence[Mapping[str, Any]]:
         """The reliability table, and accuracy by which answer is longer."""
