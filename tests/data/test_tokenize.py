@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,11 +107,79 @@ def test_the_same_bytes_when_the_tokens_do_not_fit_in_memory(
     n_tokens = sum(s.n_tokens for s in open_shards(tmp_path / "held").splits.values())
     # From the first batch on, from the middle, and with the last one.
     for limit in (1, n_tokens, 2 * n_tokens - 1):
-        monkeypatch.setattr("hanllama.data.tokenize._SPOOL_MEMORY", limit)
+        monkeypatch.setattr("hanllama.data.spool.SPOOL_MEMORY", limit)
         output = tmp_path / str(limit)
         assert run(corpus, tokenizer, output) == 0
         assert (output / "SHA256SUMS").read_bytes() == (tmp_path / "held/SHA256SUMS").read_bytes()
         assert not list(output.glob(".spool*"))
+
+
+def test_what_has_not_changed_is_not_tokenized_again(
+    corpus: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "s"
+    assert run(corpus, tokenizer, output) == 0
+    made = (output / "manifest.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run(corpus, tokenizer, output, "--workers", "2") == 0
+    assert "is complete: the same text" in capsys.readouterr().out
+    assert (output / "manifest.json").stat().st_mtime_ns == made
+    with open(corpus / "b9.txt", "a", encoding="utf-8") as out:
+        out.write("一")
+    for words, why in [((), "corpus changed"), (("--seed", "1"), "corpus and options changed")]:
+        assert run(corpus, tokenizer, output, *words) == 2
+        assert why in capsys.readouterr().err
+    assert run(corpus, tokenizer, output, "--force") == 0
+    assert (output / "manifest.json").stat().st_mtime_ns != made
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    corpus: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL after some of the batches, twice; then damage, then another text."""
+    program = (
+        "import os, signal, sys\n"
+        "from hanllama import cli\n"
+        "from hanllama.data import spool, workers\n"
+        "workers.JOB_BYTES, spool.SAVE_SECONDS = 1000, -1.0\n"
+        "save, left = spool.Journal.save, [int(sys.argv.pop(1))]\n"
+        "def counted(journal):\n"
+        "    save(journal)\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "spool.Journal.save = counted\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+
+    def start(saves: int, name: str) -> subprocess.CompletedProcess[str]:
+        words = ["tokenize", str(corpus), "--tokenizer", str(tokenizer), "--workers", "1"]
+        command = [sys.executable, "-c", program, str(saves), *words]
+        command += ["--output", str(tmp_path / name)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert start(0, "whole").returncode == 0
+    assert not (tmp_path / "whole.partial").exists()
+    assert start(4, "s").returncode == start(3, "s").returncode == -signal.SIGKILL
+    assert not (tmp_path / "s").exists()
+    last = start(0, "s")
+    assert last.returncode == 0 and "7 batches are there" in last.stdout
+    assert (tmp_path / "s/SHA256SUMS").read_bytes() == (tmp_path / "whole/SHA256SUMS").read_bytes()
+    assert not (tmp_path / "s.partial").exists() and not list(tmp_path.glob(".tmp-*"))
+
+    assert start(3, "hurt").returncode == -signal.SIGKILL
+    log = tmp_path / "hurt.partial/batches"
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1
+    log.write_bytes(data)
+    hurt = start(0, "hurt")
+    assert hurt.returncode == 2 and "is damaged; remove" in hurt.stderr
+
+    assert start(3, "other").returncode == -signal.SIGKILL
+    (corpus / "b9.txt").write_text("另一本书。\n" * 20, encoding="utf-8")
+    other = start(0, "other")
+    assert other.returncode == 0 and "beginning again: corpus changed" in other.stdout
+    assert texts(corpus)[-1].startswith("另一本书")
+    assert sum(len(part) for part in rows(tmp_path / "other").values()) == 60
 
 
 def test_unusable_and_blank_records_are_counted_and_kept(

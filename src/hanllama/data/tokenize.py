@@ -7,7 +7,8 @@ beside them go a few hashes a document from which, at the end, the held-out spli
 tokenized once, and memory does not grow with it.
 
 The pieces are cut by one reader and come back in order, so the shards are the same bytes for any
-number of workers.
+number of workers. The same command again goes on where a stopped or killed one was (`spool.py`),
+and does nothing where the shards were made from the same text, tokenizer and options.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
@@ -26,18 +28,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama import __version__, fs, records
+from hanllama import __version__, fingerprint, fs, records
 from hanllama.config import option
 from hanllama.data import split as splitting
 from hanllama.data import workers
 from hanllama.data.shards import (
+    MANIFEST,
     SHARD_TOKENS,
     TOKENIZER,
-    Ids,
     ShardWriter,
     token_dtype,
     write_manifest,
 )
+from hanllama.data.spool import Batch, Journal, Spool, journal_folder
 from hanllama.errors import ConfigError, InputError
 from hanllama.progress import Progress, duration
 from hanllama.records import Document, Piece, Reject
@@ -46,9 +49,6 @@ from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
 # A smaller corpus is tokenized before a second process has started.
 _SMALL_BYTES = 12_000_000
 _SPOOL = ".spool"
-_SPOOL_MEMORY = 2**27  # bytes of tokens above which they go to a file
-# Sources that the manifest names; a corpus of a million files is named by its inputs.
-_SOURCES = 1000
 
 
 @dataclass(frozen=True)
@@ -77,57 +77,91 @@ class TokenizeConfig:
 
 
 def tokenize(options: TokenizeConfig) -> Path:
-    """Tokenize a corpus and publish its shards folder.
+    """Tokenize a corpus and publish its shards folder, unless it is there already.
 
-    Raises InputError for an empty corpus, a missing tokenizer or an existing output.
+    Raises InputError for an empty corpus, a missing tokenizer, and an output that exists and was
+    made from something else.
     """
     output = Path(options.output)
-    if output.exists() and not options.force:
-        raise InputError(f"{output} exists already; choose another folder or give --force")
     began = time.monotonic()
     # Beside the start of the worker processes, which takes as long.
-    with ThreadPoolExecutor(1) as thread, fs.publish(output, replace=options.force) as folder:
+    with ThreadPoolExecutor(2) as thread:
         loading = thread.submit(load_tokenizer, options.tokenizer)
-        with records.Quarantine(folder / "quarantine.jsonl") as quarantine:
-            spool = _fill_spool(options, loading, folder / _SPOOL, quarantine)
-        tokenizer = loading.result()
-        if not quarantine.count:
-            (folder / "quarantine.jsonl").unlink()
-        if not spool.documents:
-            raise InputError(_nothing(options.inputs, quarantine, spool.blank))
-        holdout = spool.sketch.choose(options.holdout)
-        writers = _deal(options, tokenizer, folder, spool, holdout)
-        spool.path.unlink(missing_ok=True)
-        (folder / TOKENIZER).mkdir()
-        copy_tokenizer(tokenizer.folder, folder / TOKENIZER)
-        write_manifest(
-            folder,
-            writers,
-            vocab_size=tokenizer.vocab_size,
-            tokenizer_hash=tokenizer.hash,
-            token_bytes=tokenizer.token_bytes(),
-            facts=_facts(options, tokenizer, spool, holdout, quarantine),
-        )
+        making = thread.submit(_made_from, options, loading)
+        if output.exists() and not options.force:
+            if (why := _differs(output, making)) is not None:
+                raise InputError(
+                    f"{output} exists already ({why}); choose another folder or give --force"
+                )
+            Journal(output, making.result()).remove()
+            print(f"{output} is complete: the same text, tokenizer and options")
+            return output
+        journal = Journal(output, making.result()) if journal_folder(output).exists() else None
+        if journal is not None and (journal.why or not journal.batches):
+            print(f"beginning again: {journal.why or 'nothing was finished'}")
+        elif journal is not None:
+            print(f"going on from {journal.folder}: {journal.batches:,} batches are there")
+        with fs.publish(output, replace=options.force) as folder:
+            journal = journal or Journal(output, making.result())
+            spool, quarantine = _fill_spool(options, loading, folder, journal)
+            tokenizer = loading.result()
+            holdout = spool.sketch.choose(options.holdout)
+            writers = _deal(options, tokenizer, folder, spool, holdout)
+            spool.path.unlink(missing_ok=True)
+            (folder / TOKENIZER).mkdir()
+            copy_tokenizer(tokenizer.folder, folder / TOKENIZER)
+            write_manifest(
+                folder,
+                writers,
+                vocab_size=tokenizer.vocab_size,
+                tokenizer_hash=tokenizer.hash,
+                token_bytes=tokenizer.token_bytes(),
+                facts=_facts(options, tokenizer, spool, holdout, quarantine)
+                | {"made_from": making.result()},
+            )
+        journal.remove()
     _report(options, tokenizer, spool, holdout, quarantine, writers, time.monotonic() - began)
     return output
 
 
+def _made_from(options: TokenizeConfig, loading: Future[Tokenizer]) -> dict[str, str]:
+    """What the shards depend on, as hashes; reading the text for it costs a hundredth or so."""
+    corpus = ""  # standard input cannot be read twice
+    if list(options.inputs) != ["-"]:
+        survey = records.survey([name for name in options.inputs if name != "-"])
+        sums = []
+        with Progress("fingerprint of the text", survey.size / 1e6, unit="MB") as progress:
+            for path in survey.files:
+                # What cannot be read is named and counted by the reader.
+                readable = path.is_file() and os.access(path, os.R_OK)
+                sums.append((path.name, fs.sha256(path) if readable else ""))
+                progress.advance(path.stat().st_size / 1e6 if readable else 0)
+        corpus = fingerprint.of_json(sums)
+    wanted = {name: getattr(options, name) for name in _DECIDING}
+    return {
+        "corpus": corpus,
+        "options": fingerprint.of_json(wanted),
+        "tokenizer": loading.result().hash,
+        "version": __version__,
+    }
+
+
+_DECIDING = ("holdout", "seed", "shard_tokens", "text_field")  # options that change the shards
+
+
+def _differs(output: Path, making: Future[dict[str, str]]) -> str | None:
+    """Why the folder at `output` is not what would be made; None when it is."""
+    if not (output / MANIFEST).is_file() or not (output / fs.SUMS).is_file():
+        return "it is no shards folder"
+    found = fs.read_json(output / MANIFEST).get("made_from", {})
+    wanted = making.result()
+    if not wanted["corpus"]:
+        return "standard input is not compared"
+    changed = [name for name, value in wanted.items() if found.get(name) != value]
+    return f"{' and '.join(changed)} changed" if changed else None
+
+
 # --- in a worker -----------------------------------------------------------------------------
-
-
-@dataclass
-class _Batch:
-    """The documents of some pieces, tokenized."""
-
-    rejects: list[Reject]
-    blank: int  # documents without a visible character: left out
-    sources: Counter[str]
-    ids: Ids  # end to end, in the shards' own type
-    lengths: NDArray[np.int64]
-    text_bytes: NDArray[np.int64]
-    characters: int
-    fallbacks: int
-    sketch: splitting.SketchPart | None
 
 
 _Job = tuple[list[Piece], int]  # what to tokenize, and `Sketch.kept_of` at the time
@@ -151,7 +185,7 @@ class _Worker:
     def is_fallback(self) -> NDArray[np.bool_]:
         return self.tokenizer.is_fallback()
 
-    def __call__(self, job: _Job) -> _Batch:
+    def __call__(self, job: _Job) -> Batch:
         pieces, kept_of = job
         rejects: list[Reject] = []
         documents: list[Document] = []
@@ -172,7 +206,7 @@ class _Worker:
         sketch = None
         if self.options.holdout:
             sketch = splitting.sketch_part(documents, self.options.seed, kept_of)
-        return _Batch(
+        return Batch(
             rejects,
             blank,
             Counter(d.source.rsplit(":", 1)[0] for d in documents),
@@ -192,88 +226,40 @@ def _is_blank(document: Document) -> bool:
 # --- one pass over the corpus ----------------------------------------------------------------
 
 
-class _Spool:
-    """The whole corpus as tokens, and what is known of its documents.
-
-    `path` is made once the tokens are more than `_SPOOL_MEMORY`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.dtype = token_dtype(0)  # that of the first batch
-        self.sketch = splitting.Sketch()
-        self.documents = self.characters = self.bytes = self.tokens = 0
-        self.fallbacks = self.blank = 0
-        self.sources: Counter[str] = Counter()
-        self._lengths: list[NDArray[np.int64]] = []
-        self._text_bytes: list[NDArray[np.int64]] = []
-        self._held: list[Ids] = []
-        self._file: Any = None
-
-    def add(self, batch: _Batch) -> None:
-        self.dtype = batch.ids.dtype
-        self._held.append(batch.ids)
-        if batch.sketch is not None:
-            self.sketch.add(batch.sketch)
-        self._lengths.append(batch.lengths)
-        self._text_bytes.append(batch.text_bytes)
-        self.documents += batch.lengths.size
-        self.blank += batch.blank
-        self.characters += batch.characters
-        self.bytes += int(batch.text_bytes.sum())
-        self.tokens += int(batch.ids.size)
-        if self.tokens * self.dtype.itemsize > _SPOOL_MEMORY:
-            self._to_file()
-        self.fallbacks += batch.fallbacks
-        for name, count in batch.sources.items():
-            if name in self.sources or len(self.sources) < _SOURCES:
-                self.sources[name] += count
-
-    def _to_file(self) -> None:
-        with fs.storage(self.path):
-            if self._file is None:
-                self._file = open(self.path, "wb")  # noqa: SIM115 (it spans calls)
-            for ids in self._held:
-                self._file.write(ids.data)
-        self._held.clear()
-
-    def batches(self) -> Iterator[tuple[Ids, NDArray[np.int64], NDArray[np.int64]]]:
-        """Of each batch in order: its tokens end to end, and each document's tokens and bytes.
-
-        Once only, and nothing can be added then: what was handed out is let go.
-        """
-        held: Iterable[Ids]
-        if self._file is None:
-            self._held.reverse()
-            held = (self._held.pop() for _ in range(len(self._held)))
-        else:
-            self._to_file()
-            with fs.storage(self.path):
-                self._file.close()
-            everything = np.memmap(self.path, dtype=self.dtype, mode="r").view(np.ndarray)
-            ends = np.cumsum([lengths.sum() for lengths in self._lengths]).tolist()
-            held = (everything[a:b] for a, b in itertools.pairwise([0, *ends]))
-        yield from zip(held, self._lengths, self._text_bytes, strict=True)
-
-
 def _fill_spool(
-    options: TokenizeConfig,
-    loading: Future[Tokenizer],
-    path: Path,
-    quarantine: records.Quarantine,
-) -> _Spool:
-    spool = _Spool(path)
+    options: TokenizeConfig, loading: Future[Tokenizer], folder: Path, journal: Journal
+) -> tuple[Spool, records.Quarantine]:
+    spool = Spool(folder / _SPOOL)
     pieces, size = _pieces(options.inputs)
     processes = workers.count(options.workers, size, _SMALL_BYTES)
-    with Progress("tokenize", unit="MB") as progress:
-        jobs = ((job, spool.sketch.kept_of) for job in _jobs(pieces))
+    quarantine = records.Quarantine(folder / "quarantine.jsonl")
+    with quarantine, Progress("tokenize", unit="MB") as progress, contextlib.closing(journal):
+
+        def take(batch: Batch) -> None:
+            for reject in batch.rejects:
+                quarantine.put(reject)
+            spool.add(batch)
+            progress.advance(int(batch.text_bytes.sum()) / 1e6, documents=spool.documents)
+
+        for batch in journal.saved():
+            take(batch)
+        runs = itertools.islice(_jobs(pieces), spool.batches, None)
+        jobs = ((job, spool.sketch.kept_of) for job in runs)
         with contextlib.closing(_in_order(options, loading, jobs, processes)) as batches:
-            for batch in batches:
-                for reject in batch.rejects:
-                    quarantine.put(reject)
-                spool.add(batch)
-                progress.advance(int(batch.text_bytes.sum()) / 1e6, documents=spool.documents)
-    return spool
+            try:
+                for batch in batches:
+                    take(batch)
+                    if list(options.inputs) != ["-"]:
+                        journal.add(batch)
+            except KeyboardInterrupt:
+                journal.save()
+                raise
+    if not quarantine.count:
+        (folder / "quarantine.jsonl").unlink()
+    if not spool.documents:
+        journal.remove()
+        raise InputError(_nothing(options.inputs, quarantine, spool.blank))
+    return spool, quarantine
 
 
 def _pieces(inputs: Iterable[str]) -> tuple[Iterator[Piece], int]:
@@ -303,7 +289,7 @@ def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 def _in_order(
     options: TokenizeConfig, loading: Future[Tokenizer], jobs: Iterable[_Job], processes: int
-) -> Generator[_Batch, None, None]:
+) -> Generator[Batch, None, None]:
     """The jobs' results in their order, from this process or from so many others."""
     if processes == 1:
         yield from map(_Worker(options, loading), jobs)
@@ -318,7 +304,7 @@ def _deal(
     options: TokenizeConfig,
     tokenizer: Tokenizer,
     folder: Path,
-    spool: _Spool,
+    spool: Spool,
     holdout: splitting.Holdout,
 ) -> dict[str, ShardWriter]:
     """Copy the spooled documents, in the order of the corpus, into their splits."""
@@ -326,7 +312,7 @@ def _deal(
     writers = {n: ShardWriter(folder, n, tokenizer.vocab_size, options.shard_tokens) for n in names}
     held_out = set(holdout.documents)
     first = 0
-    for ids, lengths, text_bytes in spool.batches():
+    for ids, lengths, text_bytes in spool.documents_by_batch():
         starts = np.concatenate([[0], np.cumsum(lengths)])
         here = sorted(held_out.intersection(range(first, first + lengths.size)))
         # Runs of documents that go to one split: from one cut to the next.
@@ -368,7 +354,7 @@ def _document(options: TokenizeConfig, number: int) -> Document:
 def _facts(
     options: TokenizeConfig,
     tokenizer: Tokenizer,
-    spool: _Spool,
+    spool: Spool,
     holdout: splitting.Holdout,
     quarantine: records.Quarantine,
 ) -> dict[str, Any]:
@@ -402,7 +388,7 @@ def _facts(
 def _report(
     options: TokenizeConfig,
     tokenizer: Tokenizer,
-    spool: _Spool,
+    spool: Spool,
     holdout: splitting.Holdout,
     quarantine: records.Quarantine,
     writers: dict[str, ShardWriter],
