@@ -172,9 +172,9 @@ class Asker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._endpoint.stop()  # nobody begins another try
         if kind is None:
             self._drain()
-        self._endpoint.stop()
         for _number in range(self._ask.concurrency):
             self._jobs.put(None)
 
