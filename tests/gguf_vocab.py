@@ -108,7 +108,8 @@ class LlamaCpp:
         params.cpuparams.n_threads = 1
         params.verbosity = -1
         self._server = xllamacpp.Server(params)
-        address = urlsplit(self._server.listening_address)
+        self.url: str = self._server.listening_address
+        address = urlsplit(self.url)
         self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
