@@ -1,0 +1,174 @@
+"""SFT against TRL and transformers: the same mask, loss and gradients, the same template.
+
+TRL tokenizes the conversations itself, marks the answers itself, pads (or packs) and computes with
+transformers' Llama; we pack and compute with our own: loss and gradients agree to 1e-5. trl and
+transformers are the oracles and no part of the product.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sft_tiny
+from hanllama.data.mix import PackedRows
+from hanllama.data.shards import Shards, open_shards
+from hanllama.model.checkpoint import load_model
+from hanllama.tokenizer import chat
+from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train.objectives.sft import Sft, sft
+from hanllama.train.parallel import World
+
+transformers = pytest.importorskip("transformers")
+trl = pytest.importorskip("trl")
+datasets = pytest.importorskip("datasets")
+
+RECORDS = [{"messages": record["messages"]} for record in sft_tiny.records(12)]
+# The shipped template, with the answers marked for transformers as TRL asks for it.
+MARKED = chat.source("llama2").replace(
+    "{{- ' ' + message.content + ' ' + eos_token }}",
+    "{% generation %}{{- ' ' + message.content + ' ' + eos_token }}{% endgeneration %}",
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return sft_tiny.base(tmp_path_factory.mktemp("sft") / "base")
+
+
+@pytest.fixture(scope="module")
+def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one step on the records, for its data and its result."""
+    folder = tmp_path_factory.mktemp("sft")
+    data = sft_tiny.write(folder / "a.jsonl", RECORDS)
+    output = folder / "run"
+    sft(sft_tiny.config(data, base, output, max_steps=1, heldout_share=0.0))
+    return output
+
+
+def trainer(base: Path, folder: Path, **options: Any) -> Any:
+    """TRL's trainer of all records as one batch."""
+    settings = trl.SFTConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=len(RECORDS),
+        assistant_only_loss=True,
+        max_length=129,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        loss_type="nll",
+        report_to=[],
+        **options,
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = MARKED
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return trl.SFTTrainer(
+        model=model,
+        args=settings,
+        processing_class=tokenizer,
+        train_dataset=datasets.Dataset.from_list(RECORDS),
+    )
+
+
+def theirs(made: Any, batch: dict[str, torch.Tensor]) -> tuple[float, dict[str, torch.Tensor]]:
+    loss = made.compute_loss(made.model, dict(batch))
+    loss.backward()
+    named = made.model.named_parameters()
+    return float(loss), {n: p.grad for n, p in named if p.grad is not None}
+
+
+def ours(base: Path, shards: Shards, packing: bool) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss and gradient of all records as the loop makes them."""
+    model = load_model(base)
+    rows = PackedRows(shards.split("train"), 128, 0, 3, packing=packing)
+    objective = Sft(
+        model,
+        rows,
+        None,
+        shards.token_bytes,
+        batch_size=rows.n_rows,
+        micro_batch_size=3,
+        eval_rows=0,
+        across_documents=False,
+        compile=False,
+        world=World(),
+        fingerprint={},
+        neftune_alpha=0.0,
+        seed=0,
+        trim=not packing,
+    )
+    micros = objective.prepare(0)
+    weight = sum(m.weight for m in micros)
+    total = 0.0
+    for micro in micros:
+        loss = objective.loss(micro) / weight
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss)
+    named = model.named_parameters()
+    return total, {n: p.grad for n, p in named if p.grad is not None}
+
+
+def assert_close(
+    one: tuple[float, dict[str, torch.Tensor]], other: tuple[float, dict[str, torch.Tensor]]
+) -> None:
+    assert abs(one[0] - other[0]) < 1e-5
+    assert set(one[1]) == set(other[1])
+    for name, gradient in one[1].items():
+        assert torch.allclose(gradient, other[1][name], rtol=0, atol=1e-5), name
+        assert gradient.abs().max() > 1e-4, "gradients too small to compare"
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_loss_and_gradients_are_those_of_trl(
+    base: Path, run: Path, tmp_path: Path, packing: bool
+) -> None:
+    made = trainer(base, tmp_path)
+    batch = made.data_collator([made.train_dataset[i] for i in range(len(RECORDS))])
+    assert_close(ours(base, open_shards(run / "data"), packing), theirs(made, batch))
+
+
+def test_the_mask_is_the_one_that_trl_finds(base: Path, run: Path, tmp_path: Path) -> None:
+    """Label for label, for every conversation, TRL's own tokenization and mask."""
+    made = trainer(base, tmp_path)
+    split = open_shards(run / "data").split("train")
+    starts = split.document_starts()
+    for number, example in enumerate(made.train_dataset):
+        at, n = int(starts[number]), int(starts[number + 1] - starts[number])
+        labels = np.where(split.read_mask(at, n), split.read(at, n), -100)
+        assert split.read(at, n).tolist() == example["input_ids"][:n]
+        assert labels.tolist() == example["labels"][:n]
+        assert set(example["labels"][n:]) <= {-100}
+
+
+def test_packed_as_trl_packs(base: Path, run: Path, tmp_path: Path) -> None:
+    """TRL's own packing (best fit, attention kept apart by positions) gives the same numbers."""
+    made = trainer(base, tmp_path, packing=True, padding_free=True)
+    assert len(made.train_dataset) < len(RECORDS) / 2
+    batch = made.data_collator(list(made.train_dataset))
+    made.model.set_attn_implementation("eager")
+    assert_close(ours(base, open_shards(run / "data"), True), theirs(made, batch))
+
+
+def test_the_written_folder_talks_as_ours(run: Path) -> None:
+    """AutoTokenizer of the result applies the template that it was trained with."""
+    folder = run / "model"
+    tokenizer = load_tokenizer(folder)
+    template = ChatTemplate(tokenizer)
+    auto = transformers.AutoTokenizer.from_pretrained(folder)
+    for record in RECORDS:
+        messages = record["messages"]
+        ids = auto.apply_chat_template(messages, tokenize=True, return_dict=False)
+        assert template.encode(messages).ids.tolist() == ids
+        asked = auto.apply_chat_template(
+            messages[:-1], add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        assert template.prompt(messages[:-1]) == asked
+    written = transformers.GenerationConfig.from_pretrained(folder)
+    assert written.eos_token_id == tokenizer.eos_id
