@@ -171,6 +171,16 @@ COMMANDS: dict[str, Command] = {
         "hanllama.train.objectives.preference:dpo",
         "teach a chat model preferences: DPO, IPO, KTO, ORPO, SimPO",
     ),
+    "ppo": Command(
+        "hanllama.train.rl_config:PpoConfig",
+        "hanllama.train.objectives.ppo:ppo",
+        "reinforcement learning with a value model, a reward model and rule rewards",
+    ),
+    "grpo": Command(
+        "hanllama.train.rl_config:GrpoConfig",
+        "hanllama.train.objectives.grpo:grpo",
+        "reinforcement learning from groups of answers, without a value model",
+    ),
     "generate": Command(
         "hanllama.model.sampling:GenerateConfig",
         "hanllama.model.generate:generate",
