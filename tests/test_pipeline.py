@@ -294,6 +294,21 @@ def test_a_file_named_by_an_option_counts_by_its_content(bench: Bench) -> None:
     assert bench.run() == ALL[1:]
 
 
+def test_a_file_counts_by_its_bare_name_and_where_a_yaml_file_names_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.folder)
+    terms = bench.folder / "terms.txt"
+    terms.write_text("xyz")
+    (bench.folder / "mine.yaml").write_text("rules: [{sensitive_terms: {file: terms.txt}}]")
+    for name in ("terms.txt", "mine.yaml"):
+        bench.set_stage("shape", inputs=[name, "{gather}"])
+        bench.run()
+        assert bench.run() == NOTHING
+        terms.write_text(name)
+        assert bench.run()[0] == "make"
+
+
 # --- killed --------------------------------------------------------------------------------------
 
 

@@ -255,14 +255,21 @@ class _Journal:
             return "missing"
 
     def _named_files(self, resolved: dict[str, Any]) -> list[str]:
-        """Option values that are paths of the user's own: a base model, a rule in a `.py` file."""
+        """Option values that are paths of the user's own: a base model, a rule in a `.py` file.
+
+        A YAML file may name others in turn (a list of terms for a rule).
+        """
         found: list[str] = []
 
         def look(text: str) -> str:
-            path_like = os.sep in text.strip(os.sep) or text.endswith(".py")
+            # A file counts by its bare name too; of folders a bare name may be any word.
+            path_like = os.sep in text.strip(os.sep) or os.path.isfile(text)
             # Inside the run's folder only what the recipe refers to is read; the rest is written.
-            if path_like and not text.startswith(str(self.output)) and Path(text).exists():
+            inside = text.startswith(str(self.output))
+            if path_like and not inside and os.path.exists(text) and text not in found:
                 found.append(text)
+                if text.endswith((".yaml", ".yml")):
+                    _map_texts(_yaml(Path(text)), look)
             return text
 
         _map_texts(resolved, look)
@@ -296,6 +303,15 @@ def _existing(inputs: tuple[str, ...]) -> list[str]:
             raise InputError(f"--input {text} does not exist")
         found += matches
     return found
+
+
+def _yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None  # whoever reads it for what it says will say what is wrong with it
 
 
 def _map_texts(value: Any, change: Any) -> Any:
