@@ -94,6 +94,24 @@ def test_a_piece_that_no_merge_can_build_is_called_unreachable(base: Path, tmp_p
     assert found["unreachable"] == ["琵琶骨头汤"]
 
 
+def test_a_piece_that_lets_typed_text_become_a_special_token_is_named(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, new, typable in [
+        ("begins", ["<", "s", ">", "<s"], {"<s>": ["<s", ">"]}),
+        ("ends", ["<", "/s>", "龙"], {"</s>": ["<", "/s>"]}),
+        ("alone", ["<s", "龙"], {}),  # nothing that would end it
+    ]:
+        pieces = pieces_file(tmp_path / f"{name}.jsonl", *new)
+        assert extend(base, "--pieces", pieces, output=tmp_path / name) == 0
+        said = capsys.readouterr().out
+        record = fs.read_json(tmp_path / name / "extension.json")
+        assert record["typable_in_llama_cpp"] == typable
+        for special, (left, right) in typable.items():
+            assert f"token {special} in llama.cpp, which joins {left!r} and {right!r}" in said
+        assert ("warning" in said) == bool(typable)
+
+
 def test_english_cut_differently_is_found_with_its_cause(base: Path, tmp_path: Path) -> None:
     pieces = pieces_file(tmp_path / "p.jsonl", *"the", "th", "the")
     assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0

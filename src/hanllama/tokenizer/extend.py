@@ -110,6 +110,7 @@ def extend(options: TokenizerExtendConfig) -> Path:
         score = 0.0 if options.scores == "zero" else lowest - number
         proto.pieces.add(piece=piece, score=score, type=hf.NORMAL)
     proto.trainer_spec.vocab_size = len(proto.pieces)
+    typable = _typable(proto, set(new))
     adds_bos = _adds_bos(options.base)
     with fs.publish(output, replace=options.force) as folder:
         fs.write_bytes(folder / "tokenizer.model", proto.SerializeToString(deterministic=True))
@@ -128,6 +129,7 @@ def extend(options: TokenizerExtendConfig) -> Path:
                 "overlapping": overlapping,
                 "added": len(new),
                 "characters_added_for_them": len(lone),
+                "typable_in_llama_cpp": typable,
                 "tokenizer_hash": load_tokenizer(folder).hash,
             },
         )
@@ -136,6 +138,11 @@ def extend(options: TokenizerExtendConfig) -> Path:
         print(
             f"{len(lone):,} of the new pieces are characters that others are built of and that"
             f" nobody had: {' '.join(lone[:8])}"
+        )
+    for special, (left, right) in typable.items():
+        print(
+            f"warning: typed text becomes the special token {special} in llama.cpp, which joins"
+            f" {left!r} and {right!r}; take the new one of them out"
         )
     _advise(result, options.scores)
     print(f"tokenizer: {output}")
@@ -149,6 +156,22 @@ def _lone_characters(new: Sequence[str], known: set[str]) -> list[str]:
     """
     pieces = known | set(new)
     return list(dict.fromkeys(c for p in new if len(p) > 1 for c in p if c not in pieces))
+
+
+def _typable(proto: Any, new: set[str]) -> dict[str, tuple[str, str]]:
+    """{special token: two pieces that make it}, where one of them is new.
+
+    SentencePiece and transformers never merge into a special token; llama.cpp looks at no piece's
+    type, so what a user types could end the text or speak for the assistant.
+    """
+    known = {p.piece for p in proto.pieces}
+    found = {}
+    for special in (p.piece for p in proto.pieces if p.type in (hf.CONTROL, hf.UNKNOWN)):
+        for at in range(1, len(special)):
+            left, right = special[:at], special[at:]
+            if left in known and right in known and not new.isdisjoint((left, right)):
+                found[special] = (left, right)
+    return found
 
 
 def _advise(result: Audit, scores: str) -> None:

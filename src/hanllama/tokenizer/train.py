@@ -165,6 +165,12 @@ def train(options: TokenizerTrainConfig) -> Path:
             comparison.write(folder)
     comparison.print_trained()
     print(f"tokenizer           {output}")
+    if options.user_symbols and any(output.rglob("tokenizer.model")):
+        print(
+            "warning: texts that hold a user symbol get other ids in transformers and llama.cpp"
+            " than in hanllama and sentencepiece (docs/tokenizer.md); leave --user-symbols out"
+            " where those are to run the model"
+        )
     return output
 
 
