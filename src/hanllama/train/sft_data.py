@@ -29,6 +29,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hanllama import fingerprint, fs, records
 from hanllama.data.conversations import (
@@ -273,18 +274,29 @@ def fit(
             end = int(trained[-1]) + 1 if trained.size else 0
             tokens = whole.setdefault(number, end)
             dropped = len(conversations[number]) - len(messages)
-            before = [i for i, m in enumerate(messages[:-1]) if m["role"] == "assistant"]
             if not encoded.mask[1:].any():
                 fitted[number] = Fitted(None, tokens, reason="nothing to train on")
             elif end <= longest:
                 cut = Encoded(encoded.ids[:end], encoded.mask[:end])
                 fitted[number] = Fitted(cut, tokens, dropped, SHORTENED if dropped else "")
-            elif before:
-                shorter[number] = messages[: before[-1] + 1]
+            elif kept := _fitting_turns(messages, encoded.mask, longest):
+                shorter[number] = kept
             else:
                 fitted[number] = Fitted(None, tokens, len(conversations[number]), TOO_LONG)
         left = shorter
     return [one for one in fitted if one is not None]
+
+
+def _fitting_turns(messages: list[Message], mask: NDArray[np.bool_], longest: int) -> list[Message]:
+    """The messages up to the last answer that ends within `longest` tokens; none where none does.
+
+    Always fewer than there were: encoded by itself, a part may yet differ from the whole's ids.
+    """
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    ends = np.flatnonzero(mask & ~np.append(mask[1:], False)) + 1
+    fit_by_mask = int((ends <= longest).sum())
+    fitting = min(fit_by_mask, len(answers) - 1) if ends.size == len(answers) else len(answers) - 1
+    return messages[: answers[fitting - 1] + 1] if fitting else []
 
 
 def _encode(
