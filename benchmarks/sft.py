@@ -4,8 +4,8 @@
 
 The 24M preset (288 wide, 6 layers, tied), the vocabulary of the tokenizer, fp32, fused AdamW,
 clipping at 1.0, no gradient checkpointing, two threads, one process. Every step has the same budget
-of real (not padding) tokens; the contenders take turns, a step each, so that a slow minute of the machine
-hits all of them; the first turn warms up and is not counted.
+of real (not padding) tokens; the contenders take turns, a step each, so that a slow minute of the
+machine hits all of them; the first turn warms up and is not counted.
 
     trl           SFTTrainer as it is: a row a conversation, padded to the longest of the batch
     trl, packing  packing=True (best fit; attention kept apart by position ids)
