@@ -49,7 +49,6 @@ def test_answers_from_a_file_are_judged_by_their_own_prompts(
 def test_models_answer_the_same_prompts_and_are_compared_with_the_first(tmp_path: Path) -> None:
     first = tiny.chat_model(tmp_path / "01-sft", seed=1)
     later = tiny.chat_model(tmp_path / "02-dpo", seed=2)
-    data = tiny.shards(tmp_path / "data", tmp_path / "01-sft" / "tokenizer", documents=20)
     short = [m for m in MADE if m.task.kind != "question"][:6]  # the tiny context is 160
     prompts = tmp_path / "prompts.jsonl"
     lines = [json.dumps({"messages": list(m.messages[:-1])}) + "\n" for m in short]
@@ -57,7 +56,7 @@ def test_models_answer_the_same_prompts_and_are_compared_with_the_first(tmp_path
     config = ObeyedConfig(
         models=(str(first), str(first), str(later)),
         prompts=str(prompts),
-        shards=str(data),
+        stories=3,
         max_new_tokens=12,
         device="cpu",
         batch=4,

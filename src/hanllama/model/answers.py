@@ -44,8 +44,8 @@ class Answerer:
     """
 
     def __init__(self, folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> None:
-        self._tokenizer = load_tokenizer(folder)
-        self.template = ChatTemplate(self._tokenizer)
+        self.tokenizer = load_tokenizer(folder)
+        self.template = ChatTemplate(self.tokenizer)
         chosen = choose_device(device)
         self.model: Llama = load_model(folder, device=chosen, dtype=choose_dtype(dtype, chosen))
         decoding_layout(self.model)
@@ -86,14 +86,14 @@ class Answerer:
         self, prompts: list[list[int]], sampling: Sampling, streams: list[int]
     ) -> list[Answer]:
         answers = [Answer("", prompt, [], complete=False) for prompt in prompts]
-        texts = [TextRow(self._tokenizer, "after the prompt") for _ in prompts]
+        texts = [TextRow(self.tokenizer, "after the prompt") for _ in prompts]
         tokens = decode(
             self.model,
             prompts,
             sampling,
             self.template.end_ids,
             streams=streams,
-            vocab_size=min(self._tokenizer.vocab_size, self.model.config.vocab_size),
+            vocab_size=min(self.tokenizer.vocab_size, self.model.config.vocab_size),
         )
         for token in tokens:
             answers[token.row].ids.append(token.id)

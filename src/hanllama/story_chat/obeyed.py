@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from hanllama import fs, report
+from hanllama.data import stories as grammar
 from hanllama.data import story_tasks
-from hanllama.data.shards import open_shards
 from hanllama.data.story_tasks import KINDS, Judgement, Messages, Task
 from hanllama.errors import InputError
 from hanllama.model.answers import Answer, Answerer
@@ -30,6 +30,7 @@ from hanllama.story_chat.options import ObeyedConfig
 from hanllama.train import drift
 from hanllama.train.sequences import TokenSequence
 
+_NEW_STORIES = 2**31  # the seed of stories to measure on: nobody trains on that one
 _Z = 1.959964  # of a two-sided interval of 95 %
 Interval = tuple[float, float, float]
 """(estimate, lower end, upper end)."""
@@ -49,7 +50,7 @@ class Measured:
 
     `kl` is the mean over answers of the summed exact KL(model || first model) of the tokens' full
     distributions, in nats; None for the first model and for answers from a file. `bits_per_byte`
-    is that of held-out stories, None where no shards were given.
+    is that of stories that nobody trained on, None for answers from a file.
     """
 
     name: str
@@ -94,7 +95,7 @@ def obeyed(config: ObeyedConfig) -> list[Measured]:
 
 def _measure(config: ObeyedConfig) -> list[Measured]:
     prompts = _prompts(config)
-    shards = open_shards(config.shards) if config.shards else None
+    stories = [story.text for story in grammar.stories(config.stories, _NEW_STORIES)]
     results: list[Measured] = []
     first: Answerer | None = None
     for place, name in zip(config.models, _names(config.models), strict=True):
@@ -106,8 +107,12 @@ def _measure(config: ObeyedConfig) -> list[Measured]:
         found = _judged(name, prompts, [answer.text for answer in answers])
         if first is not None:
             found.kl = drift.kl_per_answer(model.model, first.model, _sequences(answers))
-        if shards is not None:
-            found.bits_per_byte = drift.bits_per_byte(model.model, shards)
+        if stories:
+            found.bits_per_byte = drift.bits_per_byte(
+                model.model,
+                model.tokenizer.encode_documents(stories),
+                model.tokenizer.token_bytes(),
+            )
         first = first or model
         results.append(found)
     return results

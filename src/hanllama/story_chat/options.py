@@ -24,7 +24,7 @@ class ObeyedConfig:
     )
     count: int = option(200, help="held-out instructions to make")
     seed: int = option(0, help="of the instructions and of the answers")
-    shards: str = option("", help="token shards of stories: also the held-out bits per byte")
+    stories: int = option(400, help="new stories to measure bits per byte on; 0: do not")
     show: int = option(6, help="chats of the last model to print")
     max_new_tokens: int = option(160, help="tokens of an answer at most")
     temperature: float = option(0.7, help="above 1 wilder, below 1 tamer, 0 always the likeliest")

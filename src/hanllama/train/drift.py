@@ -2,7 +2,7 @@
 
 KL is exact at every token that was written: the whole distributions are compared, not only the
 tokens drawn, so a few hundred answers give a steady figure. Bits per byte do not depend on the
-tokenizer; here they are of every held-out document by itself, from its first token to its EOS.
+tokenizer; here they are of every document by itself, from its first token to its EOS.
 
 Shapes: N tokens that count, V vocabulary.
 """
@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hanllama.data.shards import Shards
 from hanllama.model.llama import Llama
 from hanllama.train.sequences import SequenceBatch, TokenSequence, log_probs, pack_sequences
 
@@ -28,7 +27,7 @@ _BATCH = 16  # sequences at a time: their distributions are [N, V] in float32
 def kl_per_answer(model: Llama, other: Llama, answers: Sequence[TokenSequence]) -> float:
     """The mean over answers of the KL(model || other) of their tokens, in nats."""
     total = 0.0
-    for batch in _batches(iter(answers), model.output_weight().device):
+    for batch in _batches(answers, model.output_weight().device):
         logs_NV = _log_distributions(model, batch)
         gap_NV = logs_NV - _log_distributions(other, batch)
         total += float((logs_NV.exp() * gap_NV).sum())
@@ -36,30 +35,28 @@ def kl_per_answer(model: Llama, other: Llama, answers: Sequence[TokenSequence]) 
 
 
 @torch.inference_mode()
-def bits_per_byte(model: Llama, shards: Shards, split: str = "heldout") -> float:
-    """Bits per byte of a split's documents, each cut where the model's positions end."""
-    documents, token_bytes = shards.split(split), shards.token_bytes
-    starts = documents.document_starts().tolist()
-    context = model.config.max_position_embeddings
-    n_bytes = 0
+def bits_per_byte(
+    model: Llama, documents: Sequence[NDArray[np.integer]], token_bytes: NDArray[np.int32]
+) -> float:
+    """Bits per byte of documents, each cut where the model's positions end.
 
-    def read() -> Iterator[TokenSequence]:
-        nonlocal n_bytes
-        for begin, end in pairwise(starts):
-            ids = documents.read(begin, min(end - begin, context + 1))
-            n_bytes += int(token_bytes[ids[1:]].sum())
-            yield TokenSequence(ids, np.ones(ids.size, np.bool_))
-
+    Args:
+        documents: ids as `Tokenizer.encode_documents` gives them.
+        token_bytes: [V] UTF-8 bytes that each token stands for.
+    """
+    most = model.config.max_position_embeddings + 1
+    sequences = [TokenSequence(ids[:most], np.ones(ids[:most].size, np.bool_)) for ids in documents]
+    n_bytes = sum(int(token_bytes[sequence.ids[1:]].sum()) for sequence in sequences)
     nats = 0.0
-    for batch in _batches(read(), model.output_weight().device):
+    for batch in _batches(sequences, model.output_weight().device):
         values_N, _ = log_probs(model.hidden, model.output_weight(), batch)
         nats -= float(values_N.sum())
     return nats / math.log(2) / n_bytes
 
 
-def _batches(sequences: Iterator[TokenSequence], device: torch.device) -> Iterator[SequenceBatch]:
-    while part := list(islice(sequences, _BATCH)):
-        yield pack_sequences(part, pad=0, device=device)
+def _batches(sequences: Sequence[TokenSequence], device: torch.device) -> Iterator[SequenceBatch]:
+    for begin in range(0, len(sequences), _BATCH):
+        yield pack_sequences(sequences[begin : begin + _BATCH], pad=0, device=device)
 
 
 def _log_distributions(model: Llama, batch: SequenceBatch) -> Tensor:
