@@ -20,7 +20,7 @@ def fits(record: Mapping[str, Any]) -> bool:
     return record.get("prompt") is not None
 
 
-def prompt(record: Record) -> tuple[list[Message], str]:
+def prompt_and_reference(record: Record) -> tuple[list[Message], str]:
     """The messages, and the right answer or an empty text."""
     given = [record[name] for name in _ANSWERS if record.get(name) is not None]
     return asked(record), str(given[0]) if given else ""

@@ -93,8 +93,8 @@ class PromptReader(LayoutReader):
     def _prompts(self, layout: ModuleType, record: Record, labels: Labels) -> Iterator[Prompt]:
         if hasattr(layout, "preference"):
             messages, reference = _of_preference(layout.preference(record))
-        elif hasattr(layout, "prompt"):
-            messages, reference = layout.prompt(record)
+        elif hasattr(layout, "prompt_and_reference"):
+            messages, reference = layout.prompt_and_reference(record)
         else:
             messages, reference = _of_conversation(layout.messages(record))
         # The judge of conversations judges a prompt by the answer that it is to get.
