@@ -46,11 +46,6 @@ COMMANDS: dict[str, Command] = {
         "hanllama.story_chat.obeyed:obeyed",
         "how often chat models obey held-out instructions about stories",
     ),
-    "corpus pairs": Command(
-        "hanllama.story_chat.options:PairsConfig",
-        "hanllama.story_chat.pairs:pairs",
-        "rank a chat model's own answers about stories into preferences",
-    ),
     "corpus check": Command(
         "hanllama.data.corpus:CheckConfig",
         "hanllama.data.corpus:check",

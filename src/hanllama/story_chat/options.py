@@ -1,4 +1,4 @@
-"""What `hanllama corpus obeyed` and `hanllama corpus pairs` take."""
+"""What `hanllama corpus obeyed` takes."""
 
 from __future__ import annotations
 
@@ -49,42 +49,5 @@ class ObeyedConfig:
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
-            seed=self.seed,
-        )
-
-
-@dataclass(frozen=True)
-class PairsConfig:
-    """What `hanllama corpus pairs` takes."""
-
-    model: str = option(help="the chat model that answers", positional=True)
-    output: str = option(help="the .jsonl file of preferences to write")
-    count: int = option(1500, help="training instructions to answer")
-    samples: int = option(4, help="answers to each")
-    seed: int = option(1, help="of the instructions and of the answers; not the one trained on")
-    teach: bool = option(
-        False, help="where none of a prompt's answers obeys, the generator's own is the chosen one"
-    )
-    max_new_tokens: int = option(160, help="tokens of an answer at most")
-    temperature: float = option(1.0, help="the hotter, the more the answers to one prompt differ")
-    batch: int = option(50, help="answers written at a time; more use more memory")
-    device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps")
-    force: bool = option(False, help="replace the output")
-
-    def __post_init__(self) -> None:
-        self.sampling()
-        for name, least in (("count", 1), ("samples", 2), ("batch", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not self.output.endswith(".jsonl"):
-            raise ConfigError(f"output must end in .jsonl; it is {self.output!r}")
-
-    def sampling(self) -> Sampling:
-        """The numbers among the options, checked; the whole distribution is drawn from."""
-        return Sampling(
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_k=0,
-            top_p=1.0,
             seed=self.seed,
         )
