@@ -6,7 +6,7 @@ its reference does says how far it has moved altogether (KTO's `kl`).
 
 Messages become ids through the chat template alone; what counts is the last answer with its end
 token, and nothing behind it. A row that is longer than the context is left out, counted and named
-in `skipped.jsonl`: a cut answer has no end, and an answer to a cut prompt answers something else.
+in `left_out.jsonl`: a cut answer has no end, and an answer to a cut prompt answers something else.
 Rows with the same prompt are held out together, by a hash of the prompt.
 """
 
@@ -164,23 +164,23 @@ def read_rows(
     Args:
         context: the most tokens of a prompt with its answer.
         heldout_share: the share of the prompts that is held out.
-        notes: a folder for `quarantine.jsonl` and `skipped.jsonl`; None on all processes but one.
+        notes: a folder for `quarantine.jsonl` and `left_out.jsonl`; None on all processes but one.
 
     Raises InputError when nothing can be used, too much cannot, or nothing is left to learn from.
     """
     reader = PreferenceReader(inputs, layout=layout)
     made = _pairs(reader, template) if paired else _judged(reader.judged(), template, seed)
-    rows, skipped = [], []
+    rows, left_out = [], []
     for row in made:
         tokens = max(row.first.ids.size, row.second.ids.size if paired else 0)
         if tokens > context:
-            skipped.append({"id": row.id, "reason": "longer than the context", "tokens": tokens})
+            left_out.append({"id": row.id, "reason": "longer than the context", "tokens": tokens})
         else:
             rows.append(row if paired else _second_within(row, context))
     if notes is not None:
         reader.write_quarantine(notes)
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in skipped)
-        fs.write_text(notes / "skipped.jsonl", lines)
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in left_out)
+        fs.write_text(notes / "left_out.jsonl", lines)
     reader.check(max_quarantine_share)
     held = [rank(seed, row.prompt.hex()) < heldout_share * 2**64 for row in rows]
     train = [row for row, out in zip(rows, held, strict=True) if not out]
@@ -188,13 +188,13 @@ def read_rows(
     noun = "pairs" if paired else "judged answers"
     if not train:
         raise InputError(
-            f"{', '.join(inputs)}: no {noun} are left to learn from: {len(skipped):,} are longer"
+            f"{', '.join(inputs)}: no {noun} are left to learn from: {len(left_out):,} are longer"
             f" than the context of {context} tokens, {len(unseen):,} are held out"
         )
     longest = max(max(row.first.ids.size, row.second.ids.size) for row in rows)
     summary = f"{reader.summary()}\n{len(train):,} {noun} to learn from, {len(unseen):,} held out"
-    if skipped:
-        summary += f"; {len(skipped):,} longer than {context} tokens left out (skipped.jsonl)"
+    if left_out:
+        summary += f"; {len(left_out):,} longer than {context} tokens left out (left_out.jsonl)"
     return PreferenceRows(train, unseen, longest, _hash(rows), summary)
 
 

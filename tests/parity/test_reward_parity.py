@@ -1,0 +1,158 @@
+"""Reward models: transformers scores as we do, TRL's RewardTrainer has our loss and gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import preference_tiny
+from hanllama import fs
+from hanllama.model.card import ModelCard
+from hanllama.model.checkpoint import save_model
+from hanllama.model.reward import RewardModel, load_reward_model, padding_id, reward_model_from
+from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train.objectives.reward import Reward
+from hanllama.train.parallel import World
+from hanllama.train.preference_data import Row
+from hanllama.train.preference_objective import Split
+from hanllama.train.sequences import last_hidden, pack_sequences
+
+transformers = pytest.importorskip("transformers")
+
+PAIRS = 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return tmp_path_factory.mktemp("reward")
+
+
+@pytest.fixture(scope="module")
+def base(folder: Path) -> Path:
+    return preference_tiny.base_model(folder / "base")
+
+
+@pytest.fixture(scope="module")
+def reward_folder(folder: Path, base: Path) -> Path:
+    """A reward model as `hanllama reward` would write it."""
+    tokenizer = load_tokenizer(base)
+    pad = padding_id(tokenizer, ChatTemplate(tokenizer).end_ids)
+    model = reward_model_from(base, seed=3, pad_token_id=pad)
+    with fs.publish(folder / "reward") as beside:
+        save_model(beside, model, base, ModelCard(name="tiny"))
+    return folder / "reward"
+
+
+@pytest.fixture(scope="module")
+def pairs(folder: Path, base: Path) -> list[Row]:
+    data = preference_tiny.write(folder / "data.jsonl", preference_tiny.records(PAIRS))
+    return preference_tiny.rows(base, data).train
+
+
+@torch.no_grad()
+def our_scores(model: RewardModel, rows: list[Row]) -> list[float]:
+    batch = pack_sequences([s for row in rows for s in (row.first, row.second)], 0)
+    hidden = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
+    scores: list[float] = model.scores(last_hidden(hidden, batch)).tolist()
+    return scores
+
+
+def test_hf_parity_reward_model_is_opened_with_equal_scores(
+    reward_folder: Path, pairs: list[Row]
+) -> None:
+    """One by one, and padded to a batch on either side."""
+    theirs, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+        reward_folder, dtype=torch.float32, output_loading_info=True
+    )
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert theirs.config.num_labels == 1
+    ours = our_scores(load_reward_model(reward_folder), pairs)
+    sequences = [s.ids for row in pairs for s in (row.first, row.second)]
+    width, pad = max(len(ids) for ids in sequences), theirs.config.pad_token_id
+    assert len({len(ids) for ids in sequences}) > 3, "padding is to matter"
+    for left in (False, True):
+        tokens = np.full((len(sequences), width), pad)
+        attention = np.zeros_like(tokens)
+        for number, ids in enumerate(sequences):
+            here = slice(width - len(ids), width) if left else slice(0, len(ids))
+            tokens[number, here], attention[number, here] = ids, 1
+        with torch.no_grad():
+            scores = theirs(torch.from_numpy(tokens), torch.from_numpy(attention)).logits[:, 0]
+        assert scores.tolist() == pytest.approx(ours, abs=1e-4)
+    with torch.no_grad():
+        alone = [float(theirs(torch.tensor(ids[None].astype(int))).logits) for ids in sequences]
+    assert alone == pytest.approx(ours, abs=1e-4)
+
+
+def test_hf_parity_what_transformers_writes_is_opened(
+    reward_folder: Path, pairs: list[Row], tmp_path: Path
+) -> None:
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(reward_folder)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = our_scores(load_reward_model(reward_folder), pairs)
+    again = our_scores(load_reward_model(tmp_path / "theirs"), pairs)
+    assert again == pytest.approx(ours, abs=1e-6)
+
+
+@pytest.mark.parametrize("centring", [0.0, 0.1])
+@pytest.mark.parametrize("with_margin", [False, True])
+@pytest.mark.parametrize("micro", [1, 4])
+def test_losses_reward_equals_trl(
+    reward_folder: Path,
+    pairs: list[Row],
+    tmp_path: Path,
+    centring: float,
+    with_margin: bool,
+    micro: int,
+) -> None:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    margins = [0.25 * number for number in range(PAIRS)]
+    trainer = trl.RewardTrainer(
+        model=transformers.AutoModelForSequenceClassification.from_pretrained(
+            reward_folder, dtype=torch.float32
+        ),
+        args=trl.RewardConfig(
+            output_dir=str(tmp_path / "trl"),
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            center_rewards_coefficient=centring or None,
+        ),
+        train_dataset=datasets.Dataset.from_dict(
+            {"prompt": ["问"], "chosen": ["好"], "rejected": ["坏"]}
+        ),
+        processing_class=transformers.AutoTokenizer.from_pretrained(reward_folder),
+    )
+    examples = []
+    for row, margin in zip(pairs, margins, strict=True):
+        example = {"chosen_ids": row.first.ids.tolist(), "rejected_ids": row.second.ids.tolist()}
+        examples.append(example | ({"margin": margin} if with_margin else {}))
+    theirs = trainer.compute_loss(trainer.model, dict(trainer.data_collator(examples)))
+    theirs.backward()
+    model = load_reward_model(reward_folder)
+    rows = [
+        Row(row.first, row.second, True, margin, row.prompt, row.id)
+        for row, margin in zip(pairs, margins, strict=True)
+    ]
+    course = preference_tiny.course(PAIRS, micro)
+    objective = Reward(model, centring, with_margin, Split(rows), Split([]), course, World(), {})
+    micros = objective.prepare(0)
+    total = sum(m.weight for m in micros)
+    value = 0.0
+    for one in micros:
+        loss = objective.loss(one) / total
+        loss.backward()
+        value += float(loss.detach())
+    assert value == pytest.approx(float(theirs.detach()), abs=1e-5)
+    expected = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-5)
