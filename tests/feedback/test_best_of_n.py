@@ -13,7 +13,7 @@ from tests import tiny
 from hanllama import fs
 from hanllama.data.conversations import ConversationReader
 from hanllama.data.preferences import PreferenceReader
-from hanllama.errors import ConfigError, InputError
+from hanllama.errors import ConfigError, InputError, ResumeError
 from hanllama.feedback import best_of_n as bn
 from hanllama.feedback.endpoint import Reply
 from hanllama.feedback.grade import GradeConfig, grade, read_grade
@@ -290,3 +290,36 @@ def test_nothing_graded_is_an_error(tmp_path: Path) -> None:
         )
         with pytest.raises(InputError, match="nothing could be graded"):
             grade(config)
+
+
+def test_what_does_not_fit_is_dropped_by_name_and_the_rest_goes_on(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    source = tmp_path / "prompts.jsonl"
+    records = [{"prompt": "长" * 300, "id": "long"}, {"prompt": "谁在河边？", "id": "short"}]
+    source.write_text("".join(json.dumps(r) + "\n" for r in records))
+    made = bn.best_of_n(
+        _config(tmp_path / "out", source, model=str(models[0]), rules=SHORT, max_new_tokens=4)
+    )
+    assert made is not None and [c.id for c in made] == ["short"]
+    assert _lines(tmp_path / "out" / "dropped.jsonl") == [{"id": "long", "reason": bn.NO_ANSWER}]
+    ranked = tmp_path / "ranked.jsonl"
+    answers = [["好", "坏"], ["好" * 300, "坏"]]
+    lines = [{"prompt": "问", "answers": a, "id": str(n)} for n, a in enumerate(answers)]
+    ranked.write_text("".join(json.dumps(r) + "\n" for r in lines))
+    made = bn.best_of_n(_config(tmp_path / "scored", ranked, reward_model=str(models[1])))
+    assert made is not None and [c.id for c in made] == ["0"]
+    assert _lines(tmp_path / "scored" / "dropped.jsonl") == [{"id": "1", "reason": bn.TOO_LONG}]
+
+
+def test_input_that_changed_is_not_taken_for_what_was_done(tmp_path: Path) -> None:
+    source = tmp_path / "ranked.jsonl"
+    source.write_text(json.dumps({"prompt": "问", "answers": ["好", "坏"]}))
+    assert bn.best_of_n(_config(tmp_path / "out", source)) is not None
+    assert bn.best_of_n(_config(tmp_path / "out", source)) is None
+    source.write_text(json.dumps({"prompt": "问", "answers": ["坏", "好"]}))
+    with pytest.raises(ResumeError, match=r"made with content of .*ranked.jsonl"):
+        bn.best_of_n(_config(tmp_path / "out", source))
+    assert bn.best_of_n(_config(tmp_path / "out", source, force=True)) is not None
+    with pytest.raises(InputError, match="nothing"):
+        bn.best_of_n(_config(tmp_path / "other", tmp_path / "nothing*.jsonl"))

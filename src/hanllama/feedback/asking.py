@@ -15,6 +15,7 @@ import os
 import queue
 import shutil
 import signal
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +26,11 @@ from types import FrameType
 from typing import IO, Any
 
 from hanllama import config as configs
-from hanllama import fs
+from hanllama import fs, records
 from hanllama.errors import CorruptError, InputError, Interrupted, ResumeError
 from hanllama.feedback.endpoint import Endpoint, EndpointError, Reply
 from hanllama.feedback.options import MAY_CHANGE, MOST_AT_A_TIME, AskConfig
+from hanllama.fingerprint import Contents
 
 JOURNAL = "answers.journal"  # of no suffix that the readers of corpora know
 MANIFEST = "manifest.json"
@@ -301,19 +303,26 @@ class Work:
     Args:
         output: the folder to publish.
         config: the command's config; `output` and `force` are left aside.
+        reads: the files, folders and globs that the result depends on, by content.
         grows: further options that may change.
         force: give up an output or work that was made with other options.
 
-    Raises ResumeError, naming the option, where work with other options is found, InputError where
-    the output is something else.
+    Raises ResumeError, naming the option or the file, where work with other options or contents is
+    found, InputError where the output is something else.
     """
 
     def __init__(
-        self, output: Path, config: Any, *, grows: Sequence[str] = (), force: bool = False
+        self,
+        output: Path,
+        config: Any,
+        *,
+        reads: Sequence[str] = (),
+        grows: Sequence[str] = (),
+        force: bool = False,
     ) -> None:
         self.output, self._force = output, force
         self.folder = output.with_name(f"{output.name}.partial")
-        self._wanted = _flat(configs.to_dict(config))
+        self._wanted = {**_flat(configs.to_dict(config)), **_contents(reads)}
         self._free = MAY_CHANGE | set(grows)
         self.done = False
 
@@ -380,6 +389,22 @@ class Work:
             manifest = {"options": self._wanted, "complete": complete, **facts}
             fs.write_json(folder / MANIFEST, manifest)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _contents(names: Sequence[str]) -> dict[str, str]:
+    """{"content of NAME": hash}; what comes through a pipe is not known before it is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        contents = Contents(Path(folder) / "seen.json")
+        hashes = {}
+        for name in names:
+            if name in ("", "-"):
+                continue
+            if Path(name).exists():
+                hashes[name] = contents.of(Path(name))
+            else:  # a glob; what is nothing at all is refused here
+                parts = [contents.of(path) for path in records.files([name])]
+                hashes[name] = hashlib.sha256("".join(parts).encode()).hexdigest()
+    return {f"content of {name}": value for name, value in hashes.items()}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
-from hanllama import report
+from hanllama import fs, report
 from hanllama.config import option
 from hanllama.data.conversations.form import Conversation, Message, assistant
 from hanllama.data.preferences import Pair, PreferenceReader, Ranked
@@ -142,36 +143,50 @@ def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
     not exist; Interrupted on Ctrl-C and SIGTERM.
     """
     output = Path(config.output)
-    with Work(output, config, grows=["limit", "batch"], force=config.force) as work:
+    reads = [*config.inputs, config.model, config.reward_model]
+    grows = ["limit", "batch"]
+    with Work(output, config, reads=reads, grows=grows, force=config.force) as work:
         if work.done:
             print(f"{output} is complete already")
             return None
         scorer = _scorer(config)
         with terminable(work.folder):
-            reader, contests = (
+            reader, contests, lost = (
                 _sampled(config, work, scorer) if config.model else _given(config, scorer)
             )
+        if not contests:
+            raise InputError(f"nothing is left of {len(lost):,} prompts; {lost[0]['reason']}")
         with work.publish(complete=True, facts={"input": reader.facts()}) as folder:
             pairs = _write(folder, config, contests)
+            fs.write_text(folder / "dropped.jsonl", "".join(map(_line, lost)))
             reader.write_quarantine(folder)
     print(reader.summary())
     print(f"{len(contests):,} best answers and {pairs:,} pairs in {output}")
     for line in _remarks(contests):
         print(f"  {line}")
+    for reason, count in Counter(entry["reason"] for entry in lost).items():
+        print(f"  dropped {count:,} x {reason}")
     return contests
 
 
 # --- where the answers come from -----------------------------------------------------------------
 
 Scorer = Callable[["Prompt", Sequence[Candidate]], list[float]]
+"""The scores of a prompt's answers; none where one of them is longer than can be scored."""
+
+NO_ANSWER = "no answer with text, or the prompt fills the model's context"
+TOO_LONG = "longer than the reward model's context"
+Found = tuple["LayoutReader", list[Contest], list[dict[str, str]]]
+"""The reader, the contests, and what was dropped: id and reason."""
 
 
-def _given(config: BestOfNConfig, scorer: Scorer | None) -> tuple[LayoutReader, list[Contest]]:
+def _given(config: BestOfNConfig, scorer: Scorer | None) -> Found:
     """The files' own answers, in their order or scored anew."""
     from hanllama.train.rl_data import Prompt
 
     reader = PreferenceReader(config.inputs)
     contests: list[Contest] = []
+    lost = []
     with Progress("score" if scorer else "read", reader.size / 1e6, "MB") as progress:
         done = 0
         for ranking in reader.ranked():
@@ -181,17 +196,20 @@ def _given(config: BestOfNConfig, scorer: Scorer | None) -> tuple[LayoutReader, 
             if scorer:
                 prompt = Prompt(ranking.prompt, "", ranking.id)
                 candidates = [Candidate(text) for text in ranking.answers]
-                contest = _ordered(contest, scorer(prompt, candidates))
-            contests.append(contest)
+                scores = scorer(prompt, candidates)
+                if scores:
+                    contests.append(_ordered(contest, scores))
+                else:
+                    lost.append({"id": ranking.id, "reason": TOO_LONG})
+            else:
+                contests.append(contest)
             progress.advance((reader.done - done) / 1e6)
             done = reader.done
     reader.check(config.max_quarantine_share)
-    return reader, contests
+    return reader, contests, lost
 
 
-def _sampled(
-    config: BestOfNConfig, work: Work, scorer: Scorer | None
-) -> tuple[LayoutReader, list[Contest]]:
+def _sampled(config: BestOfNConfig, work: Work, scorer: Scorer | None) -> Found:
     """n answers of the model to each prompt; what a stopped run answered is in the journal."""
     from hanllama.model.answers import Answerer
     from hanllama.train.rl_data import PromptReader
@@ -205,15 +223,20 @@ def _sampled(
     def answered(block: Sequence[Prompt], seed: int) -> list[list[tuple[str, bool]]]:
         nonlocal answerer
         answerer = answerer or Answerer(config.model, device=config.device, dtype=config.dtype)
-        found = answerer(
-            [p.messages for p in block],
-            replace(config.sampling(), seed=seed),
-            samples=config.n,
-            batch=config.batch,
+        context = answerer.model.config.max_position_embeddings
+        fits = [len(answerer.template.prompt(p.messages)) < context for p in block]
+        found = iter(
+            answerer(
+                [p.messages for p, fit in zip(block, fits, strict=True) if fit],
+                replace(config.sampling(), seed=seed),
+                samples=config.n,
+                batch=config.batch,
+            )
         )
-        return [[(a.text, a.complete) for a in answers] for answers in found]
+        return [[(a.text, a.complete) for a in next(found)] if fit else [] for fit in fits]
 
     contests: list[Contest] = []
+    lost = []
     total = len(prompts) * config.n
     with Progress("best-of-n", total, "answers") as progress:
         for begin in range(0, len(prompts), BLOCK):
@@ -224,13 +247,14 @@ def _sampled(
             for prompt, answers in zip(block, said, strict=True):
                 candidates = _different([Candidate(*a) for a in answers])
                 progress.advance(config.n)
-                if candidates:
+                scores = scorer(prompt, candidates) if candidates else []
+                if scores:
                     texts = [c.text for c in candidates]
                     contest = Contest(prompt.messages, prompt.id, config.model, texts, [])
-                    contests.append(_ordered(contest, scorer(prompt, candidates)))
-    if not contests:
-        raise InputError(f"{config.model} gave no answer to any prompt")
-    return reader, contests
+                    contests.append(_ordered(contest, scores))
+                else:
+                    lost.append({"id": prompt.id, "reason": TOO_LONG if candidates else NO_ANSWER})
+    return reader, contests, lost
 
 
 def _different(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -275,7 +299,10 @@ def _scorer(config: BestOfNConfig) -> Scorer | None:
                 answer = Answer(c.text, prompt.messages, prompt.reference, c.complete)
                 totals[i] += rule.weight * rule.rule(answer)
         if of_model:
-            for i, value in enumerate(of_model(prompt, candidates)):
+            values = of_model(prompt, candidates)
+            if not values:
+                return []
+            for i, value in enumerate(values):
                 totals[i] += config.reward_weight * value
         return totals
 
@@ -300,12 +327,8 @@ def _model_scorer(config: BestOfNConfig) -> Scorer:
     def score(prompt: Prompt, candidates: Sequence[Candidate]) -> list[float]:
         talks = [[*prompt.messages, assistant(c.text)] for c in candidates]
         encoded = template.encode_many(talks)
-        longest = max(e.ids.size for e in encoded)
-        if longest > context:
-            raise InputError(
-                f"{prompt.id}: {longest:,} tokens with its answer, and the reward model's context"
-                f" is {context:,}; leave it out or lower max_new_tokens"
-            )
+        if max(e.ids.size for e in encoded) > context:
+            return []
         batch = pack_sequences([TokenSequence(e.ids, e.mask) for e in encoded], 0, device)
         with torch.inference_mode():
             hidden = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)

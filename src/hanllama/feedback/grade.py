@@ -73,7 +73,8 @@ def grade(config: GradeConfig) -> int | None:
     Raises EndpointError, InputError, ResumeError; Interrupted on Ctrl-C and SIGTERM.
     """
     output = Path(config.output)
-    with Work(output, config, grows=["batch", "device"], force=config.force) as work:
+    reads = [*config.inputs, config.model]
+    with Work(output, config, reads=reads, grows=["device"], force=config.force) as work:
         if work.done:
             print(f"{output} is complete already")
             return None

@@ -81,7 +81,7 @@ def rank(config: RankConfig) -> Verdicts | None:
     Raises EndpointError, InputError, ResumeError; Interrupted on Ctrl-C and SIGTERM.
     """
     output = Path(config.output)
-    with Work(output, config, grows=["limit"], force=config.force) as work:
+    with Work(output, config, reads=config.inputs, grows=["limit"], force=config.force) as work:
         if work.done:
             print(f"{output} is complete already")
             return None

@@ -90,12 +90,10 @@ class Made:
 
     kept: list[Task] = field(default_factory=list)
     similarity: list[float] = field(default_factory=list)  # of each kept one, to the nearest before
-    request_of: list[int] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     sizes: list[int] = field(default_factory=list)  # kept after each request
     seen: list[int] = field(default_factory=list)  # tasks in the reply to each request
-    refused: int = 0
     ended: str = ""  # why there are fewer than asked for
 
 
@@ -108,7 +106,7 @@ def self_instruct(config: SelfInstructConfig) -> Made | None:
     seeds = read_seeds(Path(config.seeds) if config.seeds else SEEDS)
     if config.seeds_per_request > len(seeds):
         raise ConfigError(f"seeds_per_request {config.seeds_per_request} of {len(seeds)} seeds")
-    with Work(output, config, grows=["count"], force=config.force) as work:
+    with Work(output, config, reads=[config.seeds], grows=["count"], force=config.force) as work:
         if work.done:
             print(f"{output} is complete already")
             return None
@@ -116,7 +114,7 @@ def self_instruct(config: SelfInstructConfig) -> Made | None:
         made = Made()
         with terminable(work.folder), Asker(endpoint, work.journal, config.ask) as asker:
             _make(made, config, seeds, asker)
-        _publish(work, config, made, asker, seeds)
+        _publish(work, config, made, asker)
     for line in _summary(config, made, asker):
         print(line)
     return made
@@ -175,7 +173,6 @@ def _is_exhausted(made: Made) -> bool:
 def _take(made: Made, config: SelfInstructConfig, pool: Kept, reply: Reply, number: int) -> None:
     """Take one reply apart and keep what passes, up to `count`."""
     tasks, broken = parse_tasks(reply)
-    made.refused += bool(reply.refused)
     made.seen.append(len(tasks) + len(broken))
     for reason, text in broken:
         made.reasons[reason] += 1
@@ -198,7 +195,6 @@ def _take(made: Made, config: SelfInstructConfig, pool: Kept, reply: Reply, numb
         pool.add(task.instruction)
         made.kept.append(task)
         made.similarity.append(score)
-        made.request_of.append(number)
     made.sizes.append(len(made.kept))
 
 
@@ -318,9 +314,7 @@ def read_seeds(path: Path) -> list[Task]:
 # --- what is left behind -------------------------------------------------------------------------
 
 
-def _publish(
-    work: Work, config: SelfInstructConfig, made: Made, asker: Asker, seeds: list[Task]
-) -> None:
+def _publish(work: Work, config: SelfInstructConfig, made: Made, asker: Asker) -> None:
     facts = {
         "kept": len(made.kept),
         "dropped": dict(made.reasons.most_common()),
