@@ -19,6 +19,7 @@ from hanllama.model.checkpoint import load_model, load_weights, save_model
 from hanllama.model.llama import Llama
 from hanllama.model.lora import LoraLinear, adapt, adapter_tensors, adapters_off
 from hanllama.model.lora_config import LINEAR_LAYERS, LoraConfig
+from hanllama.model.reward import load_reward_model, reward_model_from
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
@@ -119,6 +120,29 @@ def test_merging_gives_a_plain_folder_with_equal_logits(base: Path, tmp_path: Pa
     assert cli.main(words) == 2, "what is there is not replaced"
     assert cli.main([*words, "--force", "--dtype", "bfloat16"]) == 0
     assert load_model(tmp_path / "merged").output_weight().dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_an_adapted_reward_model_is_opened_by_peft_and_merged(base: Path, tmp_path: Path) -> None:
+    """Its head is trained whole and lies in the adapter's file."""
+    model = reward_model_from(base, seed=1, pad_token_id=3)
+    adapt(model, LoraConfig(rank=4), base, seed=5, whole=("score",))
+    generator = torch.Generator().manual_seed(6)
+    for tensor in adapter_tensors(model).values():
+        tensor.normal_(0.0, 0.2, generator=generator)
+    folder = write(tmp_path / "adapter", model.eval(), base)
+    expected = model.scores(model.hidden(ROWS)[:, -1])
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    plain.config.pad_token_id = 3
+    theirs = peft.PeftModel.from_pretrained(plain, folder).eval()
+    assert (theirs(ROWS).logits[:, 0] - expected).abs().max() < 1e-4
+    words = ["model", "merge", str(folder), "--output", str(tmp_path / "merged")]
+    assert cli.main(words) == 0
+    merged = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert merged.config.pad_token_id == 3
+    assert (merged(ROWS).logits[:, 0] - expected).abs().max() < 1e-4
+    opened = load_reward_model(folder)
+    assert (opened.scores(opened.hidden(ROWS)[:, -1]) - expected).abs().max() < 1e-4
 
 
 @torch.no_grad()

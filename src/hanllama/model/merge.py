@@ -35,6 +35,7 @@ def merge(config: MergeConfig) -> Path:
     import torch
 
     from hanllama.model.checkpoint import load_model, save_model
+    from hanllama.model.reward import is_reward_model, load_reward_model
 
     adapter, output = Path(config.adapter), Path(config.output)
     if not adapter.is_dir():
@@ -44,7 +45,8 @@ def merge(config: MergeConfig) -> Path:
     base = find_base(adapter, config.base)
     if output.exists() and not config.force:
         raise InputError(f"{output} exists already; choose another folder, or --force")
-    model = load_model(adapter, base=config.base)
+    load = load_reward_model if is_reward_model(adapter) else load_model
+    model = load(adapter, base=config.base)
     dtype = None if config.dtype == "base" else getattr(torch, config.dtype)
     card = read_card(adapter) or read_card(base) or ModelCard(base.name, base_model=base.name)
     tokenizer = adapter if _has_tokenizer(adapter) else base if _has_tokenizer(base) else None

@@ -20,7 +20,7 @@ from hanllama import fs
 from hanllama.errors import ConfigError, InputError
 from hanllama.model import adapter
 from hanllama.model.checkpoint import fill_from_adapter, load_model, load_weights
-from hanllama.model.folder import CONFIG
+from hanllama.model.folder import CONFIG, GENERATION_CONFIG
 from hanllama.model.llama import Linear, Llama
 from hanllama.model.presets import LlamaConfig
 from hanllama.tokenizer.load import Tokenizer
@@ -74,9 +74,9 @@ def is_reward_model(folder: str | Path) -> bool:
     return path.is_file() and fs.read_json(path).get("architectures") == [ARCHITECTURE]
 
 
-def load_reward_model(folder: str | Path, *, verify: bool = True) -> RewardModel:
+def load_reward_model(folder: str | Path, *, verify: bool = True, base: str = "") -> RewardModel:
     """Open a reward model's folder, ours or one that transformers wrote, in float32 on the CPU; an
-    adapter's is merged onto its base.
+    adapter's is merged onto its base, which lies at `base` or where the adapter says.
 
     Raises InputError or ConfigError for what is no reward model, CorruptError for a damaged one.
     """
@@ -87,7 +87,10 @@ def load_reward_model(folder: str | Path, *, verify: bool = True) -> RewardModel
             " `hanllama reward` makes one"
         )
     if adapter.is_adapter(folder):
-        model = reward_model_from(adapter.find_base(folder), seed=0)  # the head is in the adapter
+        found = adapter.find_base(folder, base)
+        adapter.require_base(folder, found)
+        pad = fs.read_json(folder / GENERATION_CONFIG).get("pad_token_id")
+        model = reward_model_from(found, seed=0, pad_token_id=pad)  # the head is in the adapter
         fill_from_adapter(folder, model, verify=verify)
         return model.eval()
     path = folder / CONFIG
