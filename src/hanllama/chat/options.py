@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hanllama.config import option
-from hanllama.model.sampling import Sampling
+from hanllama.model.sampling import Sampling, sampling_of
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,4 @@ class ChatConfig:
 
     def sampling(self) -> Sampling:
         """The numbers among the options, checked."""
-        return Sampling(
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=self.seed,
-        )
+        return sampling_of(self)

@@ -29,7 +29,7 @@ from hanllama.data.conversations.form import Conversation, Message, assistant
 from hanllama.data.preferences import Pair, PreferenceReader, Ranked
 from hanllama.errors import ConfigError, InputError
 from hanllama.feedback.asking import Work, terminable
-from hanllama.model.sampling import Sampling
+from hanllama.model.sampling import Sampling, sampling_of
 from hanllama.progress import Progress
 
 if TYPE_CHECKING:
@@ -89,13 +89,7 @@ class BestOfNConfig:
 
     def sampling(self) -> Sampling:
         """How the model answers, checked."""
-        return Sampling(
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            seed=self.seed,
-        )
+        return sampling_of(self)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from hanllama.config import option
@@ -37,6 +37,13 @@ class Sampling:
             raise ConfigError(f"repetition_penalty must be above 0, not {self.repetition_penalty}")
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or above, not {self.seed}")
+
+
+def sampling_of(options: object) -> Sampling:
+    """The numbers of a decoding among a command's options, checked; what is not there is Sampling's
+    own default."""
+    names = [field.name for field in fields(Sampling) if hasattr(options, field.name)]
+    return Sampling(**{name: getattr(options, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,4 @@ class GenerateConfig:
 
     def sampling(self) -> Sampling:
         """The numbers among the options, checked."""
-        return Sampling(
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=self.seed,
-        )
+        return sampling_of(self)

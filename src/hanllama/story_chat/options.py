@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hanllama.config import option
 from hanllama.errors import ConfigError
-from hanllama.model.sampling import Sampling
+from hanllama.model.sampling import Sampling, sampling_of
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,4 @@ class ObeyedConfig:
 
     def sampling(self) -> Sampling:
         """The numbers among the options, checked."""
-        return Sampling(
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            seed=self.seed,
-        )
+        return sampling_of(self)
