@@ -122,6 +122,16 @@ def test_merging_gives_a_plain_folder_with_equal_logits(base: Path, tmp_path: Pa
     assert load_model(tmp_path / "merged").output_weight().dtype == torch.bfloat16
 
 
+def test_info_describes_the_adapter_and_its_base(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "adapter", adapted(base, LoraConfig(rank=4)), base)
+    assert cli.main(["info", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    numbers = 4 * 2 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
+    assert f"rank 4, {numbers:,} parameters, on {base}" in shown and "notice" not in shown
+
+
 @torch.no_grad()
 def test_an_adapted_reward_model_is_opened_by_peft_and_merged(base: Path, tmp_path: Path) -> None:
     """Its head is trained whole and lies in the adapter's file."""

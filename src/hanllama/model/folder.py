@@ -12,6 +12,7 @@ from typing import Any
 
 from hanllama import fs
 from hanllama.errors import CorruptError, InputError
+from hanllama.model.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from hanllama.model.adapter import find_base, is_adapter
 from hanllama.model.presets import LlamaConfig
 
@@ -59,11 +60,13 @@ def stop_ids(folder: str | Path, config: LlamaConfig) -> tuple[int, ...]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, sorted.
+    """The safetensors files of a folder, sorted; an adapter's own.
 
     Raises InputError when there are none, or only pickled ones, which are never opened: a pickle
     can run any code. CorruptError when a shard named by the index is missing.
     """
+    if (folder / ADAPTER_WEIGHTS).is_file():
+        return [folder / ADAPTER_WEIGHTS]
     if (folder / INDEX).is_file():
         index = _json_object(folder / INDEX)
         names = sorted(set(index.get("weight_map", {}).values()))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.config import option
+from hanllama.model.adapter import is_adapter, read_adapter
 from hanllama.model.card import ModelCard, read_card
 from hanllama.model.folder import CONFIG, load_config, tensor_headers
 from hanllama.model.presets import LlamaConfig
@@ -47,6 +48,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
     headers = tensor_headers(path)
     stored = sum(math.prod(header.shape) for header in headers.values())
     card = read_card(path)
+    adapter = read_adapter(path) if is_adapter(path) else None
     return {
         "model": str(folder),
         "name": card.name if card else "",
@@ -68,6 +70,13 @@ def describe(folder: str | Path) -> dict[str, Any]:
         "bytes_on_disk": sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
         "weight_memory": {name: weight_bytes(config, name) for name in BYTES},
         "cache_memory": {name: cache_bytes(config, name) for name in ("fp32", "bf16", "fp16")},
+        "adapter": adapter
+        and {
+            "base": adapter.base,
+            "rank": adapter.rank,
+            "alpha": adapter.alpha,
+            "layers": list(adapter.layers),
+        },
         "lineage": _lineage(card),
     }
 
@@ -119,7 +128,11 @@ def _table(found: dict[str, Any]) -> str:
         ("cache, full", _sizes(found["cache_memory"]) + " (one row at full context)"),
         *_lineage_rows(found["lineage"]),
     ]
-    if found["parameters_in_file"] != found["parameters"]:
+    if found["adapter"]:
+        own = found["adapter"]
+        text = f"rank {own['rank']}, {found['parameters_in_file']:,} parameters, on {own['base']}"
+        rows.append(("adapter", text))
+    elif found["parameters_in_file"] != found["parameters"]:
         note = f"the files hold {found['parameters_in_file']:,} numbers, {CONFIG} asks for"
         rows.append(("notice", f"{note} {found['parameters']:,}"))
     width = max(len(name) for name, _ in rows)
