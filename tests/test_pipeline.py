@@ -553,13 +553,15 @@ def _hanllama(*words: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_the_tiny_demo_runs_from_nothing_to_checked_samples(tmp_path: Path) -> None:
+def test_the_tiny_demo_runs_from_nothing_to_chats(tmp_path: Path) -> None:
     demo = _hanllama("run", "demo", "--scale", "tiny", "--output", str(tmp_path / "d"))
     said, _ = demo.communicate(timeout=600)
     assert demo.returncode == 0, said
     assert "of 300 samples parse" in said
-    assert (tmp_path / "d" / "04-pretrain" / "model" / "model.safetensors").is_file()
-    assert (tmp_path / "d" / "04-pretrain" / "report.html").is_file()
+    assert "-> not obeyed" in said or "-> obeyed" in said
+    assert (tmp_path / "d" / "05-pretrain" / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "d" / "08-sft" / "model" / "chat_template.jinja").is_file()
+    assert (tmp_path / "d" / "09-chats" / "report.html").is_file()
 
 
 @pytest.mark.slow

@@ -1,0 +1,41 @@
+"""The recipes of stories: the second is the first and more, and both run to their last chat."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hanllama import recipe
+
+STAGES = ["sft", "dpo", "ppo"]
+
+
+def test_story_chat_begins_as_the_demo_does() -> None:
+    """So what is known of the demo (its time, its share of good stories) holds there as well."""
+    demo, longer = recipe.read("demo").stages, recipe.read("story-chat").stages
+    until = [stage["name"] for stage in demo].index("sft") + 1
+    assert list(longer[:until]) == list(demo[:until])
+
+
+@pytest.mark.slow
+def test_the_tiny_story_chat_runs_through_every_stage(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "hanllama", "run", "story-chat", "--scale", "tiny"]
+    done = subprocess.run(
+        [*command, "--output", str(run)], capture_output=True, text=True, timeout=1200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads((run / "14-chats" / "obeyed.json").read_text())
+    assert [figure["model"] for figure in figures] == STAGES
+    assert all(figure["prompts"] == 12 for figure in figures)
+    assert figures[0]["kl_nats"] is None and figures[2]["kl_nats"] >= 0
+    assert "bits per byte" in done.stdout
+    again = subprocess.run(
+        [*command, "--output", str(run)], capture_output=True, text=True, timeout=600
+    )
+    assert again.returncode == 0
+    assert "ppo: done already and unchanged, skipped" in again.stdout
