@@ -15,7 +15,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -188,8 +188,8 @@ class _Writer:
         result.removed_lines = read.removed_lines
         stays = np.ones(len(read), dtype=bool)
         stays[_within(self.removed, job.first, len(read))] = False
-        for number, document in read.changed.items():
-            if stays[number] and not document.text.strip():
+        for number, text in read.changed.items():
+            if stays[number] and not text.strip():
                 stays[number] = False
                 result.emptied += 1
         result.characters = int(read.characters[stays].sum())
@@ -217,9 +217,9 @@ def _lines(read: scan.Read, stays: NDArray[np.bool_]) -> Iterator[bytes]:
                 if line:
                     yield line
                 elif stays[number]:
-                    yield document_line(read.changed[number])
+                    yield document_line(read.document(number, read.changed[number]))
         elif stays[first]:
-            yield document_line(read.changed.get(first, run))
+            yield document_line(replace(run, text=read.changed.get(first, run.text)))
 
 
 def _write(

@@ -150,7 +150,7 @@ class Read:
         data: all texts end to end.
         ends: [documents] where each ends, in bytes.
         characters: [documents] of each.
-        changed: documents that had boilerplate lines.
+        changed: what is left of documents that had boilerplate lines.
         cut_characters: with the line breaks and the white space around.
     """
 
@@ -159,7 +159,7 @@ class Read:
     ends: NDArray[np.int64]
     characters: NDArray[np.int64]
     rejects: list[Reject]
-    changed: dict[int, Document] = field(default_factory=dict)
+    changed: dict[int, str] = field(default_factory=dict)
     removed_lines: Counter[str] = field(default_factory=Counter)
     cut_characters: int = 0
     _firsts: list[int] = field(default_factory=list)
@@ -259,12 +259,11 @@ class Reader:
             texts.append(read.data[done : starts[number]])
             done = int(read.ends[number])
             rest = _without(read.data, starts[number], done, lines.tolist())
-            document = read.document(number, rest.decode("utf-8"))
-            read.changed[number] = document
+            text = read.changed[number] = rest.decode("utf-8")
             texts.append(rest)
             sizes[number] = len(rest)
-            read.cut_characters += int(read.characters[number]) - len(document.text)
-            read.characters[number] = len(document.text)
+            read.cut_characters += int(read.characters[number]) - len(text)
+            read.characters[number] = len(text)
         texts.append(read.data[done:])
         read.data = b"".join(texts)
         read.ends = np.cumsum(sizes, dtype=np.int64)
