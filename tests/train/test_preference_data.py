@@ -111,9 +111,10 @@ def test_equal_prompts_are_held_out_together(base: Path, tmp_path: Path) -> None
     data = preference_tiny.write(tmp_path / "data.jsonl", made)
     found = preference_tiny.rows(base, data, heldout_share=0.3)
     train, heldout = ({row.prompt for row in part} for part in (found.train, found.heldout))
-    assert len(train) + len(heldout) == 30 and not train & heldout
-    assert 3 <= len(heldout) <= 16
-    assert all(count == 3 for count in Counter(r.prompt for r in found.heldout).values())
+    assert not train & heldout
+    assert len(train | heldout) == len({record["prompt"] for record in made})
+    assert 0.1 < len(heldout) / len(train | heldout) < 0.6
+    assert all(n % 3 == 0 for n in Counter(row.prompt for row in found.heldout).values())
     # More data moves nobody from one side to the other.
     more = preference_tiny.write(tmp_path / "more.jsonl", [*preference_tiny.records(9, 8), *made])
     again = preference_tiny.rows(base, more, heldout_share=0.3)
@@ -182,11 +183,11 @@ def test_a_killed_reference_pass_begins_again(base: Path, tmp_path: Path) -> Non
 def test_another_template_travels_with_the_result(base: Path, tmp_path: Path) -> None:
     data = preference_tiny.write(tmp_path / "data.jsonl", preference_tiny.records(20))
     config = preference_tiny.dpo_config(
-        data, tmp_path / "run", base, template="vicuna", loop={"max_steps": 1}
+        data, tmp_path / "run", base, template="llama2", loop={"max_steps": 1}
     )
     dpo(config)
     written = (tmp_path / "run" / "model" / "chat_template.jinja").read_text()
-    assert "USER" in written and "im_start" not in written
+    assert "[INST]" in written and "im_start" not in written
 
 
 def figures(accuracy: float, drift: float) -> dict[str, float]:

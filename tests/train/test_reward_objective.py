@@ -30,12 +30,12 @@ def test_losses_bradley_terry_by_hand() -> None:
 
 
 def test_calibration_by_hand() -> None:
-    """Ten pairs at 3 : 1 of which 6 are right, ten at 9 : 1 of which all are."""
-    sure, surer = math.log(3.0), math.log(9.0)
+    """Ten pairs at 3 : 1 of which 6 are right, ten at 19 : 1 of which all are."""
+    sure, surer = math.log(3.0), math.log(19.0)
     leads = np.array([sure] * 6 + [-sure] * 4 + [surer] * 10)
     error, table = calibrated(leads)
-    assert error == pytest.approx(0.5 * 0.15 + 0.5 * 0.1)
-    assert table == [["70% to 80%", 10, "75.0%", "60.0%"], ["90% to 100%", 10, "90.0%", "100.0%"]]
+    assert error == pytest.approx(0.5 * 0.15 + 0.5 * 0.05)
+    assert table == [["70% to 80%", 10, "75.0%", "60.0%"], ["90% to 100%", 10, "95.0%", "100.0%"]]
 
 
 def test_a_perfectly_calibrated_model_has_no_error() -> None:
@@ -116,7 +116,7 @@ def test_a_reward_models_adapters_are_merged_when_opened(
     merged = load_reward_model(found)
     plain = load_model(base)
     changed = merged.model.layers[0].mlp.up_proj.weight - plain.model.layers[0].mlp.up_proj.weight
-    assert float(changed.abs().max()) > 0
+    assert float(changed.detach().abs().max()) > 0
 
 
 def test_margins_count_unless_told_otherwise(base: Path, folder: Path, tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ def read_rows(
         else:
             rows.append(row if paired else _second_within(row, context))
     if notes is not None:
+        notes.mkdir(parents=True, exist_ok=True)
         reader.write_quarantine(notes)
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in left_out)
         fs.write_text(notes / "left_out.jsonl", lines)
