@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from hanllama.errors import ConfigError, InputError
-from hanllama.model.decode import candidates, decode, decoding_layout, draw, generate_tokens
+from hanllama.model.decode import (
+    candidates,
+    decode,
+    decoding_layout,
+    draw,
+    draw_of_all,
+    generate_tokens,
+)
 from hanllama.model.llama import Llama
 from hanllama.model.presets import LlamaConfig
 from hanllama.model.sampling import GenerateConfig, Sampling
@@ -52,6 +59,36 @@ def test_a_draw_never_leaves_the_candidates() -> None:
     assert scores[0].isfinite().tolist() == [True, True, False, False]
     edges = torch.tensor([0.0, 0.5, 1.0])  # 1.0: what rounding can make of a draw below 1
     assert set(draw(scores, ids, edges).tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize("vocabulary", [1, 4, 255, 256, 257, 600, 1000])
+def test_a_draw_of_all_is_the_place_in_the_cumulative_distribution(vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = 3 * torch.randn(50, vocabulary, generator=generator)
+    uniform = torch.rand(50, generator=generator)
+    ends = logits.double().softmax(-1).cumsum(-1)
+    chosen = draw_of_all(logits, uniform)
+    for row, place in enumerate(chosen.tolist()):
+        begin = float(ends[row, place - 1]) if place else 0.0
+        assert begin - 1e-6 <= float(uniform[row]) <= float(ends[row, place]) + 1e-6
+
+
+def test_a_draw_of_all_never_gives_what_has_no_share() -> None:
+    """At the edges of the unit interval, with -inf in front, behind and for whole blocks."""
+    logits = torch.full((4, 700), -torch.inf)
+    logits[:, 300], logits[:, 310] = 1.0, 1.0
+    logits[2:, 5] = 1.0
+    uniform = torch.tensor([0.0, 1 - 2**-24, 0.0, 1 - 2**-24])
+    assert draw_of_all(logits, uniform).tolist() == [300, 310, 5, 310]
+
+
+def test_a_broken_model_gives_some_token_and_no_crash() -> None:
+    """Whoever trains sees the NaN in the loss and names the step."""
+    broken = torch.full((2, 300), torch.nan)
+    uniform = torch.tensor([0.3, 0.9])
+    assert all(0 <= i < 300 for i in draw_of_all(broken, uniform).tolist())
+    scores, ids = candidates(broken, 50, 0.9)
+    assert all(0 <= i < 300 for i in draw(scores, ids, uniform).tolist())
 
 
 def test_a_row_ends_at_its_eos_and_the_others_go_on(model: Llama) -> None:

@@ -24,6 +24,9 @@ from hanllama.model.sampling import Sampling
 
 Finish = Literal["eos", "stop", "length", "context"]
 
+# Ids whose shares are added up before one of them is looked for: about the root of a vocabulary.
+_DRAW_BLOCK = 256
+
 
 @dataclass(frozen=True)
 class Token:
@@ -181,6 +184,8 @@ class _Chooser:
             logits_BV = penalise(logits_BV, self.used_BV, sampling.repetition_penalty)
         if self.draws_BN is None:
             chosen_B = logits_BV.argmax(-1)
+        elif not sampling.top_k and sampling.top_p == 1:
+            chosen_B = draw_of_all(logits_BV / sampling.temperature, self.draws_BN[:, step])
         else:
             scores_BC, ids_BC = candidates(
                 logits_BV / sampling.temperature, sampling.top_k, sampling.top_p
@@ -224,6 +229,40 @@ def candidates(logits_BV: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Ten
     return scores_BC, ids_BC
 
 
+def draw_of_all(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """One id per row of the whole vocabulary, in the order of the ids: `draw` without a sort.
+
+    Sorting 65,000 logits costs several times the model of 24M parameters that gave them. The
+    cumulative distribution is made in two steps, over blocks of ids and inside of the block that
+    is hit, so that most of it is never written.
+    """
+    shares_BV = logits_BV.softmax(-1)
+    V = shares_BV.shape[1]
+    whole = V // _DRAW_BLOCK * _DRAW_BLOCK
+    blocks_BK = shares_BV[:, :whole].reshape(len(shares_BV), -1, _DRAW_BLOCK).sum(-1)
+    sums_BK = torch.cat((blocks_BK, shares_BV[:, whole:].sum(-1, keepdim=True)), 1)
+    # A last block without ids is never hit, since it adds nothing to what is before it.
+    ends_BK = sums_BK.cumsum(-1)
+    target_B1 = uniform_B[:, None] * ends_BK[:, -1:]
+    block_B1 = _place(ends_BK, sums_BK, target_B1)
+    before_B1 = (ends_BK - sums_BK).gather(1, block_B1)
+    columns_BC = block_B1 * _DRAW_BLOCK + torch.arange(_DRAW_BLOCK, device=logits_BV.device)
+    inside_BC = shares_BV.gather(1, columns_BC.clamp(max=V - 1)) * (columns_BC < V)
+    place_B1 = _place(inside_BC.cumsum(-1), inside_BC, target_B1 - before_B1)
+    return (block_B1 * _DRAW_BLOCK + place_B1)[:, 0].clamp(max=V - 1)
+
+
+def _place(ends_BK: Tensor, shares_BK: Tensor, target_B1: Tensor) -> Tensor:
+    """The first place whose end lies beyond the target; one with a share where rounding denies it.
+
+    NaN, of a model that is broken, gives some place: whoever trains it will see the NaN.
+    """
+    place_B1 = torch.searchsorted(ends_BK, target_B1, right=True)
+    positions_K = torch.arange(shares_BK.shape[1], device=shares_BK.device)
+    last_B1 = torch.where(shares_BK > 0, positions_K, 0).amax(-1, keepdim=True)
+    return torch.minimum(place_B1, last_B1)
+
+
 def draw(scores_BC: Tensor, ids_BC: Tensor, uniform_B: Tensor) -> Tensor:
     """One id per row, by inverting the cumulative distribution at a number from [0, 1)."""
     cumulative_BC = scores_BC.softmax(-1).cumsum(-1)
@@ -231,7 +270,7 @@ def draw(scores_BC: Tensor, ids_BC: Tensor, uniform_B: Tensor) -> Tensor:
     target_B1 = uniform_B[:, None] * cumulative_BC[:, -1:]
     place_B1 = torch.searchsorted(cumulative_BC, target_B1, right=True)
     # The last candidate with a share: a target that rounds up to the total points past it.
-    last_B1 = (scores_BC > -torch.inf).sum(-1, keepdim=True) - 1
+    last_B1 = (scores_BC > -torch.inf).sum(-1, keepdim=True).clamp(min=1) - 1
     return ids_BC.gather(1, torch.minimum(place_B1, last_B1))[:, 0]
 
 
