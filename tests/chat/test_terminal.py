@@ -238,17 +238,29 @@ class _Typed:
             command, stdin=slave, stdout=slave, stderr=slave, env=environment
         )
         os.close(slave)
-        self.seen, self._looked = "", 0
+        self.seen, self.looked = "", 0
 
-    def until(self, words: str, seconds: float = 30) -> str:
+    def until(self, words: str, seconds: float = 120) -> str:
         """What appears from the last place looked at until `words` do."""
-        begin, until = self._looked, time.monotonic() + seconds
+        begin, until = self.looked, time.monotonic() + seconds
         while words not in self.seen[begin:]:
             assert time.monotonic() < until, self.seen
-            if select.select([self.master], [], [], 0.1)[0]:
-                self.seen += os.read(self.master, 65536).decode("utf-8", "replace")
-        self._looked = self.seen.index(words, begin) + len(words)
-        return self.seen[begin : self._looked]
+            self.read()
+        self.looked = self.seen.index(words, begin) + len(words)
+        return self.seen[begin : self.looked]
+
+    def read(self) -> None:
+        """Whatever the program has written by now; waits a moment for it."""
+        if select.select([self.master], [], [], 0.1)[0]:
+            self.seen += os.read(self.master, 65536).decode("utf-8", "replace")
+
+    def shows(self, words: str, seconds: float) -> bool:
+        """Whether `words` appear in time."""
+        try:
+            self.until(words, seconds)
+        except AssertionError:
+            return False
+        return True
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
@@ -262,13 +274,16 @@ def test_on_a_terminal_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Pat
         typed.until("> ")
         typed.type("你好\n")
         typed.until("你好\r\n")
-        time.sleep(0.5)
+        while len(typed.seen) == typed.looked:  # the answer has not begun
+            typed.read()
         typed.process.send_signal(signal.SIGINT)
         typed.until("stopped")
         typed.until("> ")
-        time.sleep(0.5)  # readline misses a signal that comes before it waits
-        typed.process.send_signal(signal.SIGINT)  # at the prompt it gives the line up
-        typed.until("> ")
+        for _ in range(40):  # readline misses a signal that comes before it waits
+            time.sleep(0.5)
+            typed.process.send_signal(signal.SIGINT)  # at the prompt it gives the line up
+            if typed.shows("> ", seconds=1):
+                break
         typed.type("/history\n")
         typed.until("you: 你好")
         typed.until("> ")
