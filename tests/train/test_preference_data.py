@@ -96,7 +96,7 @@ def test_too_many_bad_lines_end_the_run_before_it_begins(base: Path, tmp_path: P
     with pytest.raises(InputError, match="more than the share of"):
         dpo(preference_tiny.dpo_config(data, tmp_path / "run", base))
     assert not (tmp_path / "run" / "config.yaml").exists()
-    with pytest.raises(InputError, match="no pairs are left to learn from: 6 are longer"):
+    with pytest.raises(InputError, match="no pairs are left to learn from: 7 are longer"):
         preference_tiny.rows(base, data, context=5)
     config = preference_tiny.dpo_config(data, tmp_path / "run", base, context=1000)
     with pytest.raises(ConfigError, match="context 1000 exceeds the 160"):
