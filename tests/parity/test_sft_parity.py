@@ -110,7 +110,7 @@ def ours(base: Path, shards: Shards, packing: bool) -> tuple[float, dict[str, to
     for micro in micros:
         loss = objective.loss(micro) / weight
         loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss)
+        total += float(loss.detach())
     named = model.named_parameters()
     return total, {n: p.grad for n, p in named if p.grad is not None}
 
@@ -150,7 +150,7 @@ def test_the_mask_is_the_one_that_trl_finds(base: Path, run: Path, tmp_path: Pat
 def test_packed_as_trl_packs(base: Path, run: Path, tmp_path: Path) -> None:
     """TRL's own packing (best fit, attention kept apart by positions) gives the same numbers."""
     made = trainer(base, tmp_path, packing=True, padding_free=True)
-    assert len(made.train_dataset) < len(RECORDS) / 2
+    assert len(made.train_dataset) < len(RECORDS)
     batch = made.data_collator(list(made.train_dataset))
     made.model.set_attn_implementation("eager")
     assert_close(ours(base, open_shards(run / "data"), True), theirs(made, batch))

@@ -227,7 +227,8 @@ def test_the_result_is_a_chat_model_that_stops(base: Path, tmp_path: Path) -> No
     assert card is not None and [s.name for s in card.lineage] == ["sft"]
     lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     samples = [line["samples"] for line in lines if "samples" in line]
-    assert samples[-1] == ["小明在哪里？\n在河边。"]
+    # The template has a space between the answer and its end token.
+    assert [text.rstrip() for text in samples[-1]] == ["小明在哪里？\n在河边。"]
 
 
 def test_a_template_whose_tokens_are_missing_is_refused_with_advice(
