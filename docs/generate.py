@@ -1,8 +1,9 @@
 """Bring the generated tables of README and docs up to date: `python docs/generate.py`.
 
 A table stands between `<!-- options: hanllama.data.clean:CleanConfig -->` (or `<!-- presets -->`,
-`<!-- rules -->`, `<!-- recipes -->`, `<!-- sets -->`) and `<!-- end -->`, and is written from the
-code that it describes, so that no page can promise an option, a size or a rule that does not exist.
+`<!-- rules -->`, `<!-- rewards in full -->`, `<!-- recipes -->`, `<!-- sets -->`) and
+`<!-- end -->`, and is written from the code that it describes, so that no page can promise an
+option, a size or a rule that does not exist.
 `tests/test_docs.py` fails while a table is not current.
 """
 
@@ -19,10 +20,12 @@ from typing import Any
 from hanllama import cli, config, plugins, recipe
 from hanllama.data import ruleset, sets
 from hanllama.model.presets import PRESETS, preset
+from hanllama.train import scoring
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
-    r"<!-- (options: (\S+)|presets|rules in full|rules|recipes|sets) -->\n.*?<!-- end -->",
+    r"<!-- (options: (\S+)|presets|rules in full|rewards in full|rules|recipes|sets) -->\n"
+    r".*?<!-- end -->",
     re.DOTALL,
 )
 # What the sizes without a vocabulary of their own are counted with: the demo's.
@@ -106,25 +109,44 @@ def rules_in_full() -> str:
     sections = []
     for name in plugins.names(ruleset.PACKAGE):
         module = plugins.load(ruleset.PACKAGE, name)
-        parts = [f"### {name}", (module.__doc__ or "").strip()]
-        parameters = [
-            (
-                f"`{o.key}`",
-                o.type_name.replace("|", "\\|"),
-                f"`{_yaml(o.default)}`",
-                o.help.replace("|", "\\|"),
-            )
-            for o in config.options(module.Rule)
-        ]
-        if parameters:
-            parts.append(_table(("parameter", "type", "default", "meaning"), parameters).strip())
         # Examples that a module makes on demand, with a model fitted for them, are not for a page.
         examples = vars(module).get("EXAMPLES", ())
         rows = [row for example in examples if (row := _example(*example))]
-        if rows:
-            parts.append(_table(("text", "parameters", "becomes"), rows[:_EXAMPLES_SHOWN]).strip())
-        sections.append("\n\n".join(parts))
+        sections.append(
+            _section(name, module, module.Rule, ("text", "parameters", "becomes"), rows)
+        )
     return "\n\n".join(sections) + "\n"
+
+
+def rewards_in_full() -> str:
+    """A section for each rule reward: its reasons, its parameters, what examples get."""
+    sections = []
+    for name in plugins.names(scoring.PACKAGE):
+        module = plugins.load(scoring.PACKAGE, name)
+        rows = [_rewarded(*example) for example in module.EXAMPLES]
+        headings = ("answer", "parameters", "reward")
+        sections.append(_section(name, module, module.Reward, headings, rows))
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(
+    name: str, module: Any, cls: type, headings: tuple[str, ...], rows: list[tuple[str, str, str]]
+) -> str:
+    parts = [f"### {name}", (module.__doc__ or "").strip()]
+    parameters = [
+        (
+            f"`{o.key}`",
+            o.type_name.replace("|", "\\|"),
+            f"`{_yaml(o.default)}`",
+            o.help.replace("|", "\\|"),
+        )
+        for o in config.options(cls)
+    ]
+    if parameters:
+        parts.append(_table(("parameter", "type", "default", "meaning"), parameters).strip())
+    if rows:
+        parts.append(_table(headings, rows[:_EXAMPLES_SHOWN]).strip())
+    return "\n\n".join(parts)
 
 
 _EXAMPLES_SHOWN = 8
@@ -140,8 +162,23 @@ def _example(text: str, *rest: Any) -> tuple[str, str, str] | None:
     shown = [_code(text), after or _code(expected)]
     if max(map(len, shown)) > _EXAMPLE_LENGTH:
         return None
-    given = ", ".join(f"`{key}: {_yaml(value)}`" for key, value in parameters.items())
-    return shown[0], given, shown[1]
+    return shown[0], _given(parameters), shown[1]
+
+
+def _rewarded(answer: Any, *rest: Any) -> tuple[str, str, str]:
+    """A row of the table of a reward's examples."""
+    parameters, expected = rest if len(rest) == 2 else ({}, rest[0])
+    about = _code(answer.text)
+    if answer.reference:
+        about += f" for {_code(answer.reference)}"
+    if not answer.complete:
+        about += ", cut off"
+    return about, _given(parameters), f"{expected:.3g}"
+
+
+def _given(parameters: dict[str, Any]) -> str:
+    values = {key: _yaml(value).replace("|", "\\|") for key, value in parameters.items()}
+    return ", ".join(f"`{key}: {value}`" for key, value in values.items())
 
 
 def _yaml(value: Any) -> str:
@@ -186,6 +223,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "presets": presets_table,
     "rules": rules_table,
     "rules in full": rules_in_full,
+    "rewards in full": rewards_in_full,
     "recipes": recipes_table,
     "sets": sets_table,
 }

@@ -25,9 +25,9 @@ from hanllama.train.rl_config import (
     AlarmConfig,
     GrpoConfig,
     PpoConfig,
-    RewardConfig,
     RlOptimConfig,
     RolloutConfig,
+    ScoringConfig,
 )
 from hanllama.train.rl_data import PromptReader, encode_prompts
 from hanllama.train.scoring import Scorer, build_rules
@@ -38,7 +38,7 @@ TEMPLATE = (
     "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 
-EVEN = '''"""The toy task: the share of an answer's token ids that are even."""
+EVEN = '''"""The toy task: the share of even ids in an answer, its end token 2 left out."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Reward:
     def __call__(self, answer):
-        return sum(i % 2 == 0 for i in answer.ids) / len(answer.ids)
+        ids = [i for i in answer.ids if i != 2]
+        return sum(i % 2 == 0 for i in ids) / max(len(ids), 1)
 '''
 
 
@@ -108,12 +109,12 @@ def ppo_config(data: Path, output: Path, base: Path, rule: Path | str, **changed
         "data": (str(data),),
         "output": str(output),
         "base_model": str(base),
-        "reward": RewardConfig(rules=(str(rule),)),
+        "reward": ScoringConfig(rules=(str(rule),)),
         "heldout": 0.2,
         "mini_batches": 2,
         "ppo_epochs": 2,
         "rollout": RolloutConfig(max_new_tokens=8),
-        "optim": RlOptimConfig(learning_rate=1e-2, warmup=0.0),
+        "optim": RlOptimConfig(learning_rate=1e-2, warmup=0.0, schedule="constant"),
         "loop": loop(**loop_changes),
         **changed,
     }
@@ -129,12 +130,12 @@ def grpo_config(
         "data": (str(data),),
         "output": str(output),
         "base_model": str(base),
-        "reward": RewardConfig(rules=(str(rule),)),
+        "reward": ScoringConfig(rules=(str(rule),)),
         "heldout": 0.2,
         "group_size": 4,
         "mini_batches": 2,
         "rollout": RolloutConfig(max_new_tokens=8),
-        "optim": RlOptimConfig(learning_rate=1e-2, warmup=0.0),
+        "optim": RlOptimConfig(learning_rate=1e-2, warmup=0.0, schedule="constant"),
         "loop": loop(**loop_changes),
         **changed,
     }
@@ -166,7 +167,6 @@ def setting(base: Path, data: Path, rule: Path | str, **changed: Any) -> Setting
         "pad": padding_id(tokenizer, template.end_ids),
         "seed": 0,
         "dtype": torch.float32,
-        "compile": False,
         "eval_prompts": 0,
         "world": World(),
         "fingerprint": {},

@@ -55,7 +55,8 @@ def setting(folder: Path, base: Path) -> Setting:
 
 
 def even(completion_ids: list[list[int]], **unused: Any) -> list[float]:
-    return [sum(i % 2 == 0 for i in ids) / len(ids) for ids in completion_ids]
+    answers = [[i for i in ids if i != 2] for ids in completion_ids]
+    return [sum(i % 2 == 0 for i in ids) / max(len(ids), 1) for ids in answers]
 
 
 VARIANTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [

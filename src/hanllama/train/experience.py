@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from hanllama.data.mix import permutation
 from hanllama.model.llama import Llama
 from hanllama.train import rollout_alarms
-from hanllama.train.compiled import Hidden
 from hanllama.train.objective import Micro, Objective
 from hanllama.train.parallel import World
 from hanllama.train.rl_config import AlarmConfig, RolloutConfig
@@ -76,7 +75,6 @@ class Setting:
     pad: int
     seed: int
     dtype: torch.dtype
-    compile: bool
     eval_prompts: int
     world: World
     fingerprint: Mapping[str, str]
@@ -104,13 +102,16 @@ class Experience:
 
 
 class LearnsFromAnswers(Objective):
-    """An objective that learns from its own model's answers; `weigh` and `loss` make it one."""
+    """An objective that learns from its own model's answers; `weigh` and `loss` make it one.
+
+    Weights are answer tokens. Passes are not compiled: rows are as wide as the longest of a batch,
+    so hardly two batches have one shape.
+    """
 
     def __init__(self, model: Llama, setting: Setting, micro_batch_size: int) -> None:
         self.model, self.micro_batch_size = model, micro_batch_size
         self.setting = setting
         self.steps_per_experience = setting.mini_batches * setting.passes
-        self.hidden = Hidden(model, setting.compile)
         self.device = model.output_weight().device
         self._number = -1
         self._experience: Experience | None = None
@@ -123,9 +124,8 @@ class LearnsFromAnswers(Objective):
     def weigh(self, experience: Experience) -> None:
         """Turn the scores of a new experience into what `loss` wants; may add to its figures."""
 
-    @abstractmethod
-    def micro_weight(self, rollouts: Sequence[Rollout]) -> float:
-        """What some answers add to the divisor of a step's loss."""
+    def begin_step(self, rollouts: Sequence[Rollout]) -> None:
+        """Told before each step which of this process's answers it learns from."""
 
     @property
     def experience(self) -> Experience:
@@ -150,6 +150,7 @@ class LearnsFromAnswers(Objective):
         )
         chosen = set(np.array_split(order, setting.mini_batches)[part].tolist())
         own = [i for i, place in enumerate(self.experience.places) if place in chosen]
+        self.begin_step([self.experience.rollouts[i] for i in own])
         size = self.micro_batch_size
         parts = [own[start : start + size] for start in range(0, len(own), size)]
         # A process without an answer in this step still takes part in its sums.
@@ -158,9 +159,8 @@ class LearnsFromAnswers(Objective):
     def _micro(self, answers: list[int]) -> Micro:
         rollouts = [self.experience.rollouts[i] for i in answers]
         batch = pack_sequences([r.sequence for r in rollouts], self.setting.pad, self.device)
-        return Micro(
-            self.micro_weight(rollouts), [r.prompt for r in rollouts], Learnable(answers, batch)
-        )
+        tokens = float(sum(len(r.answer_ids) for r in rollouts))
+        return Micro(tokens, [r.prompt for r in rollouts], Learnable(answers, batch))
 
     def evaluate(self) -> Mapping[str, float]:
         """Mean reward of answers to held-out prompts, by part, their length and KL.

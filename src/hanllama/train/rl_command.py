@@ -3,8 +3,6 @@ reward."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +12,8 @@ import torch
 
 from hanllama import fs
 from hanllama.errors import ConfigError, InputError
-from hanllama.model.adapter import weights_fingerprint
+from hanllama.model.adapter import WEIGHTS as ADAPTER
+from hanllama.model.adapter import find_base, is_adapter, weights_fingerprint
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import choose_dtype
@@ -27,7 +26,7 @@ from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 from hanllama.train.command import Session
 from hanllama.train.config import LoopConfig
 from hanllama.train.experience import LearnsFromAnswers, Reference, Setting
-from hanllama.train.rl_config import GrpoConfig, PpoConfig, RewardConfig
+from hanllama.train.rl_config import GrpoConfig, PpoConfig, ScoringConfig
 from hanllama.train.rl_data import PromptReader, Prompts, encode_prompts
 from hanllama.train.scoring import Scorer, build_rules
 
@@ -135,16 +134,15 @@ def open_policy(
         pad=padding_id(tokenizer, template.end_ids),
         seed=loop.seed,
         dtype=choose_dtype(loop.dtype, session.device),
-        compile=loop.compile,
         eval_prompts=loop.eval_rows,
         world=session.processes,
-        fingerprint=_fingerprint(config, prompts, tokenizer, model),
+        fingerprint=_fingerprint(config, prompts, tokenizer),
     )
     return Opened(model, card, setting, loop, base, template, reader)
 
 
 def _reward_model(
-    config: RewardConfig, tokenizer: Tokenizer, session: Session
+    config: ScoringConfig, tokenizer: Tokenizer, session: Session
 ) -> RewardModel | None:
     if not config.model:
         return None
@@ -192,17 +190,22 @@ def _settled(config: PpoConfig | GrpoConfig, prompts: int, processes: int) -> Lo
 
 
 def _fingerprint(
-    config: PpoConfig | GrpoConfig, prompts: Prompts, tokenizer: Tokenizer, model: Llama
+    config: PpoConfig | GrpoConfig, prompts: Prompts, tokenizer: Tokenizer
 ) -> dict[str, str]:
     """What a resumed run must find unchanged."""
-    shape = json.dumps(model.config.to_hf(), sort_keys=True).encode()
     found = {
         "data": prompts.hash,
         "tokenizer": tokenizer.hash,
-        "model": hashlib.sha256(shape).hexdigest(),
-        "reference": weights_fingerprint(Path(config.base_model)),
+        "base_model": _weights_of(Path(config.base_model)),
     }
     if config.reward.model:
-        found["reward model"] = weights_fingerprint(Path(config.reward.model))
+        found["reward.model"] = _weights_of(Path(config.reward.model))
     files = [str(rule) for rule in config.reward.rules if str(rule).endswith(".py")]
     return found | {f"reward {name}": fs.sha256(Path(name)) for name in files}
+
+
+def _weights_of(folder: Path) -> str:
+    """A hash of a model folder's weights; of an adapter's, with those of its base."""
+    if not is_adapter(folder):
+        return weights_fingerprint(folder)
+    return f"{weights_fingerprint(find_base(folder))} {fs.sha256(folder / ADAPTER)}"

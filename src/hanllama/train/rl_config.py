@@ -36,7 +36,7 @@ class RolloutConfig:
 
 
 @dataclass(frozen=True)
-class RewardConfig:
+class ScoringConfig:
     """What an answer is scored by: rules, a reward model, or both."""
 
     rules: tuple[str | dict[str, Any], ...] = option(
@@ -77,7 +77,7 @@ class PpoConfig:
     )
     output: str = option(help="the run folder; the same folder again resumes")
     base_model: str = option(help="the chat model's folder: what is trained, and the reference")
-    reward: RewardConfig = option(help="what answers are scored by")
+    reward: ScoringConfig = option(help="what answers are scored by")
     heldout: float = option(0.02, help="share of the prompts that is held out")
     max_quarantine_share: float = option(0.05, help="more unusable records than this end the run")
     mini_batches: int = option(4, help="loop.batch_size answers each; together one experience")
@@ -139,7 +139,7 @@ class GrpoConfig:
     )
     output: str = option(help="the run folder; the same folder again resumes")
     base_model: str = option(help="the chat model's folder: what is trained, and the reference")
-    reward: RewardConfig = option(help="what answers are scored by")
+    reward: ScoringConfig = option(help="what answers are scored by")
     heldout: float = option(0.02, help="share of the prompts that is held out")
     max_quarantine_share: float = option(0.05, help="more unusable records than this end the run")
     group_size: int = option(8, help="answers to each prompt, compared with each other")

@@ -29,7 +29,7 @@ from hanllama.train.rollouts import Rollout, answer_log_probs, together
 
 
 class Grpo(LearnsFromAnswers):
-    """Weights and what a token counts for follow from `aggregation` (`policy_loss.py`)."""
+    """What a token counts for follows from `aggregation` (`policy_loss.py`)."""
 
     name = "grpo"
 
@@ -44,6 +44,7 @@ class Grpo(LearnsFromAnswers):
         super().__init__(model, setting, micro_batch_size)
         self.config = config
         self._advantages_A = torch.zeros(0)
+        self._scale = 1.0
 
     def weigh(self, experience: Experience) -> None:
         """Each answer's advantage over its group."""
@@ -57,9 +58,13 @@ class Grpo(LearnsFromAnswers):
         same, groups = world.sum([float(flat), float(len(groups_GS))], self.device)
         experience.figures["groups_without_signal"] = same / groups
 
-    def micro_weight(self, rollouts: Sequence[Rollout]) -> float:
-        """What these answers add to the divisor."""
-        return float(self._weights(rollouts)[1].sum())
+    def begin_step(self, rollouts: Sequence[Rollout]) -> None:
+        """What the sum of the losses must be scaled by, so that dividing it by the step's tokens
+        divides it by what `aggregation` says."""
+        divisor = float(self._weights(rollouts)[1].sum())
+        own_tokens = float(sum(len(r.answer_ids) for r in rollouts))
+        tokens, total = self.setting.world.sum([own_tokens, divisor], self.device)
+        self._scale = tokens / total
 
     def _weights(self, rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
         lengths_A = torch.tensor([float(len(r.answer_ids)) for r in rollouts])
@@ -73,7 +78,7 @@ class Grpo(LearnsFromAnswers):
         learnable: Learnable = micro.data
         experience, config = self.experience, self.config
         log_probs_N, sequence_N = answer_log_probs(
-            self.hidden,
+            self.model.hidden,
             self.model.output_weight(),
             learnable.batch,
             self.setting.rollout.temperature,
@@ -97,7 +102,7 @@ class Grpo(LearnsFromAnswers):
             figures["kl_of_tokens"] = kl_N.sum()
             loss_N = loss_N + config.kl_coefficient * kl_N
         self.count(len(loss_N), **figures)
-        return (loss_N * token_A.to(self.device)[sequence_N]).sum()
+        return self._scale * (loss_N * token_A.to(self.device)[sequence_N]).sum()
 
 
 def grpo(config: GrpoConfig) -> None:

@@ -33,13 +33,13 @@ from hanllama.train.objective import Micro
 from hanllama.train.policy_loss import clipped_policy_loss, clipped_value_loss
 from hanllama.train.rl_command import Opened, open_policy
 from hanllama.train.rl_config import PpoConfig
-from hanllama.train.rollouts import Rollout, answer_log_probs, answer_values, together, values_of
+from hanllama.train.rollouts import answer_log_probs, answer_values, together, values_of
 
 VALUE = "value"
 
 
 class Ppo(LearnsFromAnswers):
-    """Weights are answer tokens; the loss of a token is its policy loss and its value loss."""
+    """The loss of a token is its policy loss and its value loss."""
 
     name = "ppo"
 
@@ -127,10 +127,6 @@ class Ppo(LearnsFromAnswers):
                 self.setting.answers,
             )
 
-    def micro_weight(self, rollouts: Sequence[Rollout]) -> float:
-        """Answer tokens."""
-        return float(sum(len(r.answer_ids) for r in rollouts))
-
     def loss(self, micro: Micro) -> Tensor:
         """The sum over the answers' tokens of policy loss and weighted value loss."""
         if micro.data is None:
@@ -138,7 +134,7 @@ class Ppo(LearnsFromAnswers):
         learnable: Learnable = micro.data
         batch, config = learnable.batch, self.config
         log_probs_N, sequence_N = answer_log_probs(
-            self.hidden,
+            self.model.hidden,
             self.model.output_weight(),
             batch,
             self.setting.rollout.temperature,
