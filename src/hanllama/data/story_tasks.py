@@ -41,7 +41,7 @@ KINDS: tuple[Kind, ...] = ("theme", "words", "question")
 Messages = Sequence[Mapping[str, str]]
 
 _HELDOUT_SHARE = 16  # one key in so many is never trained on
-_MAX_WORDS = 3
+_MOST_WORDS = 2  # a model of a million parameters plans no more ahead
 # Facts that a person would name in a wish; the others are colours, times and where one looks first.
 _WISHES = (
     *("hero", "hero_kind", "friend", "place", "object", "food", "second_food", "game", "hobby"),
@@ -188,7 +188,7 @@ def _words_prompt(rng: random.Random, story: grammar.Story) -> str:
     wishes = [story.facts[slot] for slot in _WISHES if slot in story.facts]
     wishes = [word for word in wishes if word in story.text]
     words: list[str] = []
-    wanted = grammar.pick(rng, range(1, _MAX_WORDS)) + 1
+    wanted = grammar.pick(rng, range(_MOST_WORDS)) + 1
     while len(words) < wanted:
         word = grammar.pick(rng, wishes)
         if not any(word in other or other in word for other in words):
