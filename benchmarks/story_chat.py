@@ -1,0 +1,92 @@
+"""Do DPO and PPO make the story model more obedient than SFT left it? Three seeds, with intervals.
+
+    hanllama run story-chat --output runs/story-chat --until reward
+    python benchmarks/story_chat.py runs/story-chat --seeds 0 1 2
+
+The stages are the recipe's own, with its options; only the seed of training and of the answers
+differs. All seeds share one pretrained, fine-tuned model, its preferences and its reward model.
+What is there already is not done again, so seeds may be run one by one.
+
+A prompt is asked once a seed, so its answers are not independent: the interval of a gain is that of
+the mean over prompts, of the difference averaged over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from hanllama import recipe
+from hanllama.story_chat.obeyed import mean_interval, obeyed
+from hanllama.story_chat.options import ObeyedConfig
+
+STAGES = ("dpo", "ppo")
+Figures = list[dict[str, Any]]
+
+
+def main() -> None:
+    """Train and ask what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, help="a finished run of story-chat, up to `reward`")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", nargs="*", default=[], help="changes, as stage.option=value")
+    given = parser.parse_args()
+    stages = recipe.resolve(recipe.read("story-chat"), [], given.run, {}, given.set)
+    by_name = {stage.name: stage for stage in stages}
+    asked = by_name["chats"].config
+    measured = []
+    for seed in given.seeds:
+        folder = given.run / "seeds" / str(seed)
+        models = {"sft": asked.models[0]}
+        for name in STAGES:
+            output = folder / name
+            base = models["dpo"] if name == "ppo" else models["sft"]
+            _train(by_name[name], output, base, seed)
+            models[name] = str(output / "model")
+        measured.append(_ask(asked, tuple(models.values()), folder / "chats", seed))
+    _show(given.seeds, measured)
+
+
+def _train(stage: recipe.Stage, output: Path, base: str, seed: int) -> None:
+    if (output / "model").is_dir():
+        return
+    loop = dataclasses.replace(stage.config.loop, seed=seed)
+    config = dataclasses.replace(stage.config, output=str(output), base_model=base, loop=loop)
+    dataclasses.replace(stage, config=config).run()
+
+
+def _ask(asked: ObeyedConfig, models: tuple[str, ...], output: Path, seed: int) -> Path:
+    if not output.is_dir():
+        obeyed(dataclasses.replace(asked, models=models, output=str(output), seed=seed, show=0))
+    return output
+
+
+def _show(seeds: list[int], folders: list[Path]) -> None:
+    figures: list[Figures] = [json.loads((f / "obeyed.json").read_text()) for f in folders]
+    print("seed  model  obeyed  KL, nats  bits per byte")
+    for seed, rows in zip(seeds, figures, strict=True):
+        for row in rows:
+            kl = "" if row["kl_nats"] is None else f"{row['kl_nats']:.2f}"
+            share, bits = row["obeyed"][0], row["bits_per_byte"]
+            print(f"{seed:<6}{row['model']:<7}{share:<8.1%}{kl:<10}{bits:.4f}")
+    before = [_obedience(folder, "sft") for folder in folders]
+    for name in STAGES:
+        after = [_obedience(folder, name) for folder in folders]
+        gains = [
+            sum(a[i] - b[i] for a, b in zip(after, before, strict=True)) / len(seeds)
+            for i in range(len(after[0]))
+        ]
+        mean, low, high = (100 * value for value in mean_interval(gains))
+        print(f"{name} over sft: {mean:+.1f} points ({low:+.1f} to {high:+.1f})")
+
+
+def _obedience(folder: Path, name: str) -> list[bool]:
+    lines = (folder / f"answers-{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["obeyed"] for line in lines]
+
+
+if __name__ == "__main__":
+    main()
