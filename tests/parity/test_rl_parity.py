@@ -81,7 +81,7 @@ VARIANTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("ours", "theirs"), [v[1:] for v in VARIANTS], ids=[v[0] for v in VARIANTS]
 )
-def test_loss_and_gradients_equal_trl(
+def test_losses_and_gradients_of_grpo_equal_trl(
     base: Path,
     setting: Setting,
     tmp_path: Path,

@@ -1,6 +1,6 @@
 """The losses of PPO and GRPO, token by token, as pure functions of log-probabilities.
 
-`objectives/ppo.py` and `objectives/grpo.py` add these up; `tests/train/test_policy_loss.py` works
+`objectives/ppo.py` and `objectives/grpo.py` add these up; `tests/train/test_policy_losses.py` works
 them by hand, `tests/parity/test_rl_parity.py` compares them with TRL's.
 
 Shapes: N tokens of all answers end to end, A answers.
