@@ -218,6 +218,17 @@ def test_fingerprint_of_data_reference_and_loss(data: Path, base: Path, tmp_path
         run("ipo", data, output, base)
 
 
+def test_fingerprint_of_a_loss_of_ones_own(data: Path, base: Path, tmp_path: Path) -> None:
+    """The file behind `--loss mine.py` is changed between two halves of a run: refused."""
+    own = tmp_path / "mine.py"
+    own.write_bytes(Path(preference.__file__).with_name("ipo.py").read_bytes())
+    with pytest.raises(Interrupted):
+        run(str(own), data, tmp_path / "run", base, loop={"stop_at": 3})
+    own.write_text(own.read_text() + "# another thought\n")
+    with pytest.raises(ResumeError, match="loss has changed"):
+        run(str(own), data, tmp_path / "run", base)
+
+
 def test_fingerprint_of_moved_files_is_the_same(data: Path, base: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run("dpo", data, tmp_path / "run", base, loop={"stop_at": 3})

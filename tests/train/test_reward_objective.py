@@ -14,6 +14,7 @@ from hanllama.errors import InputError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import is_reward_model, load_reward_model
+from hanllama.train import run_report
 from hanllama.train.objectives.reward import bradley_terry, calibrated, length_bias, reward
 
 
@@ -51,6 +52,14 @@ def test_length_bias_by_hand() -> None:
     assert table == [["longer", 2, "100.0%"], ["as long", 1, "0.0%"], ["shorter", 1, "0.0%"]]
     constant = np.ones(4)
     assert length_bias(constant, constant, chosen, rejected)[0]["length_correlation"] == 0.0
+
+
+def test_the_report_says_when_length_does_as_well() -> None:
+    figures = {"step": 9, "heldout_loss": 0.3, "heldout_accuracy": 0.9, "heldout_longer_wins": 0.95}
+    texts = [words for _, words in run_report.verdicts([], [figures], 9, 9)]
+    assert any("95.0% of the held-out pairs, the model is right in 90.0%" in t for t in texts)
+    better = {**figures, "heldout_longer_wins": 0.6}
+    assert not any("longer" in words for _, words in run_report.verdicts([], [better], 9, 9))
 
 
 @pytest.fixture(scope="module")

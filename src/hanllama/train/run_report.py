@@ -86,6 +86,15 @@ def _heldout_verdicts(
                 " epochs or a smaller model help.",
             )
         )
+    if last.get("heldout_longer_wins", 0.0) >= last.get("heldout_accuracy", 1.0):
+        found.append(
+            (
+                "warning",
+                f"The longer answer wins in {last['heldout_longer_wins']:.1%} of the held-out pairs,"
+                f" the model is right in {last['heldout_accuracy']:.1%}: it may have learned length"
+                " and little else. Look at the pairs whose chosen answer is the shorter one.",
+            )
+        )
     if steps and last["heldout_loss"] - steps[-1]["loss"] > 0.5:
         found.append(
             (

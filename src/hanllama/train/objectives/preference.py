@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hanllama import fingerprint
+from hanllama import fingerprint, fs
 from hanllama.errors import ConfigError, InputError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import choose_dtype
@@ -173,6 +173,8 @@ def dpo(config: DpoConfig) -> None:
             dtype=choose_dtype(loop.dtype, session.device),
         )
         found = {**prepared.fingerprint, "model": fingerprint.of_json(model.config.to_hf())}
+        if config.loss.endswith(".py"):
+            found["loss"] = fs.sha256(Path(config.loss))
         train, heldout = Split(rows.train), Split(rows.heldout)
         if loss.NEEDS_REFERENCE:
             reference = _reference(config, model, prepared)
