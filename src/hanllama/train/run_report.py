@@ -90,8 +90,8 @@ def _heldout_verdicts(
         found.append(
             (
                 "warning",
-                f"The longer answer wins in {last['heldout_longer_wins']:.1%} of the held-out pairs,"
-                f" the model is right in {last['heldout_accuracy']:.1%}: it may have learned length"
+                f"The longer answer wins in {last['heldout_longer_wins']:.1%} of the held-out"
+                f" pairs, the model is right in {last['heldout_accuracy']:.1%}: it may have learned length"
                 " and little else. Look at the pairs whose chosen answer is the shorter one.",
             )
         )
