@@ -92,7 +92,7 @@ def _heldout_verdicts(
                 "warning",
                 f"The longer answer wins in {last['heldout_longer_wins']:.1%} of the held-out"
                 f" pairs, the model is right in {last['heldout_accuracy']:.1%}: it may have learned"
-                " length and little else. Look at the pairs whose chosen answer is the shorter one.",
+                " length and little else. Look at the pairs whose chosen answer is shorter.",
             )
         )
     if steps and last["heldout_loss"] - steps[-1]["loss"] > 0.5:
