@@ -88,6 +88,8 @@ def test_resume_exact(place: Path, tmp_path: Path, method: str, lora: int) -> No
     assert weights(tmp_path / "run") == weights(tmp_path / "whole") != []
     whole, again = (rl_tiny.metrics(tmp_path / name) for name in ("whole", "run"))
     assert whole[-2]["reward"] == again[-2]["reward"] and whole[-2]["kl"] == again[-2]["kl"]
+    kl = [line["kl"] for line in whole if "loss" in line]
+    assert abs(kl[0]) < 1e-4 < abs(kl[-1]), "the reference is where training began"
     if method == "ppo":
         coefficients = {line["kl_coefficient"] for line in again if "loss" in line}
         assert len(coefficients) == 3, "an experience each, adapted between them"

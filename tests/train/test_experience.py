@@ -13,10 +13,10 @@ import rl_tiny
 from hanllama import cli
 from hanllama.errors import ConfigError, InputError
 from hanllama.model.checkpoint import load_model
-from hanllama.model.reward import load_reward_model
+from hanllama.model.reward import load_reward_model, reward_model_from
 from hanllama.train import rollout_alarms
 from hanllama.train.objectives.grpo import Grpo, grpo
-from hanllama.train.objectives.ppo import ppo
+from hanllama.train.objectives.ppo import Ppo, ppo
 from hanllama.train.rl_config import AlarmConfig, RolloutConfig, ScoringConfig
 from hanllama.train.rollouts import apart, log_probs_of, roll_out, together
 
@@ -80,7 +80,6 @@ def test_grpo_by_a_reward_model_alone(place: Path, tmp_path: Path) -> None:
     from hanllama import fs
     from hanllama.model.card import ModelCard
     from hanllama.model.checkpoint import save_model
-    from hanllama.model.reward import reward_model_from
 
     data, base, _ = toy(place)
     judge = tmp_path / "judge"
@@ -167,6 +166,37 @@ def test_an_alarm_is_raised_once_and_stands_in_metrics(place: Path, tmp_path: Pa
     assert [m["step"] for m in events] == [1]
     assert "every answer got the reward 0.25" in events[0]["event"]
     assert "every answer got" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_lower_precisions_do_the_same_roughly(
+    place: Path, tmp_path: Path, method: str, dtype: str
+) -> None:
+    """Answers, log-probabilities and losses in the arithmetic of the passes, as the loop's own."""
+    data, base, rule = toy(place)
+    found = {}
+    for name in (dtype, "float32"):
+        loop = {"max_steps": 4, "dtype": name}
+        if method == "ppo":
+            ppo(rl_tiny.ppo_config(data, tmp_path / name, base, rule, loop=loop))
+        else:
+            grpo(rl_tiny.grpo_config(data, tmp_path / name, base, rule, loop=loop))
+        lines = [m for m in rl_tiny.metrics(tmp_path / name) if "loss" in m]
+        found[name] = [lines[0]["loss"], lines[0]["entropy"], lines[1]["grad_norm"]]
+    assert found[dtype] != found["float32"]
+    assert found[dtype] == pytest.approx(found["float32"], abs=0.1)
+
+
+def test_the_value_model_has_a_learning_rate_of_its_own(place: Path) -> None:
+    data, base, rule = toy(place)
+    setting = rl_tiny.setting(base, data, rule, group_size=1)
+    value = reward_model_from(base, 0, setting.pad)
+    for own, scale in ((0.0, 1.0), (5e-2, 5.0)):
+        config = rl_tiny.ppo_config(data, data, base, rule, value_learning_rate=own)
+        objective = Ppo(load_model(base), value, setting, config, 8)
+        assert objective.learning_rate_scales() == pytest.approx({"value": scale})
+        assert list(objective.further_models()) == ["value"]
 
 
 def test_each_prompt_comes_once_an_epoch(place: Path) -> None:

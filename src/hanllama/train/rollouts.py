@@ -155,7 +155,7 @@ def scores_of(model: RewardModel, rollouts: Sequence[Rollout], *, size: int, pad
     for batch in _batches(rollouts, size, pad, model.score.weight.device):
         hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
         found.append(model.scores(last_hidden(hidden_RTD, batch)))
-    return torch.cat(found)
+    return torch.cat(found) if found else torch.zeros(0)
 
 
 def apart(values_N: Tensor, sequence_N: Tensor, n_sequences: int) -> list[Tensor]:
