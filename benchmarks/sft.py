@@ -45,6 +45,7 @@ from hanllama.train.parallel import World
 from hanllama.train.sft_data import fit
 
 CONTEXT = 512
+Clock = Callable[[], float]
 Turn = Callable[[], tuple[float, int]]  # one step: seconds, real tokens
 
 
@@ -69,7 +70,7 @@ class Talks(TokenSource):
             out[at : at + n] = self._ids[start : start + n]
 
 
-def ours(talks: list[Encoded], model: Llama, rows_a_step: int) -> Turn:
+def ours(talks: list[Encoded], model: Llama, rows_a_step: int, clock: Clock) -> Turn:
     """A step of the objective, with what the loop does around it."""
     rows = PackedRows(Talks(talks), CONTEXT, 0, 0)
     objective = Sft(
@@ -94,7 +95,7 @@ def ours(talks: list[Encoded], model: Llama, rows_a_step: int) -> Turn:
     steps = iter(range(10**6))
 
     def turn() -> tuple[float, int]:
-        started = time.perf_counter()
+        started = clock()
         micros = objective.prepare(next(steps))
         weight = sum(m.weight for m in micros)
         optimizer.zero_grad()
@@ -107,13 +108,18 @@ def ours(talks: list[Encoded], model: Llama, rows_a_step: int) -> Turn:
         if norm > 1.0:
             torch._foreach_mul_([p.grad for p in parameters], 1.0 / norm)
         optimizer.step()
-        return time.perf_counter() - started, tokens
+        return clock() - started, tokens
 
     return turn
 
 
 def theirs(
-    talks: list[Encoded], folder: Path, batch_size: int, scratch: str, **options: Any
+    talks: list[Encoded],
+    folder: Path,
+    batch_size: int,
+    scratch: str,
+    clock: Clock,
+    **options: Any,
 ) -> Turn:
     """A step of TRL's trainer on the same conversations."""
     import datasets
@@ -152,7 +158,7 @@ def theirs(
     model.train()
 
     def turn() -> tuple[float, int]:
-        started = time.perf_counter()
+        started = clock()
         batch = next(stream)
         mask = batch.get("attention_mask")
         tokens = batch["input_ids"].numel() if mask is None else int(mask.sum())
@@ -160,7 +166,7 @@ def theirs(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return time.perf_counter() - started, tokens
+        return clock() - started, tokens
 
     return turn
 
@@ -182,8 +188,15 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1024, help="real tokens of a step")
     parser.add_argument("--conversations", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "processor"),
+        default="wall",
+        help="processor: seconds of this process, for a machine that others use (--threads 1)",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    clock = time.perf_counter if options.clock == "wall" else time.process_time
     tokenizer = load_tokenizer(options.tokenizer)
     talks = conversations(
         options.data, ChatTemplate(tokenizer, options.template), options.conversations
@@ -211,9 +224,9 @@ def main() -> None:
         save_model(folder, model, Path(options.tokenizer), ModelCard())
         rows = max(1, round(options.budget / CONTEXT))
         turns = {
-            "trl": theirs(talks, folder, max(1, round(options.budget / mean)), scratch),
-            "trl, packing": theirs(talks, folder, rows, scratch, packing=True),
-            "ours": ours(talks, model, rows),
+            "trl": theirs(talks, folder, max(1, round(options.budget / mean)), scratch, clock),
+            "trl, packing": theirs(talks, folder, rows, scratch, clock, packing=True),
+            "ours": ours(talks, model, rows, clock),
         }
         seconds: dict[str, list[float]] = {name: [] for name in turns}
         tokens: dict[str, int] = dict.fromkeys(turns, 0)
