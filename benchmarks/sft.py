@@ -190,9 +190,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--clock",
-        choices=("wall", "processor"),
+        choices=("wall", "cpu"),
         default="wall",
-        help="processor: seconds of this process, for a machine that others use (--threads 1)",
+        help="cpu: processor seconds of this process, for a machine that others use (--threads 1)",
     )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
