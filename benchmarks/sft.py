@@ -147,8 +147,8 @@ def theirs(
         train_dataset=datasets.Dataset.from_list(rows),
     )
     trainer.create_optimizer()
+    trainer.current_gradient_accumulation_steps = 1  # as `train` sets it
     model, optimizer = trainer.model, trainer.optimizer
-    # A TRL row of a padded batch is a conversation; of a packed one, a row of the packing.
 
     def batches() -> Iterator[dict[str, torch.Tensor]]:
         while True:
