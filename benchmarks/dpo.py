@@ -8,6 +8,8 @@ clipped at 1.0, no gradient checkpointing; in every other round ours goes first.
 those of both sequences of each pair, padding not counted, so the ratio of speeds is that of times.
 
     TRL         collate, compute_loss (with the reference's forward pass), backward, clip, update
+    plain       the same with transformers' logits and a log-softmax instead of TRL's fused head,
+                which is written for GPUs and folds its tiles in plain torch elsewhere
     ours        the reference's log-probabilities, prepare, loss, backward, clip, update: one epoch
     ours, later the same without the reference, as in every epoch after the first
 
@@ -44,21 +46,31 @@ def main() -> None:
         rows = read(options)
         base = random_model(Path(folder) / "base", Path(options.tokenizer), options.context)
         theirs, ours = Trl(base, Path(folder)), Ours(base, rows, options.pairs)
-        times: dict[str, list[float]] = {"TRL": [], "ours": [], "ours, later epochs": []}
+        plain = Plain(base, theirs)
+        times: dict[str, list[float]] = {
+            "TRL": [], "plain": [], "ours": [], "ours, later epochs": []
+        }  # fmt: skip
         tokens = []
         for number in range(options.rounds + 1):
             part = ours.rows_of(number)
-            both = [lambda p=part: theirs.step(p), lambda n=number: ours.step(n)]
-            found = {i: both[i]() for i in ((0, 1) if number % 2 else (1, 0))}
+            steps = [
+                lambda p=part: theirs.step(p),
+                lambda n=number: ours.step(n),
+                lambda p=part: plain.step(p),
+            ]
+            found = {i: steps[i]() for i in ((0, 1, 2) if number % 2 else (2, 1, 0))}
             if number == 0:
                 continue  # the first step of each allocates
             reference, step = found[1]
             times["TRL"].append(found[0])
+            times["plain"].append(found[2])
             times["ours"].append(reference + step)
             times["ours, later epochs"].append(step)
             tokens.append(sum(row.first.ids.size + row.second.ids.size for row in part))
     print(f"{options.pairs} pairs a step, {statistics.mean(tokens):.0f} useful tokens")
-    print(f"largest difference of the two losses: {max(ours.losses_apart(theirs)):.1e}")
+    losses = zip(ours.losses, theirs.losses, plain.losses, strict=True)
+    apart = [max(three) - min(three) for three in losses]
+    print(f"largest difference of the losses: {max(apart):.1e}")
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(times["TRL"], seconds, strict=True)]
         speed = sum(tokens) / sum(seconds)
@@ -234,9 +246,49 @@ class Ours:
         self.losses.append(float(loss.detach()))
         return started - begun, time.perf_counter() - started
 
-    def losses_apart(self, theirs: Trl) -> list[float]:
-        """How far the losses of both lie apart, step by step: they do the same work."""
-        return [abs(a - b) for a, b in zip(self.losses, theirs.losses, strict=True)]
+
+class Plain:
+    """What most people write: padded logits of both models, a log-softmax, DPO's formula."""
+
+    def __init__(self, base: Path, trl: Trl) -> None:
+        import torch
+        import transformers
+
+        def model() -> Any:
+            return transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+
+        self.model, self.reference, self.collate = (
+            model().train(),
+            model(),
+            trl.trainer.data_collator,
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        )
+        self.losses: list[float] = []
+
+    def step(self, rows: list[Any]) -> float:
+        """Seconds of a step."""
+        import torch
+
+        started = time.perf_counter()
+        batch = self.collate([as_example(row) for row in rows])
+        with torch.no_grad():
+            expected = self.log_probs(self.reference, batch)
+        chosen, rejected = (self.log_probs(self.model, batch) - expected).chunk(2)
+        loss = -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected)).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.losses.append(float(loss.detach()))
+        return time.perf_counter() - started
+
+    def log_probs(self, model: Any, batch: Any) -> Any:
+        ids = batch["input_ids"]
+        logits = model(ids, attention_mask=batch["attention_mask"], use_cache=False).logits
+        values = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+        return (values * batch["completion_mask"][:, 1:]).sum(1)
 
 
 def as_example(row: Any) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 import torch
 
 import preference_tiny
+from hanllama import config as configs
 from hanllama import fs, plugins
 from hanllama.errors import Interrupted, NonFiniteError, ResumeError
 from hanllama.model.checkpoint import load_model
@@ -169,6 +173,34 @@ def test_accumulate_over_two_ranks(kind: str, data: Path, base: Path) -> None:
         for sum_, gradient in zip(summed, part, strict=True):
             sum_ += gradient * (own / total)
     assert_equal(whole, summed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kto", "reward"])
+def test_accumulate_two_gloo_processes(kind: str, data: Path, base: Path, tmp_path: Path) -> None:
+    """torchrun with two processes gives the losses and figures of one, reference pass included."""
+    changes = {"loop": {"max_steps": 4, "save_every": 4}}
+    run(kind, data, tmp_path / "one", base, **changes)
+    if kind == "reward":
+        config: Any = preference_tiny.reward_config(data, tmp_path / "two", base, **changes)
+    else:
+        config = preference_tiny.dpo_config(data, tmp_path / "two", base, loss=kind, **changes)
+    file = tmp_path / "two.yaml"
+    file.write_text(configs.to_yaml(config), encoding="utf-8")
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = "reward" if kind == "reward" else "dpo"
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "-m", "hanllama", command, "--config", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (preference_tiny.metrics(tmp_path / name) for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        for name in a.keys() - {"tokens_per_second", "mfu", "tables"}:
+            assert b[name] == pytest.approx(a[name], abs=1e-4), name
 
 
 def alone_rows(objective: PreferenceObjective) -> Any:
