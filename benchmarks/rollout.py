@@ -74,13 +74,18 @@ def main() -> None:
             seconds[name].append(clock() - begin)
     rate = {name: sum(lengths) / statistics.median(times) for name, times in seconds.items()}
     ratios = sorted(b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True))
-    print(
-        "| model | clock | threads | rounds | answers | tokens | transformers tok/s | hanllama tok/s"
-        " | ratio (min-max) |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        f"| {arguments.preset} | {arguments.clock} | {arguments.threads} | {arguments.rounds} | {len(lengths)}"
-        f" | {min(lengths)}-{max(lengths)} | {rate['theirs']:.0f} | {rate['ours']:.0f}"
-        f" | {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) |"
-    )
+    cells = [
+        arguments.preset,
+        f"{arguments.threads}, {arguments.clock}",
+        str(arguments.rounds),
+        f"{len(lengths)} of {min(lengths)}-{max(lengths)}",
+        f"{rate['theirs']:.0f}",
+        f"{rate['ours']:.0f}",
+        f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})",
+    ]
+    print("| model | threads, clock | rounds | answers | transformers tok/s | ours | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(f"| {' | '.join(cells)} |")
 
 
 def _theirs(
