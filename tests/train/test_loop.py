@@ -12,7 +12,8 @@ import torch
 
 import tiny
 from hanllama.errors import ConfigError, HanllamaError, InputError, NonFiniteError
-from hanllama.train import run_report
+from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train import run_report, samples
 from hanllama.train.objectives import pretrain as pretraining
 from hanllama.train.objectives.pretrain import Pretrain, pretrain
 
@@ -190,3 +191,14 @@ def test_verdicts() -> None:
     assert any("by heart" in t for t in texts) and any("above training" in t for t in texts)
     texts = [words for _, words in run_report.verdicts(steps, [], 100, 100)]
     assert any("No held-out" in t for t in texts)
+
+
+def test_a_sample_prompt_without_a_token_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(tiny.tokenizer(tmp_path / "tokenizer"))
+    monkeypatch.setattr(tokenizer, "bos_id", None)  # as vocabularies taken from elsewhere may be
+    monkeypatch.setattr(samples, "load_tokenizer", lambda folder: tokenizer)
+    samples.Sampler(tmp_path, ["从前"], tokens=4, seed=0)
+    with pytest.raises(InputError, match="BOS"):
+        samples.Sampler(tmp_path, ["从前", ""], tokens=4, seed=0)

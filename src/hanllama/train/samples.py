@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hanllama.model.generate import encode_prompt, generate_tokens
 from hanllama.model.llama import Llama
 from hanllama.model.sampling import Sampling
 from hanllama.tokenizer.chat import ChatTemplate
@@ -25,16 +26,16 @@ class Sampler:
         seed: int,
         template: ChatTemplate | None = None,
     ) -> None:
+        """Raises InputError for a prompt that has no token, before any training."""
         self._tokenizer = load_tokenizer(tokenizer_folder)
         self._prompts, self._tokens, self._seed = list(prompts), tokens, seed
         self._template = template
+        self._ids = [self._encode(prompt) for prompt in prompts]
 
     def write(self, model: Llama, step: int) -> list[str]:
         """Each prompt with its continuation, or with its answer on the next line."""
-        from hanllama.model.generate import generate_tokens
-
         room = model.config.max_position_embeddings - self._tokens
-        ids = [self._encode(prompt)[-max(room, 1) :] for prompt in self._prompts]
+        ids = [prompt[-max(room, 1) :] for prompt in self._ids]
         sampling = Sampling(
             max_new_tokens=min(self._tokens, model.config.max_position_embeddings - 1),
             temperature=0.8,
@@ -52,5 +53,5 @@ class Sampler:
 
     def _encode(self, prompt: str) -> list[int]:
         if self._template is None:
-            return self._tokenizer.encode(prompt)
+            return encode_prompt(self._tokenizer, prompt)
         return self._template.prompt([{"role": "user", "content": prompt}])
