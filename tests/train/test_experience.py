@@ -168,6 +168,7 @@ def test_an_alarm_is_raised_once_and_stands_in_metrics(place: Path, tmp_path: Pa
     assert "every answer got" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow  # measuring the peak of a CPU without such arithmetic takes most of a minute
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
 def test_lower_precisions_do_the_same_roughly(
