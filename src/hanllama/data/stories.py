@@ -31,8 +31,15 @@ from hanllama.data.stories_plots import DEEDS, FREE, PLOTS, VERB_OF, Plot
 from hanllama.data.stories_words import WITHHELD, Bank, Word, fits, they
 
 __all__ = [
-    *("WITHHELD", "CopyIndex", "Story", "Verdict"),
-    *("check", "pick", "stories", "story", "write"),
+    "WITHHELD",
+    "CopyIndex",
+    "Story",
+    "Verdict",
+    "check",
+    "pick",
+    "stories",
+    "story",
+    "write",
 ]
 
 

@@ -12,6 +12,7 @@ from hanllama.model.presets import LlamaConfig
 from hanllama.train.devices import match
 
 _WINDOW_STEPS = 50
+_SLOW_PRODUCT_SECONDS = 0.2
 
 
 def flops_per_token(config: LlamaConfig, context: int) -> float:
@@ -66,13 +67,18 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _measured_matmul_flops(dtype: torch.dtype) -> float:
-    """The best of a few square products: a CPU has no data sheet one could trust."""
-    size = 1024
-    a = torch.randn(size, size).to(dtype)
-    b = torch.randn(size, size).to(dtype)
-    best = float("inf")
-    for _ in range(8):
+    """The best of a few square products: a CPU has no data sheet one could trust.
+
+    The products grow only while they are quick: some CPUs take seconds for one in half precision.
+    """
+    best = 0.0
+    for size in (128, 256, 512, *[1024] * 8):
+        a = torch.randn(size, size).to(dtype)
+        b = torch.randn(size, size).to(dtype)
         started = time.perf_counter()
         torch.mm(a, b)
-        best = min(best, time.perf_counter() - started)
-    return 2.0 * size**3 / best
+        seconds = time.perf_counter() - started
+        best = max(best, 2.0 * size**3 / seconds)
+        if seconds > _SLOW_PRODUCT_SECONDS:
+            break
+    return best
