@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from hanllama import fingerprint, fs
-from hanllama.data.conversations.form import Message
+from hanllama.data.conversations.form import prompt_hash
 from hanllama.data.mix import permutation
 from hanllama.data.preferences import Judged, Pair, PreferenceReader
 from hanllama.data.split import rank
@@ -258,7 +258,7 @@ def _pairs(reader: PreferenceReader, template: ChatTemplate) -> Iterator[Row]:
         for number, pair in enumerate(part):
             chosen, rejected = sides[2 * number], sides[2 * number + 1]
             margin = pair.margin or 0.0
-            yield Row(chosen, rejected, True, margin, _prompt_hash(pair.prompt), pair.id)
+            yield Row(chosen, rejected, True, margin, prompt_hash(pair.prompt), pair.id)
 
 
 def _judged(items: Iterator[Judged], template: ChatTemplate, seed: int) -> Iterator[Row]:
@@ -266,7 +266,7 @@ def _judged(items: Iterator[Judged], template: ChatTemplate, seed: int) -> Itera
     all_items = list(items)
     if not all_items:
         return
-    prompts = [_prompt_hash(item.prompt) for item in all_items]
+    prompts = [prompt_hash(item.prompt) for item in all_items]
     if len(set(prompts)) < 2:
         raise InputError(
             "an unpaired loss measures how far the model moves by answers to other prompts, and"
@@ -332,11 +332,6 @@ def _parts(reader: PreferenceReader) -> Iterator[list[Pair]]:
             part = []
     if part:
         yield part
-
-
-def _prompt_hash(prompt: Sequence[Message]) -> bytes:
-    said = [[message["role"], message["content"]] for message in prompt]
-    return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).digest()
 
 
 def _hash(rows: Sequence[Row]) -> str:

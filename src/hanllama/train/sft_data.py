@@ -17,8 +17,6 @@ batches are those of pretraining.
 from __future__ import annotations
 
 import bisect
-import hashlib
-import itertools
 import json
 import math
 from collections import Counter
@@ -39,6 +37,7 @@ from hanllama.data.conversations import (
     Unusable,
     parse_fill,
 )
+from hanllama.data.conversations.form import prompt_hash
 from hanllama.data.conversations.intake import Labels
 from hanllama.data.shards import TOKENIZER, Shards, ShardWriter, write_manifest
 from hanllama.data.split import rank
@@ -116,7 +115,7 @@ def _write(
     if config.heldout:
         heldout = GradedReader(config.heldout, layout=layout, fill=fill)
         for conversation, _ in _shown(heldout, "", "encode held-out conversations"):
-            held_prompts.add(_prompt(conversation))
+            held_prompts.add(prompt_hash(conversation.messages))
             writing.add(HELDOUT, conversation)
         (folder / HELDOUT).mkdir()
         _check(heldout, config, folder / HELDOUT)
@@ -125,7 +124,7 @@ def _write(
     stages = Stages(config, reader)
     share = 0.0 if config.heldout else config.heldout_share
     for conversation, grade in _shown(reader, config.curriculum, "encode conversations"):
-        prompt = _prompt(conversation)
+        prompt = prompt_hash(conversation.messages)
         if prompt in held_prompts:
             writing.leave_out(conversation, "its prompt is among the held-out ones")
         elif rank(config.loop.seed, prompt.hex()) < share * 2**64:
@@ -309,13 +308,6 @@ def _encode(
         if len(conversations) == 1:
             return [str(error)]
     return [one for messages in conversations for one in _encode([messages], template)]
-
-
-def _prompt(conversation: Conversation) -> bytes:
-    """A hash of what is asked first: everything before the first answer."""
-    asked = itertools.takewhile(lambda m: m["role"] != "assistant", conversation.messages)
-    said = [[message["role"], message["content"]] for message in asked]
-    return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).digest()
 
 
 # --- the curriculum ------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ whether a record is of its form, and turns it into messages or raises `Unusable`
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,3 +173,11 @@ def _tools(tools: Any) -> str:
     if tools is None:
         return ""
     raise Unusable("field 'tools' is neither a list nor text")
+
+
+def prompt_hash(messages: Sequence[Message]) -> bytes:
+    """A hash of what is asked: everything before the first answer. Equal prompts of different
+    files fall on the same side of a held-out split, in every stage that has the same seed."""
+    asked = itertools.takewhile(lambda m: m["role"] != "assistant", messages)
+    said = [[message["role"], message["content"]] for message in asked]
+    return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).digest()
