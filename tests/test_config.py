@@ -250,3 +250,12 @@ def test_an_option_is_found_by_its_key_or_its_only_leaf() -> None:
     assert config.find(Example, "optim.name", "x").key == "optim.name"
     with pytest.raises(ConfigError, match="x: unknown key 'name'"):
         config.find(Example, "name", "x")
+
+
+def test_a_group_with_other_defaults_than_its_class_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Group:
+        rate: float = option(0.1, help="a number")
+
+    with pytest.raises(AssertionError, match="subclass"):
+        option(Group(rate=0.2), help="a group")

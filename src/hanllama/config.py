@@ -33,6 +33,8 @@ def option(default: Any = MISSING, *, help: str, positional: bool = False) -> An
     """A dataclass field with its help text. Without a default the option is required."""
     metadata = {"help": help, "positional": positional}
     if default is not MISSING and is_dataclass(default):
+        own: Any = type(default)()  # type: ignore[misc]
+        assert default == own, "a group's defaults are its class's: subclass it to have others"
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
