@@ -172,6 +172,16 @@ class ChatTemplate:
         """`encode` of many, several times faster than one by one."""
         return self._encode([self._answers(self._guard(m)) for m in conversations])
 
+    def encode_each(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded | str]:
+        """`encode_many`, but in the place of a conversation that the template refuses (for a role
+        that it lacks, say) stands the reason, and the others are encoded all the same."""
+        try:
+            return list(self.encode_many(conversations))
+        except InputError as error:
+            if len(conversations) == 1:
+                return [str(error)]
+        return [one for messages in conversations for one in self.encode_each([messages])]
+
     # --- text and spans ---
 
     def _answers(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:

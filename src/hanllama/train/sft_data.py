@@ -263,7 +263,7 @@ def fit(
     left = {number: list(messages) for number, messages in enumerate(conversations)}
     while left:
         shorter: dict[int, list[Message]] = {}
-        encodings = _encode(list(left.values()), template)
+        encodings = template.encode_each(list(left.values()))
         for (number, messages), encoded in zip(left.items(), encodings, strict=True):
             if isinstance(encoded, str):
                 fitted[number] = Fitted(None, 0, reason=encoded)
@@ -296,18 +296,6 @@ def _fitting_turns(messages: list[Message], mask: NDArray[np.bool_], longest: in
     fit_by_mask = int((ends <= longest).sum())
     fitting = min(fit_by_mask, len(answers) - 1) if ends.size == len(answers) else len(answers) - 1
     return messages[: answers[fitting - 1] + 1] if fitting else []
-
-
-def _encode(
-    conversations: Sequence[Sequence[Message]], template: ChatTemplate
-) -> list[Encoded | str]:
-    """Ids and masks; where the template refuses a conversation (a role it lacks), why."""
-    try:
-        return list(template.encode_many(conversations))
-    except InputError as error:
-        if len(conversations) == 1:
-            return [str(error)]
-    return [one for messages in conversations for one in _encode([messages], template)]
 
 
 # --- the curriculum ------------------------------------------------------------------------------
