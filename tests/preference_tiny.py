@@ -54,7 +54,13 @@ def write(path: Path, made: list[dict[str, Any]]) -> Path:
 
 
 def rows(
-    base: Path, data: Path, *, paired: bool = True, heldout_share: float = 0.0, **changed: Any
+    base: Path,
+    data: Path,
+    *,
+    paired: bool = True,
+    heldout_share: float = 0.0,
+    template: str = "",
+    **changed: Any,
 ) -> PreferenceRows:
     """The data encoded with the base model's tokenizer."""
     settings: dict[str, Any] = {
@@ -65,8 +71,8 @@ def rows(
         "notes": None,
         **changed,
     }
-    template = ChatTemplate(load_tokenizer(base))
-    return read_rows([str(data)], template, paired=paired, heldout_share=heldout_share, **settings)
+    chosen = ChatTemplate(load_tokenizer(base), template)
+    return read_rows([str(data)], chosen, paired=paired, heldout_share=heldout_share, **settings)
 
 
 @torch.no_grad()

@@ -89,6 +89,25 @@ def test_bad_lines_are_counted_named_and_kept(base: Path, tmp_path: Path) -> Non
     assert "3 quarantined" in found.summary and "1 longer than 160 tokens" in found.summary
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_what_the_template_cannot_render_is_left_out_and_named(
+    base: Path, tmp_path: Path, paired: bool
+) -> None:
+    tool = [
+        {"role": "user", "content": "小明在哪"},
+        {"role": "assistant", "content": "问一问"},
+        {"role": "tool", "content": "河边"},
+    ]
+    record = {"prompt": tool, "chosen": "在河边", "rejected": "在山上"}
+    data = preference_tiny.write(tmp_path / "d.jsonl", [record, *preference_tiny.records(6)])
+    found = preference_tiny.rows(base, data, notes=tmp_path, paired=paired, template="llama2")
+    named = [json.loads(x) for x in (tmp_path / "left_out.jsonl").read_text().splitlines()]
+    assert len(named) == (1 if paired else 2)
+    assert named[0]["id"].endswith("d.jsonl:1")
+    assert len(found.train) == (6 if paired else 12)
+    assert "refused by the chat template" in found.summary
+
+
 def test_too_many_bad_lines_end_the_run_before_it_begins(base: Path, tmp_path: Path) -> None:
     data = preference_tiny.write(
         tmp_path / "data.jsonl", [*bad_records(), *preference_tiny.records(6)]

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ from hanllama.train.run import DATA
 from hanllama.train.sequences import TokenSequence
 
 _ENCODED_AT_A_TIME = 512
+
+_Item = TypeVar("_Item", Pair, Judged)
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,14 @@ def read_rows(
     Raises InputError when nothing can be used, too much cannot, or nothing is left to learn from.
     """
     reader = PreferenceReader(inputs, layout=layout)
-    made = _pairs(reader, template) if paired else _judged(reader.judged(), template, seed)
-    rows, left_out = [], []
+    rows: list[Row] = []
+    refused: list[dict[str, Any]] = []
+    left_out: list[dict[str, Any]] = []
+    made = (
+        _pairs(_renderable(reader, template, refused), template)
+        if paired
+        else _judged(_renderable(reader.judged(), template, refused), template, seed)
+    )
     for row in made:
         tokens = max(row.first.ids.size, row.second.ids.size if paired else 0)
         if tokens > context:
@@ -180,7 +188,8 @@ def read_rows(
     if notes is not None:
         notes.mkdir(parents=True, exist_ok=True)
         reader.write_quarantine(notes)
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in left_out)
+        named = [*refused, *left_out]
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in named)
         fs.write_text(notes / "left_out.jsonl", lines)
     reader.check(max_quarantine_share)
     held = [rank(seed, row.prompt.hex()) < heldout_share * 2**64 for row in rows]
@@ -190,12 +199,15 @@ def read_rows(
     if not train:
         raise InputError(
             f"{', '.join(inputs)}: no {noun} are left to learn from: {len(left_out):,} are longer"
-            f" than the context of {context} tokens, {len(unseen):,} are held out"
+            f" than the context of {context} tokens, {len(refused):,} are refused by the chat"
+            f" template, {len(unseen):,} are held out"
         )
     longest = max(max(row.first.ids.size, row.second.ids.size) for row in rows)
     summary = f"{reader.summary()}\n{len(train):,} {noun} to learn from, {len(unseen):,} held out"
     if left_out:
         summary += f"; {len(left_out):,} longer than {context} tokens left out (left_out.jsonl)"
+    if refused:
+        summary += f"; {len(refused):,} refused by the chat template (left_out.jsonl)"
     return PreferenceRows(train, unseen, longest, _hash(rows), summary)
 
 
@@ -247,8 +259,21 @@ def reference_log_probs(
 # --- encoding ------------------------------------------------------------------------------------
 
 
-def _pairs(reader: PreferenceReader, template: ChatTemplate) -> Iterator[Row]:
-    for part in _parts(reader):
+def _renderable(
+    items: Iterable[_Item], template: ChatTemplate, refused: list[dict[str, Any]]
+) -> Iterator[_Item]:
+    """The items whose prompt the template renders; others (it may lack a role) are `refused`."""
+    for item in items:
+        try:
+            template.render(item.prompt, generation_prompt=True)
+        except InputError as error:
+            refused.append({"id": item.id, "reason": str(error)})
+        else:
+            yield item
+
+
+def _pairs(pairs: Iterable[Pair], template: ChatTemplate) -> Iterator[Row]:
+    for part in _parts(pairs):
         conversations = [
             [*pair.prompt, {"role": "assistant", "content": answer}]
             for pair in part
@@ -261,7 +286,7 @@ def _pairs(reader: PreferenceReader, template: ChatTemplate) -> Iterator[Row]:
             yield Row(chosen, rejected, True, margin, prompt_hash(pair.prompt), pair.id)
 
 
-def _judged(items: Iterator[Judged], template: ChatTemplate, seed: int) -> Iterator[Row]:
+def _judged(items: Iterable[Judged], template: ChatTemplate, seed: int) -> Iterator[Row]:
     """Judged answers, each beside the next one in a drawn order that answers another prompt."""
     all_items = list(items)
     if not all_items:
@@ -323,9 +348,9 @@ def _second_within(row: Row, context: int) -> Row:
     return replace(row, second=TokenSequence(ids, mask))
 
 
-def _parts(reader: PreferenceReader) -> Iterator[list[Pair]]:
+def _parts(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
     part: list[Pair] = []
-    for pair in reader:
+    for pair in pairs:
         part.append(pair)
         if len(part) == _ENCODED_AT_A_TIME:
             yield part
