@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,53 @@ def test_a_reward_model_scores_what_it_is_shown(tmp_path: Path, models: tuple[Pa
         with torch.no_grad():
             wanted = float(model.score(model.hidden(ids)[0, -1]))
         assert score == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_rule_that_gives_no_number_is_refused_by_name(tmp_path: Path) -> None:
+    """NaN compares with nothing, so it would sort the answers at random."""
+    rule = _rule(tmp_path / "odd.py", "float('nan')")
+    source = tmp_path / "ranked.jsonl"
+    source.write_text(json.dumps({"prompt": "问", "answers": ["好", "坏"]}))
+    with pytest.raises(ConfigError, match="reward odd gave nan"):
+        bn.best_of_n(_config(tmp_path / "out", source, rules=(str(rule),)))
+    assert not (tmp_path / "out").exists()
+
+
+def _rule(path: Path, value: str) -> Path:
+    """A rule of the user's own that gives the value of an expression in `answer`."""
+    path.write_text(
+        "from dataclasses import dataclass\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Reward:\n"
+        "    def __call__(self, answer):\n"
+        f"        return {value}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("form", ["{}", "{}: {{weight: 0.5}}", {"weight": 0.5}])
+def test_a_rule_file_that_changed_is_not_taken_for_what_was_done(tmp_path: Path, form: Any) -> None:
+    source, mine = tmp_path / "ranked.jsonl", _rule(tmp_path / "mine.py", "len(answer.text)")
+    source.write_text(json.dumps({"prompt": "问", "answers": ["好", "很坏"]}))
+    rule = form.format(mine) if isinstance(form, str) else {str(mine): form}
+    config = _config(tmp_path / "out", source, rules=(rule,))
+    assert bn.best_of_n(config) is not None and bn.best_of_n(config) is None
+    _rule(mine, "-len(answer.text)")
+    with pytest.raises(ResumeError, match=r"content of .*mine\.py"):
+        bn.best_of_n(config)
+
+
+def test_a_word_list_that_changed_is_not_taken_for_what_was_done(tmp_path: Path) -> None:
+    source, words = tmp_path / "ranked.jsonl", tmp_path / "words.txt"
+    source.write_text(json.dumps({"prompt": "问", "answers": ["好", "很坏"]}))
+    words.write_text("坏\n")
+    for rule in ({"forbidden_words": {"file": str(words)}}, f"forbidden_words: {{file: {words}}}"):
+        words.write_text("坏\n")
+        config = _config(tmp_path / "out", source, rules=(rule,), force=True)
+        assert bn.best_of_n(config) is not None
+        words.write_text("好\n")
+        with pytest.raises(ResumeError, match=r"content of .*words\.txt"):
+            bn.best_of_n(replace(config, force=False))
 
 
 def test_without_a_model_the_best_is_what_people_put_first(tmp_path: Path) -> None:

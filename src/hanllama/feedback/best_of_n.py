@@ -137,7 +137,7 @@ def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
     not exist; Interrupted on Ctrl-C and SIGTERM.
     """
     output = Path(config.output)
-    reads = [*config.inputs, config.model, config.reward_model]
+    reads = [*config.inputs, config.model, config.reward_model, *_rule_files(config)]
     grows = ["limit", "batch"]
     with Work(output, config, reads=reads, grows=grows, force=config.force) as work:
         if work.done:
@@ -291,7 +291,7 @@ def _scorer(config: BestOfNConfig) -> Scorer | None:
                 raise InputError(f"rule {rule.title} needs the right answer; {prompt.id} has none")
             for i, c in enumerate(candidates):
                 answer = Answer(c.text, prompt.messages, prompt.reference, c.complete)
-                totals[i] += rule.weight * rule.rule(answer)
+                totals[i] += rule.weight * rule.reward(answer)
         if of_model:
             values = of_model(prompt, candidates)
             if not values:
@@ -301,6 +301,14 @@ def _scorer(config: BestOfNConfig) -> Scorer | None:
         return totals
 
     return score
+
+
+def _rule_files(config: BestOfNConfig) -> list[str]:
+    if not config.rules:
+        return []  # and torch need not be imported
+    from hanllama.train.scoring import rule_files
+
+    return rule_files(config.rules, "rules")
 
 
 def _model_scorer(config: BestOfNConfig) -> Scorer:

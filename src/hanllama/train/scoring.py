@@ -42,6 +42,13 @@ class WeightedRule:
     weight: float
     needs_reference: bool
 
+    def reward(self, answer: Answer) -> float:
+        """What an answer gets, before weighing; ConfigError when that is no finite number."""
+        value = float(self.rule(answer))
+        if not math.isfinite(value):
+            raise ConfigError(f"reward {self.title} gave {value}; a reward is a finite number")
+        return value
+
 
 def build_rules(entries: Sequence[Any], where: str = "reward.rules") -> list[WeightedRule]:
     """The rules that a list of entries stands for.
@@ -54,6 +61,19 @@ def build_rules(entries: Sequence[Any], where: str = "reward.rules") -> list[Wei
         if titles.count(title) > 1:
             raise ConfigError(f"{where}: {title} is given twice; one of them with its weight is it")
     return rules
+
+
+def rule_files(entries: Sequence[Any], where: str = "reward.rules") -> list[str]:
+    """The files that the rules of these entries read: their code, and what a parameter names.
+
+    A file that does not exist is left out; `build_rules` says so.
+    """
+    names = []
+    for entry in entries:
+        name, parameters = _named(entry, where)
+        texts = [value for value in parameters.values() if isinstance(value, str)]
+        names += [name, *texts] if name.endswith(".py") else texts
+    return sorted({name for name in names if Path(name).is_file()})
 
 
 def _named(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
@@ -128,7 +148,7 @@ class Scorer:
         parts: dict[str, Tensor] = {}
         total_A = torch.zeros(len(rollouts))
         for rule in self._rules:
-            given = [_finite(rule.title, rule.rule(answer)) for answer in answers]
+            given = [rule.reward(answer) for answer in answers]
             parts[rule.title] = torch.tensor(given)
             total_A += rule.weight * parts[rule.title]
         if self._model is not None:
@@ -141,9 +161,3 @@ class Scorer:
     def _answer(self, prompt: Prompt, rollout: Rollout) -> Answer:
         text = self._tokenizer.decode(rollout.answer_ids)
         return Answer(text, prompt.messages, prompt.reference, rollout.complete, rollout.answer_ids)
-
-
-def _finite(title: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise ConfigError(f"reward {title} gave {value}; a reward is a finite number")
-    return float(value)
