@@ -38,4 +38,4 @@ def test_the_tiny_story_chat_runs_through_every_stage(tmp_path: Path) -> None:
         [*command, "--output", str(run)], capture_output=True, text=True, timeout=600
     )
     assert again.returncode == 0
-    assert "ppo: done already and unchanged, skipped" in again.stdout
+    assert "ppo: done already and unchanged, skipped" in again.stderr
