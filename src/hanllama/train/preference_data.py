@@ -279,7 +279,7 @@ def _pairs(pairs: Iterable[Pair], template: ChatTemplate) -> Iterator[Row]:
             for pair in part
             for answer in (pair.chosen, pair.rejected)
         ]
-        sides = [_last_answer(e) for e in template.encode_many(conversations)]
+        sides = [last_answer(e) for e in template.encode_many(conversations)]
         for number, pair in enumerate(part):
             chosen, rejected = sides[2 * number], sides[2 * number + 1]
             margin = pair.margin or 0.0
@@ -306,7 +306,7 @@ def _judged(items: Iterable[Judged], template: ChatTemplate, seed: int) -> Itera
             for n in numbers
             for m in (n, partner[n])
         ]
-        sides = [_last_answer(e) for e in template.encode_many(conversations)]
+        sides = [last_answer(e) for e in template.encode_many(conversations)]
         for place, n in enumerate(numbers):
             item, own, other = all_items[n], sides[2 * place], sides[2 * place + 1]
             yield Row(own, other, item.good, 0.0, prompts[n], item.id)
@@ -325,7 +325,7 @@ def _next_of_another(order: Sequence[int], prompts: Sequence[bytes]) -> list[int
     return found
 
 
-def _last_answer(encoded: Encoded) -> TokenSequence:
+def last_answer(encoded: Encoded) -> TokenSequence:
     """A conversation up to its last end token, of which only the last answer counts.
 
     What a template puts behind the end token (ChatML a newline) is no part of an answer: no model
