@@ -16,6 +16,7 @@ import itertools
 import json
 import math
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -187,6 +188,7 @@ def _of_recipe(name: str, options: PlanConfig) -> list[Job]:
     inputs = ["input"] if found.needs_input else []
     stages = recipes.resolve(found, inputs, Path("runs") / found.name, {}, ())
     made: list[Job] = []
+    unknown: list[str] = []
     models: dict[str, LlamaConfig] = {}  # by the folder that a stage will write
     vocab_size = 0
     for stage in stages:
@@ -198,24 +200,29 @@ def _of_recipe(name: str, options: PlanConfig) -> list[Job]:
         if isinstance(stage.config, PretrainConfig):
             made.append(_job(name, stage.config, vocab_size, options))
         else:
-            base = models.get(stage.config.base_model)
+            base = models.get(stage.config.base_model) or load_config(stage.config.base_model)
+            models[f"{stage.output}/model"] = base
+            if not stage.config.loop.max_steps:
+                unknown.append(name)
+                continue
             made.append(_later_job(name, stage.config, base, price, options))
         models[f"{stage.output}/model"] = made[-1].llama
+    if unknown:
+        print(
+            f"hanllama: notice: not planned, since their data is not there yet and their steps"
+            f" follow from it: {', '.join(unknown)}; loop.max_steps would say",
+            file=sys.stderr,
+        )
     if not made:
         raise ConfigError(f"{found.where} trains nothing that could be planned")
     return made
 
 
 def _later_job(
-    name: str, training: Any, base: LlamaConfig | None, price: Cost, options: PlanConfig
+    name: str, training: Any, llama: LlamaConfig, price: Cost, options: PlanConfig
 ) -> Job:
     """A training that goes on from a model: SFT and what follows it."""
-    llama = base or load_config(training.base_model)
     loop = _loop(training.loop, options)
-    if not loop.max_steps:
-        raise ConfigError(
-            f"{name}: its data is not there yet, so its steps are not known: set loop.max_steps"
-        )
     rows, micro = (
         max(1, math.ceil(size * price.rows)) for size in (loop.batch_size, loop.micro_batch_size)
     )
@@ -363,7 +370,8 @@ def _on(name: str, job: Job, options: PlanConfig) -> dict[str, Any]:
     work = job.cost.work * flops_per_token(job.llama, job.context) / (3 * forward_share)
     assumed_micro = micro_tokens * work / (target.flops * mfu)
     micro, rest, basis = assumed_micro, 0.0, f"assumed MFU {mfu:.2f}"
-    launches = (job.llama.num_hidden_layers + 2) * _KERNELS_PER_LAYER * _LAUNCH_SECONDS
+    kernels = (job.llama.num_hidden_layers + 2) * _KERNELS_PER_LAYER * job.cost.work
+    launches = kernels * _LAUNCH_SECONDS
     if target.kind == "gpu" and launches > assumed_micro:
         micro, basis = launches, "assumed: starting kernels takes longer than they do"
     if name == HERE and options.measure and fits:

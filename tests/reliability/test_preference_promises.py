@@ -213,7 +213,7 @@ def rows(kind: str, base: Path, data: Path) -> list[Row]:
     return preference_tiny.rows(base, data, paired=kind != "kto").train
 
 
-@pytest.mark.parametrize("kind", ["dpo", "reward"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_nonfinite(kind: str, data: Path, base: Path, tmp_path: Path) -> None:
     """A NaN stops before the update: weights unchanged, the pairs recorded."""
     from safetensors.torch import load_file, save_file

@@ -106,3 +106,8 @@ def _check_shares(config: Any) -> None:
             raise ConfigError(f"{name} must be from 0 to below 1, not {getattr(config, name)}")
     if config.context < 0:
         raise ConfigError(f"context must be 0 or more, not {config.context}")
+    if config.loop.compile:
+        raise ConfigError(
+            "loop.compile does nothing for preferences, whose batches have another shape every"
+            " time; leave it out"
+        )

@@ -326,7 +326,7 @@ def _number(record: Record, field: str) -> float:
     value = record.get(field)
     try:
         number = float(value) if isinstance(value, int | float | str) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise Unusable(f"curriculum: field {field!r} holds no number")
