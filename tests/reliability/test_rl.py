@@ -27,7 +27,7 @@ from hanllama.train import checkpoints
 from hanllama.train.experience import LearnsFromAnswers, Setting
 from hanllama.train.objectives.grpo import Grpo, grpo
 from hanllama.train.objectives.ppo import Ppo, ppo
-from hanllama.train.rl_config import RolloutConfig
+from hanllama.train.rl_config import RolloutConfig, ScoringConfig
 
 METHODS = ["ppo", "grpo"]
 
@@ -111,6 +111,32 @@ def test_a_resume_with_other_prompts_or_another_rule_is_refused(
     rl_tiny.prompts(data)
     rule.write_text(rl_tiny.EVEN.replace("== 0", "== 1"), encoding="utf-8")
     with pytest.raises(ResumeError, match=r"reward .*rule\.py has changed"):
+        grpo(config)
+
+
+def test_a_resume_with_an_edited_rule_that_has_parameters_is_refused(
+    place: Path, tmp_path: Path
+) -> None:
+    rule = rl_tiny.even_rule(tmp_path / "rule.py")
+    words = tmp_path / "words.txt"
+    words.write_text("坏\n", encoding="utf-8")
+    rules = (f"{rule}: {{weight: 0.5}}", {"forbidden_words": {"file": str(words)}})
+    config = rl_tiny.grpo_config(
+        place / "prompts.jsonl",
+        tmp_path / "run",
+        place / "base",
+        rule,
+        reward=ScoringConfig(rules=rules),
+        loop={"stop_at": 2, "max_steps": 4},
+    )
+    with pytest.raises(Interrupted):
+        grpo(config)
+    rule.write_text(rl_tiny.EVEN.replace("== 0", "== 1"), encoding="utf-8")
+    with pytest.raises(ResumeError, match=r"reward .*rule\.py has changed"):
+        grpo(config)
+    rl_tiny.even_rule(rule)
+    words.write_text("坏\n恶\n", encoding="utf-8")
+    with pytest.raises(ResumeError, match=r"reward forbidden_words file .*words\.txt has changed"):
         grpo(config)
 
 

@@ -92,3 +92,16 @@ def test_a_rule_twice_and_a_reward_that_is_no_number(base: Path, tmp_path: Path)
     scorer = Scorer(build_rules([str(file)]), load_tokenizer(base))
     with pytest.raises(ConfigError, match="reward mine gave nan"):
         scorer([Prompt([], "", "")], [rollout([1], [4])], size=1, pad=3)
+
+
+def test_a_rule_knows_every_file_that_its_rewards_depend_on(tmp_path: Path) -> None:
+    mine = rl_tiny.even_rule(tmp_path / "mine.py")
+    words = tmp_path / "words.txt"
+    words.write_text("坏\n", encoding="utf-8")
+    for entry in (str(mine), f"{mine}: {{weight: 0.5}}", {str(mine): {"weight": 2}}):
+        (rule,) = build_rules([entry])
+        assert rule.files == {str(mine): mine}
+    (rule,) = build_rules(
+        [{"forbidden_words": {"file": str(words), "words": ["字" * 5000, "a\0"]}}]
+    )
+    assert [p.name for p in rule.files.values()] == ["forbidden_words.py", "words.txt"]

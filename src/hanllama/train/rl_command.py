@@ -3,7 +3,7 @@ reward."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from hanllama.train.config import LoopConfig
 from hanllama.train.experience import LearnsFromAnswers, Reference, Setting
 from hanllama.train.rl_config import GrpoConfig, PpoConfig, ScoringConfig
 from hanllama.train.rl_data import PromptReader, Prompts, encode_prompts
-from hanllama.train.scoring import Scorer, build_rules
+from hanllama.train.scoring import Scorer, WeightedRule, build_rules
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def open_policy(
         dtype=choose_dtype(loop.dtype, session.device),
         eval_prompts=loop.eval_rows,
         world=session.processes,
-        fingerprint=_fingerprint(config, prompts, tokenizer),
+        fingerprint=_fingerprint(config, prompts, tokenizer, rules),
     )
     return Opened(model, card, setting, loop, base, template, reader)
 
@@ -190,7 +190,10 @@ def _settled(config: PpoConfig | GrpoConfig, prompts: int, processes: int) -> Lo
 
 
 def _fingerprint(
-    config: PpoConfig | GrpoConfig, prompts: Prompts, tokenizer: Tokenizer
+    config: PpoConfig | GrpoConfig,
+    prompts: Prompts,
+    tokenizer: Tokenizer,
+    rules: Sequence[WeightedRule],
 ) -> dict[str, str]:
     """What a resumed run must find unchanged."""
     found = {
@@ -200,8 +203,9 @@ def _fingerprint(
     }
     if config.reward.model:
         found["reward.model"] = _weights_of(Path(config.reward.model))
-    files = [str(rule) for rule in config.reward.rules if str(rule).endswith(".py")]
-    return found | {f"reward {name}": fs.sha256(Path(name)) for name in files}
+    for rule in rules:
+        found |= {f"reward {name}": fs.sha256(path) for name, path in rule.files.items()}
+    return found
 
 
 def _weights_of(folder: Path) -> str:

@@ -8,10 +8,12 @@ user's own are the same (`train/rewards/`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -35,12 +37,14 @@ class WeightedRule:
     Attributes:
         title: its name; of a file of the user's own, without the folder.
         needs_reference: it compares with the answer that the data gives.
+        files: what its rewards depend on, by name: its source, and the files its parameters name.
     """
 
     title: str
     rule: RuleReward
     weight: float
     needs_reference: bool
+    files: Mapping[str, Path]
 
     def reward(self, answer: Answer) -> float:
         """What an answer gets, before weighing; ConfigError when that is no finite number."""
@@ -104,7 +108,26 @@ def _build(name: str, parameters: dict[str, Any], where: str) -> WeightedRule:
         raise ConfigError(f"{where}: weight of {name} must be a number, not {weight!r}")
     rule: RuleReward = config.load(cls, parameters, f"reward {name}")
     title = Path(name).stem if name.endswith(".py") else name
-    return WeightedRule(title, rule, float(weight), getattr(module, "NEEDS_REFERENCE", False))
+    needs_reference = getattr(module, "NEEDS_REFERENCE", False)
+    return WeightedRule(title, rule, float(weight), needs_reference, _files(name, module, rule))
+
+
+def _files(name: str, module: ModuleType, rule: Any) -> dict[str, Path]:
+    """The rule's source, and every parameter that is the path of a file."""
+    found = {name: Path(str(module.__file__))}
+    for field in dataclasses.fields(rule):
+        value = getattr(rule, field.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, str | Path) and _is_file(Path(one)):
+                found[f"{name} {field.name} {one}"] = Path(one)
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # text that is no path: too long, or with a null character
+        return False
 
 
 class Scorer:
