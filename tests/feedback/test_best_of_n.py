@@ -21,20 +21,22 @@ from hanllama.feedback.grade import GradeConfig, grade, read_grade
 from hanllama.feedback.options import JudgeConfig
 from hanllama.losses import token_log_probs
 from hanllama.model import answers as answering
+from hanllama.model import reward
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model, save_model
 from hanllama.model.llama import Llama
 from hanllama.model.presets import LlamaConfig
-from hanllama.model.reward import RewardModel
+from hanllama.model.reward import RewardModel, load_reward_model
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train import sequences
 from lookalike_endpoint import LookalikeEndpoint
 
 
-def _models(place: Path) -> tuple[Path, Path]:
+def _models(place: Path, template: str) -> tuple[Path, Path]:
     """A random chat model and a random reward model on one tokenizer."""
     tokenizer = tiny.tokenizer(place / "tokenizer")
-    (tokenizer / chat.FILE).write_text(chat.source("llama2"), encoding="utf-8")
+    (tokenizer / chat.FILE).write_text(chat.source(template), encoding="utf-8")
     config = LlamaConfig(
         vocab_size=load_tokenizer(tokenizer).vocab_size,
         hidden_size=32,
@@ -58,7 +60,12 @@ def _models(place: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return _models(tmp_path_factory.mktemp("models"))
+    return _models(tmp_path_factory.mktemp("models"), "llama2")
+
+
+@pytest.fixture(scope="module")
+def chatml(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return _models(tmp_path_factory.mktemp("chatml"), "chatml")
 
 
 @pytest.fixture
@@ -131,23 +138,77 @@ def test_a_stopped_run_samples_nothing_twice_and_ends_the_same(
         assert (tmp_path / "out" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()
 
 
-def test_a_reward_model_scores_what_it_is_shown(tmp_path: Path, models: tuple[Path, Path]) -> None:
-    """By the definition: the head at the last token of prompt and answer."""
+@pytest.mark.parametrize("template", ["models", "chatml"])
+def test_a_reward_model_scores_what_it_is_shown(
+    tmp_path: Path, template: str, request: pytest.FixtureRequest
+) -> None:
+    """By the definition: the head at the answer's end token, though ChatML writes on behind it."""
+    folder = request.getfixturevalue(template)[1]
     source = tmp_path / "ranked.jsonl"
     answers = ["小明在河边。", "奶奶画了西瓜，很红。", "好"]
     source.write_text(json.dumps({"prompt": "谁在河边？", "answers": answers}, ensure_ascii=False))
-    contests = bn.best_of_n(_config(tmp_path / "out", source, reward_model=str(models[1])))
+    contests = bn.best_of_n(_config(tmp_path / "out", source, reward_model=str(folder)))
     assert contests is not None
-    template = chat.ChatTemplate(load_tokenizer(models[1]))
-    from hanllama.model.reward import load_reward_model
-
-    model = load_reward_model(models[1])
+    tokenizer = load_tokenizer(folder)
+    model, asked = load_reward_model(folder), chat.ChatTemplate(tokenizer)
     for text, score in zip(contests[0].answers, contests[0].scores, strict=True):
         said = [{"role": "user", "content": "谁在河边？"}, {"role": "assistant", "content": text}]
-        ids = torch.tensor([template.encode(said).ids.tolist()])
+        whole = asked.encode(said).ids.tolist()
+        ends = [place for place, token in enumerate(whole) if token in asked.end_ids]
+        assert (ends[-1] == len(whole) - 1) == (template == "models")
         with torch.no_grad():
-            wanted = float(model.score(model.hidden(ids)[0, -1]))
+            hidden = model.hidden(torch.tensor([whole[: ends[-1] + 1]]))
+            wanted = float(model.score(hidden[0, -1]))
         assert score == pytest.approx(wanted, abs=1e-5)
+
+
+def test_shorter_answers_are_padded_with_a_token_that_ends_none(
+    tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward, "padding_id", lambda tokenizer, ends: 7)
+    seen = []
+    real = sequences.pack_sequences
+
+    def packed(*words: Any) -> Any:
+        seen.append(real(*words))
+        return seen[-1]
+
+    monkeypatch.setattr(sequences, "pack_sequences", packed)
+    source = tmp_path / "ranked.jsonl"
+    source.write_text(json.dumps({"prompt": "谁？", "answers": ["小明在河边看见苹果。", "好"]}))
+    bn.best_of_n(_config(tmp_path / "out", source, reward_model=str(models[1])))
+    assert seen[0].tokens_RT[1, -1] == 7
+
+
+def test_what_the_template_refuses_is_named_and_the_rest_goes_on(
+    tmp_path: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Llama 2 has no role `tool`: neither the model nor the reward model can be shown it."""
+    source = tmp_path / "ranked.jsonl"
+    lines = [
+        {"prompt": _TOOL[:3], "answers": ["好", "坏"], "id": "tool"},
+        {"prompt": "谁在河边？", "answers": ["好", "坏"], "id": "plain"},
+    ]
+    source.write_text("".join(json.dumps(r) + "\n" for r in lines))
+    ways: list[dict[str, Any]] = [
+        {"reward_model": str(models[1])},
+        {"model": str(models[0]), "rules": SHORT, "max_new_tokens": 4},
+    ]
+    for number, options in enumerate(ways):
+        out = tmp_path / f"out{number}"
+        made = bn.best_of_n(_config(out, source, **options))
+        assert made is not None and [c.id for c in made] == ["plain"]
+        (dropped,) = _lines(out / "dropped.jsonl")
+        assert dropped["id"] == "tool" and "not tool" in dropped["reason"]
+        assert "dropped 1 x chat template" in capsys.readouterr().out
+
+
+_TOOL = [
+    {"role": "user", "content": "今天下雨吗？"},
+    {"role": "assistant", "content": "我看看。"},
+    {"role": "tool", "content": "晴"},
+    {"role": "assistant", "content": "今天晴。"},
+]
 
 
 def test_a_rule_that_gives_no_number_is_refused_by_name(tmp_path: Path) -> None:
@@ -289,6 +350,21 @@ def test_a_local_models_grade_is_its_definition(
         assert found["grade"] == pytest.approx(float(wanted), rel=1e-4)
     dropped = _lines(tmp_path / "out" / "dropped.jsonl")
     assert "context of 160" in dropped[0]["reason"]
+
+
+def test_what_the_template_refuses_gets_no_grade_and_the_others_do(
+    tmp_path: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "talks.jsonl"
+    talks = [{"messages": m} for m in (_TOOL, [_TOOL[0], _TOOL[3]])]
+    source.write_text("".join(json.dumps(t) + "\n" for t in talks))
+    config = GradeConfig(
+        inputs=(str(source),), output=str(tmp_path / "out"), model=str(models[0]), device="cpu"
+    )
+    assert grade(config) == 1
+    (dropped,) = _lines(tmp_path / "out" / "dropped.jsonl")
+    assert dropped["messages"] == _TOOL and "not tool" in dropped["reason"]
+    assert "dropped 1 x chat template" in capsys.readouterr().out
 
 
 def test_a_judge_grades_and_what_it_does_not_grade_is_dropped(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from hanllama.progress import Progress
 
 if TYPE_CHECKING:
     from hanllama.data.conversations.intake import LayoutReader
+    from hanllama.model.answers import Answerer
     from hanllama.train.rl_data import Prompt
 
 BLOCK = 16  # prompts answered and journaled together
@@ -165,8 +166,8 @@ def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
 
 # --- where the answers come from -----------------------------------------------------------------
 
-Scorer = Callable[["Prompt", Sequence[Candidate]], list[float]]
-"""The scores of a prompt's answers; none where one of them is longer than can be scored."""
+Scorer = Callable[["Prompt", Sequence[Candidate]], list[float] | str]
+"""The scores of a prompt's answers, or why they cannot be scored."""
 
 NO_ANSWER = "no answer with text, or the prompt fills the model's context"
 TOO_LONG = "longer than the reward model's context"
@@ -191,10 +192,10 @@ def _given(config: BestOfNConfig, scorer: Scorer | None) -> Found:
                 prompt = Prompt(ranking.prompt, "", ranking.id)
                 candidates = [Candidate(text) for text in ranking.answers]
                 scores = scorer(prompt, candidates)
-                if scores:
-                    contests.append(_ordered(contest, scores))
+                if isinstance(scores, str):
+                    lost.append({"id": ranking.id, "reason": scores})
                 else:
-                    lost.append({"id": ranking.id, "reason": TOO_LONG})
+                    contests.append(_ordered(contest, scores))
             else:
                 contests.append(contest)
             progress.advance((reader.done - done) / 1e6)
@@ -214,20 +215,20 @@ def _sampled(config: BestOfNConfig, work: Work, scorer: Scorer | None) -> Found:
     reader.check(config.max_quarantine_share)
     answerer: Answerer | None = None
 
-    def answered(block: Sequence[Prompt], seed: int) -> list[list[tuple[str, bool]]]:
+    def answered(block: Sequence[Prompt], seed: int) -> list[list[tuple[str, bool]] | str]:
+        """The answers to each prompt, or why it cannot be asked."""
         nonlocal answerer
         answerer = answerer or Answerer(config.model, device=config.device, dtype=config.dtype)
-        context = answerer.model.config.max_position_embeddings
-        fits = [len(answerer.template.prompt(p.messages)) < context for p in block]
+        reasons = [_unaskable(answerer, p) for p in block]
         found = iter(
             answerer(
-                [p.messages for p, fit in zip(block, fits, strict=True) if fit],
+                [p.messages for p, why in zip(block, reasons, strict=True) if not why],
                 replace(config.sampling(), seed=seed),
                 samples=config.n,
                 batch=config.batch,
             )
         )
-        return [[(a.text, a.complete) for a in next(found)] if fit else [] for fit in fits]
+        return [why or [(a.text, a.complete) for a in next(found)] for why in reasons]
 
     contests: list[Contest] = []
     lost = []
@@ -239,16 +240,29 @@ def _sampled(config: BestOfNConfig, work: Work, scorer: Scorer | None) -> Found:
             what = [seed, [list(p.messages) for p in block]]
             said = work.journal.computed(what, partial(answered, block, seed))
             for prompt, answers in zip(block, said, strict=True):
-                candidates = _different([Candidate(*a) for a in answers])
                 progress.advance(config.n)
-                scores = scorer(prompt, candidates) if candidates else []
-                if scores:
+                scores: list[float] | str
+                if isinstance(answers, str):
+                    candidates, scores = [], answers
+                else:
+                    candidates = _different([Candidate(*a) for a in answers])
+                    scores = scorer(prompt, candidates) if candidates else NO_ANSWER
+                if isinstance(scores, str):
+                    lost.append({"id": prompt.id, "reason": scores})
+                else:
                     texts = [c.text for c in candidates]
                     contest = Contest(prompt.messages, prompt.id, config.model, texts, [])
                     contests.append(_ordered(contest, scores))
-                else:
-                    lost.append({"id": prompt.id, "reason": TOO_LONG if candidates else NO_ANSWER})
     return reader, contests, lost
+
+
+def _unaskable(answerer: Answerer, prompt: Prompt) -> str:
+    """Why a prompt cannot be asked: the template refuses it, it fills the context. Else empty."""
+    try:
+        ids = answerer.template.prompt(prompt.messages)
+    except InputError as error:
+        return str(error)
+    return "" if len(ids) < answerer.model.config.max_position_embeddings else NO_ANSWER
 
 
 def _different(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -284,7 +298,7 @@ def _scorer(config: BestOfNConfig) -> Scorer | None:
     rules = build_rules(config.rules, "rules")
     of_model = _model_scorer(config) if config.reward_model else None
 
-    def score(prompt: Prompt, candidates: Sequence[Candidate]) -> list[float]:
+    def score(prompt: Prompt, candidates: Sequence[Candidate]) -> list[float] | str:
         totals = [0.0] * len(candidates)
         for rule in rules:
             if rule.needs_reference and not prompt.reference:
@@ -294,8 +308,8 @@ def _scorer(config: BestOfNConfig) -> Scorer | None:
                 totals[i] += rule.weight * rule.reward(answer)
         if of_model:
             values = of_model(prompt, candidates)
-            if not values:
-                return []
+            if isinstance(values, str):
+                return values
             for i, value in enumerate(values):
                 totals[i] += config.reward_weight * value
         return totals
@@ -312,26 +326,36 @@ def _rule_files(config: BestOfNConfig) -> list[str]:
 
 
 def _model_scorer(config: BestOfNConfig) -> Scorer:
-    """The scores of a reward model, which reads answers through its own template."""
+    """The scores of a reward model, which reads answers through its own template.
+
+    A score is read where training reads it, at the end token of the answer (`last_answer`).
+    """
     import torch
 
     from hanllama.model.device import choose_device
-    from hanllama.model.reward import load_reward_model
+    from hanllama.model.reward import load_reward_model, padding_id
     from hanllama.tokenizer.chat import ChatTemplate
     from hanllama.tokenizer.load import load_tokenizer
-    from hanllama.train.sequences import TokenSequence, last_hidden, pack_sequences
+    from hanllama.train.preference_data import last_answer
+    from hanllama.train.sequences import last_hidden, pack_sequences
 
     device = choose_device(config.device)
     model = load_reward_model(config.reward_model).to(device).eval()
-    template = ChatTemplate(load_tokenizer(config.reward_model))
+    tokenizer = load_tokenizer(config.reward_model)
+    template = ChatTemplate(tokenizer)
+    pad = padding_id(tokenizer, template.end_ids)
     context = model.config.max_position_embeddings
 
-    def score(prompt: Prompt, candidates: Sequence[Candidate]) -> list[float]:
+    def score(prompt: Prompt, candidates: Sequence[Candidate]) -> list[float] | str:
         talks = [[*prompt.messages, assistant(c.text)] for c in candidates]
-        encoded = template.encode_many(talks)
-        if max(e.ids.size for e in encoded) > context:
-            return []
-        batch = pack_sequences([TokenSequence(e.ids, e.mask) for e in encoded], 0, device)
+        sequences = []
+        for encoded in template.encode_each(talks):
+            if isinstance(encoded, str):
+                return encoded
+            sequences.append(last_answer(encoded))
+        if max(s.ids.size for s in sequences) > context:
+            return TOO_LONG
+        batch = pack_sequences(sequences, pad, device)
         with torch.inference_mode():
             hidden = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
             scores_S = model.scores(last_hidden(hidden, batch))

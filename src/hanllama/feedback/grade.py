@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -100,6 +101,8 @@ def grade(config: GradeConfig) -> int | None:
     )
     if words:
         print(f"  {words}")
+    for reason, count in Counter(why for _, _, why in graded if why).most_common(5):
+        print(f"  dropped {count:,} x {reason}")
     return len(grades)
 
 
@@ -244,9 +247,16 @@ def _measure(config: GradeConfig) -> Measure:
         return found
 
     def measure(part: Sequence[Conversation]) -> list[tuple[float | None, str]]:
-        encoded = template.encode_many([c.messages for c in part])
-        fits = [e.ids.size <= context for e in encoded]
-        chosen = [e for e, fit in zip(encoded, fits, strict=True) if fit]
+        chosen: list[Encoded] = []
+        reasons = []
+        for encoded in template.encode_each([c.messages for c in part]):
+            if isinstance(encoded, str):
+                reasons.append(encoded)
+            elif encoded.ids.size > context:
+                reasons.append(f"longer than the model's context of {context:,} tokens")
+            else:
+                reasons.append("")
+                chosen.append(encoded)
         values: list[float] = []
         if chosen:
             given = mean_losses([[TokenSequence(e.ids, e.mask)] for e in chosen])
@@ -255,7 +265,6 @@ def _measure(config: GradeConfig) -> Measure:
                 by_itself = mean_losses([alone(e) for e in chosen])
                 values = [math.exp(a - b) for a, b in zip(given, by_itself, strict=True)]
         numbers = iter(values)
-        too_long = f"longer than the model's context of {context:,} tokens"
-        return [(next(numbers), "") if fit else (None, too_long) for fit in fits]
+        return [(None, why) if why else (next(numbers), "") for why in reasons]
 
     return measure
