@@ -95,6 +95,19 @@ def test_resume_exact(place: Path, tmp_path: Path, method: str, lora: int) -> No
         assert len(coefficients) == 3, "an experience each, adapted between them"
 
 
+def test_what_is_left_out_is_named_in_the_run_folder(place: Path, tmp_path: Path) -> None:
+    data = rl_tiny.prompts(tmp_path / "prompts.jsonl")
+    with data.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"id": "long", "prompt": "很长的问题" * 40}) + "\n")
+    config = rl_tiny.grpo_config(
+        data, tmp_path / "run", place / "base", place / "even.py", loop={"max_steps": 2}
+    )
+    grpo(config)
+    lines = (tmp_path / "run" / "data" / "left_out.jsonl").read_text().splitlines()
+    (entry,) = [json.loads(line) for line in lines]
+    assert entry["id"] == "long" and entry["tokens"] > 56 and entry["reason"]
+
+
 def test_a_resume_with_other_prompts_or_another_rule_is_refused(
     place: Path, tmp_path: Path
 ) -> None:

@@ -95,11 +95,31 @@ def some(count: int) -> list[Prompt]:
 def test_equal_prompts_come_once_and_long_ones_not_at_all(template: ChatTemplate) -> None:
     long = Prompt([user("很长" * 40)], "", "f:long")
     found = encode_prompts([*some(3), *some(3), long], template, 30, 0.0, 0)
-    assert (len(found.train), found.equal, found.too_long) == (3, 3, ["f:long"])
+    assert (len(found.train), found.equal) == (3, 3)
     assert all(list(p.ids) == template.prompt(p.messages) for p in found.train)
-    assert "3 equal to another left out; 1 too long" in found.summary()
+    tokens = len(template.prompt(long.messages))
+    assert found.left_out == [{"id": "f:long", "reason": "no room for an answer", "tokens": tokens}]
+    assert "3 equal to another left out; 1 left out (left_out.jsonl)" in found.summary()
     with pytest.raises(InputError, match="no prompt is left"):
         encode_prompts([long], template, 30, 0.0, 0)
+
+
+def test_a_prompt_that_the_template_refuses_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = tiny.tokenizer(tmp_path / "tokenizer")
+    source = (
+        "{% for m in messages %}{% if m['role'] == 'tool' %}{{ raise_exception('no tools') }}"
+        "{% endif %}{% endfor %}"
+    )
+    (folder / "chat_template.jinja").write_text(source + rl_tiny.TEMPLATE, encoding="utf-8")
+    strict = ChatTemplate(load_tokenizer(folder))
+    call = [user("天气？"), assistant("查"), {"role": "tool", "content": "晴"}]
+    found = encode_prompts([*some(2), Prompt(call, "", "f:tool")], strict, 30, 0.0, 0)
+    assert [p.id for p in found.train] == ["f:0", "f:1"]
+    (entry,) = found.left_out
+    assert entry["id"] == "f:tool" and "no tools" in entry["reason"]
+    assert "1 left out" in found.summary()
+    with pytest.raises(InputError, match=r"no prompt is left.*no tools"):
+        encode_prompts([Prompt(call, "", "f:tool")], strict, 30, 0.0, 0)
 
 
 def test_what_is_held_out_stays_held_out_when_files_are_added(template: ChatTemplate) -> None:

@@ -56,6 +56,7 @@ class Opened:
             data = session.output / "data"
             data.mkdir(parents=True, exist_ok=True)
             self.reader.write_quarantine(data)
+            self.setting.prompts.write_left_out(data)
             fs.write_json(data / "prompts.json", self.reader.facts())
         session.train(
             objective,

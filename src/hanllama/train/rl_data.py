@@ -2,20 +2,21 @@
 
 Any file of conversations, preferences or bare prompts serves: of a conversation the messages up to
 its last answer, of a preference its prompt. A prompt comes once, however often the files hold it; a
-prompt that leaves no room for an answer is left out; a share is held out by a hash of the prompt,
-so that it stays held out when files are added.
+prompt that leaves no room for an answer, or that the chat template refuses, is left out; a share is
+held out by a hash of the prompt, so that it stays held out when files are added.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hanllama import plugins
+from hanllama import fs, plugins
 from hanllama.data.conversations.form import Message, Record, Unusable, assistant
 from hanllama.data.conversations.intake import Labels, LayoutReader
 from hanllama.data.conversations.reader import problem
@@ -27,6 +28,8 @@ from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.train import prompt_layout
 
 __all__ = ["Prompt", "PromptReader", "Prompts", "encode_prompts"]
+
+LEFT_OUT = "left_out.jsonl"
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,15 @@ class Prompts:
 
     Attributes:
         equal: prompts left out because another one says the same.
-        too_long: ids of prompts left out because no answer would fit behind them.
+        left_out: id and reason of prompts that no answer would fit behind (with their tokens), or
+            that the template refuses.
         hash: of all that a rollout depends on.
     """
 
     train: list[Prompt]
     heldout: list[Prompt]
     equal: int
-    too_long: list[str]
+    left_out: list[dict[str, Any]]
     hash: str
 
     def summary(self) -> str:
@@ -67,9 +71,14 @@ class Prompts:
         line = f"{len(self.train):,} prompts to learn from, {len(self.heldout):,} held out"
         if self.equal:
             line += f"; {self.equal:,} equal to another left out"
-        if self.too_long:
-            line += f"; {len(self.too_long):,} too long for an answer to fit, as {self.too_long[0]}"
+        if self.left_out:
+            line += f"; {len(self.left_out):,} left out ({LEFT_OUT}){_first(self.left_out)}"
         return line
+
+    def write_left_out(self, folder: Path) -> None:
+        """Name what was left out, a line each."""
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.left_out)
+        fs.write_text(folder / LEFT_OUT, lines)
 
 
 class PromptReader(LayoutReader):
@@ -107,7 +116,7 @@ class PromptReader(LayoutReader):
 def encode_prompts(
     prompts: Sequence[Prompt], template: ChatTemplate, room: int, heldout: float, seed: int
 ) -> Prompts:
-    """Encode, leave out what is equal or too long, and hold a share out.
+    """Encode, leave out what is equal, too long or refused by the template, and hold a share out.
 
     Args:
         room: the most tokens that a prompt may have.
@@ -119,11 +128,16 @@ def encode_prompts(
     for prompt in prompts:
         seen.setdefault(json.dumps(prompt.messages, ensure_ascii=False), prompt)
     kept: list[Prompt] = []
-    too_long: list[str] = []
+    left_out: list[dict[str, Any]] = []
     for prompt in seen.values():
-        ids = template.prompt(prompt.messages)
+        try:
+            ids = template.prompt(prompt.messages)
+        except InputError as error:  # a role that the template lacks, say
+            left_out.append({"id": prompt.id, "reason": str(error)})
+            continue
         if len(ids) > room:
-            too_long.append(prompt.id)
+            entry = {"id": prompt.id, "reason": "no room for an answer", "tokens": len(ids)}
+            left_out.append(entry)
         else:
             kept.append(Prompt(prompt.messages, prompt.reference, prompt.id, ids))
     held = {
@@ -132,14 +146,20 @@ def encode_prompts(
     train = [p for number, p in enumerate(kept) if number not in held]
     if not train:
         raise InputError(
-            f"no prompt is left to learn from: of {len(prompts)}, {len(too_long)} are longer than"
-            f" the {room} tokens that leave room for an answer and {len(held)} are held out"
+            f"no prompt is left to learn from: of {len(prompts):,}, {len(held):,} are held out and"
+            f" {len(left_out):,} left out, being refused by the chat template or longer than the"
+            f" {room} tokens that leave room for an answer{_first(left_out)}"
         )
     digest = hashlib.sha256()
     for p in kept:
         digest.update(json.dumps([list(p.ids), p.reference], ensure_ascii=False).encode())
     equal = len(prompts) - len(seen)
-    return Prompts(train, [kept[n] for n in sorted(held)], equal, too_long, digest.hexdigest())
+    return Prompts(train, [kept[n] for n in sorted(held)], equal, left_out, digest.hexdigest())
+
+
+def _first(left_out: Sequence[Mapping[str, Any]]) -> str:
+    """The end of a message: the first of them as an example."""
+    return f": {left_out[0]['id']}, {left_out[0]['reason']}" if left_out else ""
 
 
 def _of_conversation(messages: list[Message]) -> tuple[list[Message], str]:
