@@ -13,6 +13,7 @@ import tiny
 from hanllama.errors import InputError
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train.preference_data import read_rows
 from hanllama.train.rl_data import Prompt, PromptReader, encode_prompts
 
 
@@ -129,3 +130,34 @@ def test_what_is_held_out_stays_held_out_when_files_are_added(template: ChatTemp
     assert {p.id for p in few.heldout} == {i for i in held if int(i.split(":")[1]) < 100}
     assert not held & {p.id for p in many.train}
     assert few.hash != many.hash
+
+
+def test_every_stage_holds_the_same_prompts_out(template: ChatTemplate, tmp_path: Path) -> None:
+    """As dpo reads them, and by what is asked first, as sft does: a later turn of a conversation
+    falls on the side of its first."""
+    prompts = some(100)
+    found = encode_prompts(prompts, template, 30, 0.3, 7)
+    records = [
+        {
+            "id": p.id,
+            "prompt": p.messages,
+            "chosen": [assistant("好")],
+            "rejected": [assistant("坏")],
+        }
+        for p in prompts
+    ]
+    rows = read_rows(
+        [write(tmp_path / "pairs.jsonl", *records)],
+        template,
+        paired=True,
+        context=64,
+        heldout_share=0.3,
+        seed=7,
+        layout="",
+        max_quarantine_share=0.0,
+        notes=None,
+    )
+    assert {p.id for p in found.heldout} == {row.id for row in rows.heldout} != set()
+    later = [Prompt([*p.messages, assistant("一"), user("再说")], "", p.id) for p in prompts]
+    again = encode_prompts(later, template, 60, 0.3, 7)
+    assert [p.id for p in again.heldout] == [p.id for p in found.heldout]

@@ -3,7 +3,8 @@
 Any file of conversations, preferences or bare prompts serves: of a conversation the messages up to
 its last answer, of a preference its prompt. A prompt comes once, however often the files hold it; a
 prompt that leaves no room for an answer, or that the chat template refuses, is left out; a share is
-held out by a hash of the prompt, so that it stays held out when files are added.
+held out by a hash of what is asked first, so that it stays held out when files are added, and in
+every stage that has the same seed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from hanllama import fs, plugins
-from hanllama.data.conversations.form import Message, Record, Unusable, assistant
+from hanllama.data.conversations.form import Message, Record, Unusable, assistant, prompt_hash
 from hanllama.data.conversations.intake import Labels, LayoutReader
 from hanllama.data.conversations.reader import problem
 from hanllama.data.preferences import PreferenceReader
@@ -140,9 +141,8 @@ def encode_prompts(
             left_out.append(entry)
         else:
             kept.append(Prompt(prompt.messages, prompt.reference, prompt.id, ids))
-    held = {
-        number for number, p in enumerate(kept) if rank(seed, str(list(p.ids))) < heldout * 2**64
-    }
+    ranks = [rank(seed, prompt_hash(p.messages).hex()) for p in kept]
+    held = {number for number, rank_ in enumerate(ranks) if rank_ < heldout * 2**64}
     train = [p for number, p in enumerate(kept) if number not in held]
     if not train:
         raise InputError(
