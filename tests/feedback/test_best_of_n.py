@@ -245,6 +245,15 @@ def test_a_rule_file_that_changed_is_not_taken_for_what_was_done(tmp_path: Path,
         bn.best_of_n(config)
 
 
+def test_where_the_package_lies_is_nothing_to_remember(tmp_path: Path) -> None:
+    """The same output is found complete by an installation in another folder."""
+    source = tmp_path / "ranked.jsonl"
+    source.write_text(json.dumps({"prompt": "问", "answers": ["好", "很坏"]}))
+    bn.best_of_n(_config(tmp_path / "out", source, rules=SHORT))
+    written = (tmp_path / "out" / "manifest.json").read_text()
+    assert "content of" in written and "length.py" not in written
+
+
 def test_a_word_list_that_changed_is_not_taken_for_what_was_done(tmp_path: Path) -> None:
     source, words = tmp_path / "ranked.jsonl", tmp_path / "words.txt"
     source.write_text(json.dumps({"prompt": "问", "answers": ["好", "很坏"]}))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hanllama.data.conversations.intake import LayoutReader
     from hanllama.model.answers import Answerer
     from hanllama.train.rl_data import Prompt
+    from hanllama.train.scoring import WeightedRule
 
 BLOCK = 16  # prompts answered and journaled together
 
@@ -138,13 +139,14 @@ def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
     not exist; Interrupted on Ctrl-C and SIGTERM.
     """
     output = Path(config.output)
-    reads = [*config.inputs, config.model, config.reward_model, *_rule_files(config)]
+    rules = _rules(config)
+    reads = [*config.inputs, config.model, config.reward_model, *_files_of(rules)]
     grows = ["limit", "batch"]
     with Work(output, config, reads=reads, grows=grows, force=config.force) as work:
         if work.done:
             print(f"{output} is complete already")
             return None
-        scorer = _scorer(config)
+        scorer = _scorer(config, rules)
         with terminable(work.folder):
             reader, contests, lost = (
                 _sampled(config, work, scorer) if config.model else _given(config, scorer)
@@ -288,14 +290,12 @@ def _ordered(contest: Contest, scores: Sequence[float]) -> Contest:
 # --- what they are worth -------------------------------------------------------------------------
 
 
-def _scorer(config: BestOfNConfig) -> Scorer | None:
+def _scorer(config: BestOfNConfig, rules: Sequence[WeightedRule]) -> Scorer | None:
     """What scores the answers of one prompt; None where nothing was asked for."""
-    if not (config.rules or config.reward_model):
+    if not (rules or config.reward_model):
         return None
     from hanllama.train.rewards import Answer
-    from hanllama.train.scoring import build_rules
 
-    rules = build_rules(config.rules, "rules")
     of_model = _model_scorer(config) if config.reward_model else None
 
     def score(prompt: Prompt, candidates: Sequence[Candidate]) -> list[float] | str:
@@ -317,12 +317,19 @@ def _scorer(config: BestOfNConfig) -> Scorer | None:
     return score
 
 
-def _rule_files(config: BestOfNConfig) -> list[str]:
+def _rules(config: BestOfNConfig) -> list[WeightedRule]:
     if not config.rules:
         return []  # and torch need not be imported
-    from hanllama.train.scoring import rule_files
+    from hanllama.train.scoring import build_rules
 
-    return rule_files(config.rules, "rules")
+    return build_rules(config.rules, "rules")
+
+
+def _files_of(rules: Sequence[WeightedRule]) -> list[str]:
+    """The user's own files that the rules read: code and word lists (a rule of the package stands
+    under its bare name, and where that is installed is nothing to remember)."""
+    files = [item for rule in rules for item in rule.files.items() if item[0] != rule.title]
+    return sorted({str(path) for _, path in files})
 
 
 def _model_scorer(config: BestOfNConfig) -> Scorer:

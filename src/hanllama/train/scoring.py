@@ -67,19 +67,6 @@ def build_rules(entries: Sequence[Any], where: str = "reward.rules") -> list[Wei
     return rules
 
 
-def rule_files(entries: Sequence[Any], where: str = "reward.rules") -> list[str]:
-    """The files that the rules of these entries read: their code, and what a parameter names.
-
-    A file that does not exist is left out; `build_rules` says so.
-    """
-    names = []
-    for entry in entries:
-        name, parameters = _named(entry, where)
-        texts = [value for value in parameters.values() if isinstance(value, str)]
-        names += [name, *texts] if name.endswith(".py") else texts
-    return sorted({name for name in names if Path(name).is_file()})
-
-
 def _named(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
     """An entry as (name, parameters)."""
     if isinstance(entry, str) and ": " in entry:
