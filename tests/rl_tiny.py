@@ -14,7 +14,7 @@ from hanllama import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
 from hanllama.model.llama import Llama
-from hanllama.model.reward import padding_id
+from hanllama.model.reward import padding_id, reward_model_from
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train.config import LoopConfig
@@ -51,14 +51,22 @@ class Reward:
 '''
 
 
-def chat_model(folder: Path, seed: int = 0, vocab_size: int = 400) -> Path:
-    """A random 2-layer chat model with a template of its own."""
+def chat_model(
+    folder: Path,
+    seed: int = 0,
+    vocab_size: int = 400,
+    *,
+    template: str = TEMPLATE,
+    context: int = 64,
+) -> Path:
+    """A random 2-layer chat model with a template of its own; without one, a base model."""
     tokenizer = tiny.tokenizer(folder.with_name(folder.name + "-tokenizer"), vocab_size)
-    (tokenizer / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    if template:
+        (tokenizer / "chat_template.jinja").write_text(template, encoding="utf-8")
     tokens = load_tokenizer(tokenizer)
     config = tiny.SHAPE.resolve(
         tokens.vocab_size,
-        64,
+        context,
         bos_token_id=tokens.bos_id,
         eos_token_id=tokens.eos_id,
         pad_token_id=tokens.pad_id,
@@ -66,6 +74,14 @@ def chat_model(folder: Path, seed: int = 0, vocab_size: int = 400) -> Path:
     model = Llama(config, torch.Generator().manual_seed(seed))
     with fs.publish(folder) as beside:
         save_model(beside, model, tokenizer, ModelCard(name="tiny"))
+    return folder
+
+
+def reward_model(folder: Path, base: Path) -> Path:
+    """The model in `base` under a fresh head."""
+    model = reward_model_from(base, 0, 3)
+    with fs.publish(folder) as beside:
+        save_model(beside, model, base, ModelCard(name="tiny"))
     return folder
 
 

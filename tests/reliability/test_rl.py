@@ -19,7 +19,7 @@ import torch
 import rl_tiny
 from hanllama import config as configs
 from hanllama import fs
-from hanllama.errors import Interrupted, NonFiniteError, ResumeError
+from hanllama.errors import InputError, Interrupted, NonFiniteError, ResumeError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import RewardModel, reward_model_from
@@ -151,6 +151,37 @@ def test_a_resume_with_an_edited_rule_that_has_parameters_is_refused(
     words.write_text("坏\n恶\n", encoding="utf-8")
     with pytest.raises(ResumeError, match=r"reward forbidden_words file .*words\.txt has changed"):
         grpo(config)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"vocab_size": 380}, "another tokenizer"),
+        ({"template": "{{ bos_token }}" + rl_tiny.TEMPLATE}, "another chat template"),
+        ({"context": 32}, "32 positions.*has 64"),
+    ],
+)
+def test_a_reward_or_value_model_that_would_read_something_else_is_refused(
+    place: Path, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    other = rl_tiny.chat_model(tmp_path / "other", **changed)
+    reward = str(rl_tiny.reward_model(tmp_path / "reward", other))
+    for method in METHODS:
+        scoring = ScoringConfig(model=reward)
+        with pytest.raises(InputError, match=f"(?s)reward model .*{message}"):
+            run(config_of(method, place, tmp_path / "run", reward=scoring))
+    for folder in (reward, str(other)):
+        with pytest.raises(InputError, match=f"(?s)value model .*{message}"):
+            run(config_of("ppo", place, tmp_path / "run", value_model=folder))
+
+
+def test_a_value_model_without_a_template_and_with_more_room_serves(
+    place: Path, tmp_path: Path
+) -> None:
+    other = rl_tiny.chat_model(tmp_path / "other", template="", context=128)
+    steps = {"max_steps": 4}
+    run(config_of("ppo", place, tmp_path / "run", value_model=str(other), loop=steps))
+    assert len(losses(tmp_path / "run")) == 4
 
 
 @pytest.mark.parametrize("method", METHODS)

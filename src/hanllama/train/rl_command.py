@@ -39,7 +39,7 @@ class Opened:
     card: ModelCard
     setting: Setting
     loop: LoopConfig
-    tokenizer_folder: Path
+    tokenizer: Tokenizer
     template: ChatTemplate
     reader: PromptReader
 
@@ -62,7 +62,7 @@ class Opened:
             objective,
             config.optim,
             self.loop,
-            tokenizer_folder=self.tokenizer_folder,
+            tokenizer_folder=self.tokenizer.folder,
             card=self.card,
             context=self.model.config.max_position_embeddings,
             announcement=self._announcement(),
@@ -88,7 +88,8 @@ def open_policy(
     """The policy on its device, and the setting it learns in.
 
     Raises InputError for a model without a chat template, prompts that cannot be used, and a reward
-    model with another tokenizer; ConfigError for rules and step counts that make no sense.
+    model with another tokenizer, another chat template or fewer positions; ConfigError for rules
+    and step counts that make no sense.
     """
     rules = build_rules(config.reward.rules)
     base = Path(config.base_model)
@@ -113,7 +114,7 @@ def open_policy(
     scorer = Scorer(
         rules,
         tokenizer,
-        model=_reward_model(config.reward, tokenizer, session),
+        model=_reward_model(config.reward, model, template, tokenizer, session),
         model_weight=config.reward.model_weight,
         missing_end_penalty=config.reward.missing_end_penalty,
     )
@@ -139,22 +140,51 @@ def open_policy(
         world=session.processes,
         fingerprint=_fingerprint(config, prompts, tokenizer, rules),
     )
-    return Opened(model, card, setting, loop, base, template, reader)
+    return Opened(model, card, setting, loop, tokenizer, template, reader)
 
 
 def _reward_model(
-    config: ScoringConfig, tokenizer: Tokenizer, session: Session
+    config: ScoringConfig,
+    policy: Llama,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    session: Session,
 ) -> RewardModel | None:
     if not config.model:
         return None
-    if load_tokenizer(config.model).hash != tokenizer.hash:
-        raise InputError(
-            f"the reward model {config.model} has another tokenizer than {tokenizer.folder}; train"
-            " one from the policy's own model: hanllama reward"
-        )
     model = load_reward_model(config.model)
+    check_reads_alike("reward", Path(config.model), model, policy, template, tokenizer)
     model.requires_grad_(False)
     return model.to(session.device).eval()
+
+
+def check_reads_alike(
+    role: str,
+    folder: Path,
+    model: Llama,
+    policy: Llama,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+) -> None:
+    """Raise InputError unless the reward or value model in a folder means the same by a token as
+    the policy, knows the shape of its conversations and has room for the longest.
+
+    A folder without a chat template is taken at its word: it knows no other.
+    """
+    found = chat.of_folder(folder)
+    has, needs = model.config.max_position_embeddings, policy.config.max_position_embeddings
+    if load_tokenizer(folder).hash != tokenizer.hash:
+        problem = f"has another tokenizer than {tokenizer.folder}"
+    elif found is not None and found != template.source:
+        problem = f"has another chat template than {tokenizer.folder}"
+    elif has < needs:
+        problem = f"has {has} positions, and {tokenizer.folder} has {needs}"
+    else:
+        return
+    raise InputError(
+        f"the {role} model {folder} {problem}; train one from the policy's own model: hanllama"
+        " reward"
+    )
 
 
 def _reference(model: Llama, base: Path, session: Session) -> Reference:

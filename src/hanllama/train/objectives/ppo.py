@@ -10,6 +10,7 @@ probability ratios and values may move only so far from those the answers were w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from hanllama.train.command import training
 from hanllama.train.experience import Experience, Learnable, LearnsFromAnswers, Setting
 from hanllama.train.objective import Micro
 from hanllama.train.policy_loss import clipped_policy_loss, clipped_value_loss
-from hanllama.train.rl_command import Opened, open_policy
+from hanllama.train.rl_command import Opened, check_reads_alike, open_policy
 from hanllama.train.rl_config import PpoConfig
 from hanllama.train.rollouts import answer_log_probs, answer_values, together, values_of
 
@@ -182,7 +183,7 @@ def ppo(config: PpoConfig) -> None:
         if session.run is not None:
             folder = session.output / VALUE
             with fs.publish(folder, replace=True) as beside:
-                save_model(beside, value_model, opened.tokenizer_folder, opened.card)
+                save_model(beside, value_model, opened.tokenizer.folder, opened.card)
             print(f"value model: {folder}")
 
 
@@ -191,6 +192,7 @@ def _value_model(config: PpoConfig, opened: Opened) -> RewardModel:
     advantages are the rewards alone."""
     folder = config.value_model or config.reward.model or config.base_model
     model = reward_model_from(folder, config.loop.seed, opened.setting.pad)
+    check_reads_alike("value", Path(folder), model, opened.model, opened.template, opened.tokenizer)
     if not is_reward_model(folder):
         torch.nn.init.zeros_(model.score.weight)
     return model
