@@ -63,7 +63,7 @@ def test_a_run_leaves_a_policy_a_value_model_and_a_report(place: Path, tmp_path:
     words += ["--rules", str(rule), "length: {weight: 0.1}", "--mini-batches", "2"]
     words += ["--rollout.max-new-tokens", "8", "--batch-size", "8", "--max-steps", "4"]
     words += ["--optim.learning-rate", "1e-3", "--value-learning-rate", "5e-3"]
-    words += ["--missing-end-penalty", "0.5", "--log-every", "1", "--heldout", "0.2"]
+    words += ["--missing-end-penalty", "0.5", "--log-every", "1", "--heldout-share", "0.2"]
     words += ["--device", "cpu"]
     assert cli.main(words) == 0
     assert load_model(tmp_path / "run" / "model").config == load_model(base).config

@@ -110,7 +110,7 @@ def open_policy(
             f"rollout.max_new_tokens {config.rollout.max_new_tokens} leaves no room for a prompt in"
             f" the {model.config.max_position_embeddings} positions of {base}"
         )
-    prompts = encode_prompts(records, template, room, config.heldout, config.loop.seed)
+    prompts = encode_prompts(records, template, room, config.heldout_share, config.loop.seed)
     scorer = Scorer(
         rules,
         tokenizer,

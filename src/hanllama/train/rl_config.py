@@ -78,7 +78,7 @@ class PpoConfig:
     output: str = option(help="the run folder; the same folder again resumes")
     base_model: str = option(help="the chat model's folder: what is trained, and the reference")
     reward: ScoringConfig = option(help="what answers are scored by")
-    heldout: float = option(0.02, help="share of the prompts that is held out")
+    heldout_share: float = option(0.02, help="share of the prompts that is held out")
     max_quarantine_share: float = option(0.05, help="more unusable records than this end the run")
     mini_batches: int = option(4, help="loop.batch_size answers each; together one experience")
     ppo_epochs: int = option(2, help="passes over an experience")
@@ -110,7 +110,7 @@ class PpoConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, "mini_batches", "ppo_epochs", "kl_horizon")
-        _check_shares(self, "heldout", "gamma", "lam")
+        _check_shares(self, "heldout_share", "gamma", "lam")
         _check_not_negative(
             self, "kl_coefficient", "kl_target", "value_clip", "value_learning_rate"
         )
@@ -140,7 +140,7 @@ class GrpoConfig:
     output: str = option(help="the run folder; the same folder again resumes")
     base_model: str = option(help="the chat model's folder: what is trained, and the reference")
     reward: ScoringConfig = option(help="what answers are scored by")
-    heldout: float = option(0.02, help="share of the prompts that is held out")
+    heldout_share: float = option(0.02, help="share of the prompts that is held out")
     max_quarantine_share: float = option(0.05, help="more unusable records than this end the run")
     group_size: int = option(8, help="answers to each prompt, compared with each other")
     mini_batches: int = option(1, help="loop.batch_size answers each; together one experience")
@@ -168,7 +168,7 @@ class GrpoConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, "mini_batches", "iterations")
-        _check_shares(self, "heldout")
+        _check_shares(self, "heldout_share")
         _check_not_negative(self, "kl_coefficient", "clip_high")
         if not 0 < self.clip_low <= 1:
             raise ConfigError(f"clip_low must be above 0 and at most 1, not {self.clip_low}")
