@@ -185,6 +185,19 @@ def test_a_value_model_without_a_template_and_with_more_room_serves(
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_run_without_a_reference_says_that_the_kl_alarm_is_deaf(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    for coefficient in (0.05, 0.0):
+        output = tmp_path / str(coefficient)
+        changed = {"kl_coefficient": coefficient, **({"kl_target": 0.0} if method == "ppo" else {})}
+        run(config_of(method, place, output, **changed, loop={"max_steps": 4}))
+        said = "alarm.kl cannot ring" in capsys.readouterr().out
+        measured = any("kl" in line for line in rl_tiny.metrics(output))
+        assert (said, measured) == (coefficient == 0, coefficient > 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_nonfinite(place: Path, tmp_path: Path, method: str) -> None:
     """A NaN stops before the update: weights unchanged, rows recorded."""
     from safetensors.torch import load_file, save_file

@@ -73,8 +73,13 @@ class Opened:
         setting = self.setting
         steps = setting.mini_batches * setting.passes
         groups = setting.answers // setting.group_size
+        deaf = (
+            "kl_coefficient 0: no reference is loaded, the KL is not measured and alarm.kl cannot"
+            " ring\n"
+        )
         return (
             f"{self.reader.summary()}\n{setting.prompts.summary()}\n"
+            f"{deaf if setting.reference is None else ''}"
             f"{self.model.config.parameter_count() / 1e6:.1f}M parameters;"
             f" {self.loop.max_steps:,} steps, {steps} to an experience of {groups} prompts with"
             f" {setting.group_size} answer{'s' if setting.group_size > 1 else ''} each:"
