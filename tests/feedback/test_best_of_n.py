@@ -342,7 +342,8 @@ def test_a_local_models_grade_is_its_definition(
             hidden = model.hidden(tokens)[0, :-1]
             return -token_log_probs(hidden, model.output_weight(), tokens[0, 1:])
 
-    for record, found in zip(records, _lines(tmp_path / "out" / "part-00000.jsonl"), strict=False):
+    graded = _lines(tmp_path / "out" / "part-00000.jsonl")
+    for record, found in zip(records[:-1], graded, strict=True):  # the last one is too long
         encoded = template.encode(record["messages"])
         ids, mask = encoded.ids.tolist(), torch.from_numpy(encoded.mask)
         given = losses(ids)[mask[1:]].mean()

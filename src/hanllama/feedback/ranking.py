@@ -11,6 +11,7 @@ says how often the judge agrees with it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -143,8 +144,8 @@ def _compare(
     with Progress("rank", len(matches), "comparisons") as progress:
         replies = asker.replies(requests())
         for match in matches:
-            both = [reply for _, reply in zip(range(2), replies, strict=False)]
-            if len(both) < 2:
+            both = list(itertools.islice(replies, 2))
+            if len(both) < 2:  # the budget is used up
                 return False
             _judge(verdicts, match, both)
             progress.advance(1, pairs=len(verdicts.pairs))

@@ -259,8 +259,8 @@ def parse_tasks(reply: Reply) -> tuple[list[Task], list[tuple[str, str]]]:
         return [], [(REFUSED, reply.refused)]
     blocks: list[dict[str, str]] = []
     labels = list(_LABEL.finditer(reply.text))
-    ends = [*(label.start() for label in labels[1:]), len(reply.text)]
-    for label, end in zip(labels, ends, strict=False):  # no label: nothing
+    bounds = [*(label.start() for label in labels), len(reply.text)]
+    for label, end in zip(labels, bounds[1:], strict=True):
         body = _SEPARATOR.split(reply.text[label.end() : end])[0].strip()
         name = "回答" if label["name"] == "输出" else label["name"]
         if name == "指令" or not blocks or name in blocks[-1]:

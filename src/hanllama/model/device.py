@@ -47,3 +47,9 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float32
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if bf16 else torch.float16
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """The precision of a pass: `dtype` for matrix products, nothing changed where it is float32."""
+    enabled = dtype != torch.float32
+    return torch.autocast(device.type, dtype if enabled else None, enabled=enabled)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from hanllama.data.mix import permutation
+from hanllama.model.device import autocast
 from hanllama.model.llama import Llama
 from hanllama.train import rollout_alarms
 from hanllama.train.objective import Micro, Objective
@@ -282,11 +283,9 @@ class LearnsFromAnswers(Objective):
     def deciding(self) -> Iterator[None]:
         """Models as they answer: no dropout, no gradients, the arithmetic of the passes."""
         modules = [self.model, *self.further_models().values()]
-        enabled = self.setting.dtype != torch.float32
-        dtype = self.setting.dtype if enabled else None
         _set_training(modules, False)
         try:
-            with torch.no_grad(), torch.autocast(self.device.type, dtype, enabled=enabled):
+            with torch.no_grad(), autocast(self.device, self.setting.dtype):
                 yield
         finally:
             _set_training(modules, True)

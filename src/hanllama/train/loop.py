@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from hanllama import fs
 from hanllama.errors import HanllamaError, Interrupted, NonFiniteError
 from hanllama.model.card import ModelCard, Stage
-from hanllama.model.device import choose_dtype
+from hanllama.model.device import autocast, choose_dtype
 from hanllama.progress import Progress
 from hanllama.train import checkpoints
 from hanllama.train.config import LoopConfig, OptimConfig
@@ -194,7 +194,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         losses: list[Tensor] = []
         for micro in micros:
-            with self._autocast():
+            with autocast(self.device, self.dtype):
                 loss = self.objective.loss(micro)
             losses.append(loss.detach())
             scaled = self.scaler.scale(loss / max(weight, 1.0))
@@ -289,7 +289,7 @@ class Loop:
 
     def _evaluate(self, progress: Progress | None) -> None:
         self.modules.eval()
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), autocast(self.device, self.dtype):
             self.figures = self.objective.evaluate()
         self.modules.train()
         if self.run is not None and self.figures:
@@ -304,7 +304,7 @@ class Loop:
         if self.sampler is None or self.run is None:
             return
         self.modules.eval()
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), autocast(self.device, self.dtype):
             texts = self.sampler.write(self.objective.model, self.step)
         self.modules.train()
         self.run.log(self.step, {"samples": texts})
@@ -371,10 +371,6 @@ class Loop:
 
     def _every(self, steps: int) -> bool:
         return steps > 0 and self.step % steps == 0
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.dtype != torch.float32
-        return torch.autocast(self.device.type, self.dtype if enabled else None, enabled=enabled)
 
     @contextmanager
     def _progress(self, title: str) -> Iterator[Progress | None]:

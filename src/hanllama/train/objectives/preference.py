@@ -19,7 +19,7 @@ from torch import Tensor
 from hanllama import fingerprint, fs
 from hanllama.errors import ConfigError, InputError
 from hanllama.model.checkpoint import load_model
-from hanllama.model.device import choose_dtype
+from hanllama.model.device import autocast, choose_dtype
 from hanllama.model.llama import Llama
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import preference
@@ -203,12 +203,6 @@ def dpo(config: DpoConfig) -> None:
             announcement=f"{rows.summary}\n{loop.max_steps:,} steps of {loop.batch_size}",
             template=prepared.template,
         )
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """The precision of the loop's passes, for passes that are made outside of it."""
-    enabled = dtype != torch.float32
-    return torch.autocast(device.type, dtype if enabled else None, enabled=enabled)
 
 
 def weights_hash(model: Llama) -> str:
