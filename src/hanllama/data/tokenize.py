@@ -19,7 +19,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +101,17 @@ def tokenize(options: TokenizeConfig) -> Path:
             print(f"beginning again: {journal.why or 'nothing was finished'}")
         elif journal is not None:
             print(f"going on from {journal.folder}: {journal.batches:,} batches are there")
-        with fs.publish(output, replace=options.force) as folder:
+        pieces, size = _pieces(options.inputs)
+        processes = workers.Workers[_Job, Batch](
+            workers.count(options.workers, size, _SMALL_BYTES), _Worker, (options,)
+        )
+        with (
+            contextlib.closing(processes),
+            fs.publish(output, replace=options.force) as folder,
+        ):
             journal = journal or Journal(output, making.result())
-            spool, quarantine = _fill_spool(options, loading, folder, journal)
+            results = functools.partial(processes.ordered, build=lambda: _Worker(options, loading))
+            spool, quarantine = _fill_spool(options, pieces, results, folder, journal)
             tokenizer = loading.result()
             holdout = spool.sketch.choose(options.holdout)
             writers = _deal(options, tokenizer, folder, spool, holdout)
@@ -227,11 +235,13 @@ def _is_blank(document: Document) -> bool:
 
 
 def _fill_spool(
-    options: TokenizeConfig, loading: Future[Tokenizer], folder: Path, journal: Journal
+    options: TokenizeConfig,
+    pieces: Iterable[Piece],
+    results: Callable[[Iterable[_Job]], Generator[Batch, None, None]],
+    folder: Path,
+    journal: Journal,
 ) -> tuple[Spool, records.Quarantine]:
     spool = Spool(folder / _SPOOL)
-    pieces, size = _pieces(options.inputs)
-    processes = workers.count(options.workers, size, _SMALL_BYTES)
     quarantine = records.Quarantine(folder / "quarantine.jsonl")
     with quarantine, Progress("tokenize", unit="MB") as progress, contextlib.closing(journal):
 
@@ -245,7 +255,7 @@ def _fill_spool(
             take(batch)
         runs = itertools.islice(_jobs(pieces), spool.batches, None)
         jobs = ((job, spool.sketch.kept_of) for job in runs)
-        with contextlib.closing(_in_order(options, loading, jobs, processes)) as batches:
+        with contextlib.closing(results(jobs)) as batches:
             try:
                 for batch in batches:
                     take(batch)
@@ -285,16 +295,6 @@ def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
             job, size = [], 0
     if job:
         yield job
-
-
-def _in_order(
-    options: TokenizeConfig, loading: Future[Tokenizer], jobs: Iterable[_Job], processes: int
-) -> Generator[Batch, None, None]:
-    """The jobs' results in their order, from this process or from so many others."""
-    if processes == 1:
-        yield from map(_Worker(options, loading), jobs)
-    else:
-        yield from workers.ordered(jobs, processes, _Worker, (options,))
 
 
 # --- the spool -> shards ---------------------------------------------------------------------

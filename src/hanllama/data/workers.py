@@ -5,12 +5,16 @@
 
 Each process builds its own callable (rules with compiled patterns, a tokenizer) once, by
 `build(*arguments)`, and calls it for every job. The results come back in the order of the jobs, so
-whatever is made of them does not depend on how many processes there are; with one worker there is
-no other process at all.
+whatever is made of them does not depend on how many processes there are.
+
+This process is one of the workers: it cuts the jobs and uses the results, and does a job itself
+whenever the others have enough to do. So it begins while they are still starting, and with one
+worker there is no other process at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -19,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hanllama.errors import HanllamaError
 
@@ -27,6 +31,11 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 JOB_BYTES = 2**20  # many small files, or one run of lines, or one book
+# Jobs that another process has before it, so that it goes on while this one does a longer job;
+# at the end this one waits for them.
+_AHEAD = 3
+# Finished jobs that wait for an unfinished one before them, for each process: memory's bound.
+_HELD = 6
 
 
 def ordered(
@@ -40,28 +49,78 @@ def ordered(
     `build` and the arguments travel to the processes, so they can be pickled; so can jobs and
     results. Closing the generator ends the processes. Raises HanllamaError when one was killed.
     """
-    if workers == 1:
-        yield from map(build(*arguments), jobs)
-        return
-    # spawn: a forked child would inherit the locks of threads that pyarrow and others started.
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start, (build, arguments)
-    )
-    waiting: deque[Future[Result]] = deque()
+    with contextlib.closing(Workers(workers, build, arguments)) as processes:
+        yield from processes.ordered(jobs, lambda: build(*arguments))
+
+
+class Workers(Generic[Job, Result]):
+    """The other processes of `ordered`, for a caller who starts them before there is a job."""
+
+    def __init__(
+        self,
+        workers: int,
+        build: Callable[..., Callable[[Job], Result]],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        self._others = workers - 1
+        if self._others:
+            # spawn: a forked child would inherit the locks of threads that pyarrow and others
+            # started.
+            self._executor = ProcessPoolExecutor(
+                self._others, multiprocessing.get_context("spawn"), _start, (build, arguments)
+            )
+            self._started = self._executor.submit(_nothing)  # this starts all of them
+
+    def ordered(
+        self, jobs: Iterable[Job], build: Callable[[], Callable[[Job], Result]]
+    ) -> Generator[Result, None, None]:
+        """The results in order; `build` makes what this process calls, with its first job."""
+        call: Callable[[Job], Result] | None = None
+        left = iter(jobs)
+        waiting: deque[Future[Result]] = deque()
+        try:
+            while True:
+                while self._others_want(waiting) and (job := next(left, _END)) is not _END:
+                    waiting.append(self._executor.submit(_work, job))
+                if waiting and waiting[0].done():
+                    yield waiting.popleft().result()
+                elif len(waiting) < _HELD * (self._others + 1) and (
+                    (job := next(left, _END)) is not _END
+                ):
+                    call = call or build()
+                    waiting.append(_done_here(call, job))
+                elif waiting:
+                    yield waiting.popleft().result()
+                else:
+                    return
+        except BrokenProcessPool as error:
+            raise HanllamaError(
+                "a worker process was killed, most likely for lack of memory; lower --workers"
+            ) from error
+
+    def _others_want(self, waiting: deque[Future[Any]]) -> bool:
+        """Whether another process may run out of jobs."""
+        if not self._others or not self._started.done():
+            return False
+        return sum(not f.done() for f in waiting) < _AHEAD * self._others
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._others:
+            self._executor.shutdown(cancel_futures=True)
+
+
+_END: Any = object()
+
+
+def _done_here(call: Callable[[Job], Result], job: Job) -> Future[Result]:
+    """A job's result or failure, to be met in its turn like any other's."""
+    future: Future[Result] = Future()
     try:
-        for job in jobs:
-            waiting.append(executor.submit(_work, job))
-            # Enough that nobody waits for work, few enough that memory does not grow.
-            if len(waiting) > 3 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise HanllamaError(
-            "a worker process was killed, most likely for lack of memory; lower --workers"
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
+        future.set_result(call(job))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def count(asked: int, input_bytes: int, small_bytes: int) -> int:
@@ -94,6 +153,10 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _nothing() -> None:
+    """A job that is done once a process has started."""
 
 
 def _work(job: Any) -> Any:
