@@ -2,8 +2,9 @@
 
 llama.cpp's converter takes vocabulary, scores and piece types from `tokenizer.model` and corrects
 them by `tokenizer_config.json`; `write` does the same through the `gguf` package, and adds the
-smallest Llama that the loader accepts (one layer, weights of zero), since the server loads no
-vocabulary without a model. `LlamaCpp` starts the server of the `xllamacpp` wheel in this process
+smallest Llama that the loader accepts (one layer, which always says the vocabulary's last piece:
+weights of zero would draw the end token now and then), since the server loads no vocabulary without
+a model. `LlamaCpp` starts the server of the `xllamacpp` wheel in this process
 and asks its HTTP endpoints /tokenize and /detokenize, which is all of its tokenizer that the wheel
 offers.
 """
@@ -55,8 +56,8 @@ def write(folder: Path, path: Path) -> Path:
     writer.add_add_bos_token(config["add_bos_token"])
     writer.add_add_eos_token(config["add_eos_token"])
     writer.add_add_space_prefix(proto.normalizer_spec.add_dummy_prefix)
-    for name, shape in _tensors(len(texts)).items():
-        writer.add_tensor(name, np.zeros(shape, dtype=np.float32))
+    for name, weight in _tensors(len(texts)).items():
+        writer.add_tensor(name, weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -81,14 +82,22 @@ def _vocabulary(proto: Any, config: dict[str, Any]) -> tuple[list[bytes], list[f
     return texts, scores, types
 
 
-def _tensors(vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a Llama of one layer with tied embeddings."""
+def _tensors(vocab_size: int) -> dict[str, np.ndarray]:
+    """The weights of a Llama of one layer with tied embeddings, by name.
+
+    The layer adds nothing; every token leads with the first part of the stream, and of all rows of
+    the head that of the last piece answers to it by far the most.
+    """
     square = (_WIDTH, _WIDTH)
     parts = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
-    parts |= dict.fromkeys(("ffn_gate", "ffn_up", "ffn_down"), square)
+    parts |= {"ffn_gate": square, "ffn_up": square, "ffn_down": square}
     parts |= {"attn_norm": (_WIDTH,), "ffn_norm": (_WIDTH,)}
-    layer = {f"blk.0.{name}.weight": shape for name, shape in parts.items()}
-    return {"token_embd.weight": (vocab_size, _WIDTH), "output_norm.weight": (_WIDTH,), **layer}
+    embedding = np.zeros((vocab_size, _WIDTH), dtype=np.float32)
+    embedding[:, 0] = 1.0
+    embedding[-1, 0] = 30.0
+    layer = {f"blk.0.{n}.weight": np.zeros(s, dtype=np.float32) for n, s in parts.items()}
+    norm = np.ones(_WIDTH, dtype=np.float32)
+    return {"token_embd.weight": embedding, "output_norm.weight": norm, **layer}
 
 
 class Refused(Exception):

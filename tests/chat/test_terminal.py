@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -29,8 +30,19 @@ from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
 
 
-def _model(place: Path, *, template: bool, context: int = 200, stage: str = "sft") -> Path:
-    """A random two-layer model, with or without a chat template."""
+def _model(
+    place: Path,
+    *,
+    template: bool,
+    context: int = 200,
+    stage: str = "sft",
+    endless: bool = False,
+) -> Path:
+    """A random two-layer model, with or without a chat template.
+
+    An endless one cannot write its end token: a part of the residual stream that every token
+    leads with speaks against it.
+    """
     tokenizer = tiny.tokenizer(place / "tokenizer")
     if template:
         (tokenizer / chat.FILE).write_text(chat.source("llama2"), encoding="utf-8")
@@ -48,9 +60,15 @@ def _model(place: Path, *, template: bool, context: int = 200, stage: str = "sft
         eos_token_id=2,
     )
     torch.manual_seed(4)
+    model = Llama(config)
+    if endless:
+        with torch.no_grad():
+            embedding = model.state_dict()["model.embed_tokens.weight"]  # the head's, too
+            embedding[:, 0] = 1.0
+            embedding[config.eos_token_id, 0] = -20.0
     card = ModelCard("tiny", lineage=(Stage(stage),))
     with fs.publish(place / "model") as folder:
-        save_model(folder, Llama(config), tokenizer, card)
+        save_model(folder, model, tokenizer, card)
     return place / "model"
 
 
@@ -228,16 +246,18 @@ def test_the_conversation_given_is_gone_on_with(model: Path, tmp_path: Path) -> 
 class _Typed:
     """The program at a terminal of its own."""
 
-    def __init__(self, model: Path, *words: str) -> None:
+    def __init__(self, model: Path, *words: str, **environment: str) -> None:
         import pty
 
         self.master, slave = pty.openpty()
         command = [sys.executable, "-m", "hanllama", *_words(model, *words)]
-        environment = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
+        settings = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **environment}
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=environment
+            command, stdin=slave, stdout=slave, stderr=slave, env=settings
         )
         os.close(slave)
+        # A character's bytes may come in two readings.
+        self.decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self.seen, self.looked = "", 0
 
     def until(self, words: str, seconds: float = 120) -> str:
@@ -252,7 +272,7 @@ class _Typed:
     def read(self) -> None:
         """Whatever the program has written by now; waits a moment for it."""
         if select.select([self.master], [], [], 0.1)[0]:
-            self.seen += os.read(self.master, 65536).decode("utf-8", "replace")
+            self.seen += self.decode(os.read(self.master, 65536))
 
     def shows(self, words: str, seconds: float) -> bool:
         """Whether `words` appear in time."""
@@ -268,7 +288,7 @@ class _Typed:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")
 def test_on_a_terminal_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
-    endless = _model(tmp_path, template=True, context=100_000)
+    endless = _model(tmp_path, template=True, context=100_000, endless=True)
     typed = _Typed(endless, "--max-new-tokens", "20000", "--temperature", "1")
     try:
         typed.until("> ")
@@ -287,6 +307,26 @@ def test_on_a_terminal_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Pat
         typed.type("/history\n")
         typed.until("you: 你好")
         typed.until("> ")
+        typed.type("\x04")
+        assert typed.process.wait(20) == 0
+    finally:
+        typed.process.kill()
+        typed.process.wait()
+        os.close(typed.master)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")
+@pytest.mark.parametrize("name", ["C", "zh_XX.UTF-8"])
+def test_chinese_can_be_typed_and_taken_back_where_no_locale_is_set_up(
+    model: Path, name: str
+) -> None:
+    typed = _Typed(model, *SHORT, LC_ALL=name)
+    try:
+        typed.until("> ")
+        typed.type("/system 你好们\x7f\n")  # one key takes one character back
+        typed.until("> ")
+        typed.type("/system\n")
+        assert "system prompt: 你好\x1b[0m" in typed.until("> ")
         typed.type("\x04")
         assert typed.process.wait(20) == 0
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import locale
 import os
 import signal
 import sys
@@ -309,6 +310,7 @@ class Terminal:
     """A person at a terminal: readline's editing and history where there is any."""
 
     def __init__(self) -> None:
+        _utf8_for_readline()
         # Editing of the line, arrow keys for what was typed before; Windows' console has its own.
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401
@@ -339,6 +341,20 @@ class Terminal:
     def fail(self, why: str) -> None:
         """Said like everything of ours."""
         self.tell(why)
+
+
+def _utf8_for_readline() -> None:
+    """Give readline a UTF-8 locale where there is none, as in many containers.
+
+    In the locale C, or in one that is named and not installed, it takes the bytes of 你 for three
+    keys. It asks the environment, not Python, which is why that is what changes.
+    """
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, "")
+    if locale.setlocale(locale.LC_CTYPE) in ("C", "POSIX"):
+        with contextlib.suppress(locale.Error):
+            locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+            os.environ["LC_ALL"] = "C.UTF-8"
 
 
 # --- a pipe --------------------------------------------------------------------------------------
