@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -311,7 +312,7 @@ def test_plain_and_odd_json_lines_are_written_as_the_general_reader_would(
     source.write_bytes(b"\n".join(lines))
     options = {"max_quarantine_share": 0.9, "workers": 1}
     run(source, output=tmp_path / "plain", **options)
-    monkeypatch.setattr(plain_lines, "FORMAT", "no such format")
+    monkeypatch.setattr(plain_lines, "_data", lambda part: None)
     run(source, output=tmp_path / "general", **options)
     assert contents(tmp_path / "plain") == contents(tmp_path / "general")
     rows = (tmp_path / "plain" / "part-00000.jsonl").read_bytes().split(b"\n")[:-1]
@@ -335,11 +336,60 @@ def test_damaged_utf8_is_judged_as_the_general_reader_judges_it(
     source.write_bytes(b"\n".join(lines))
     options = {"max_quarantine_share": 1.0, "workers": 1, "method": "none", "containment": 0.0}
     run(source, output=tmp_path / "plain", **options)
-    monkeypatch.setattr(plain_lines, "FORMAT", "no such format")
+    monkeypatch.setattr(plain_lines, "_data", lambda part: None)
     run(source, output=tmp_path / "general", **options)
     assert contents(tmp_path / "plain") == contents(tmp_path / "general")
     report = json.loads((tmp_path / "plain" / "report.json").read_text())
     assert report["quarantined"]["line is not valid UTF-8"] > 500
+
+
+@pytest.mark.parametrize("keep", ["none", "first"])
+def test_cut_lines_and_every_way_to_store_them_give_what_the_general_reader_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str
+) -> None:
+    """Boilerplate among escapes, at each end, in plain, odd and compressed lines, in many spans."""
+    draw = random.Random(0)
+    adverts = [
+        ADVERT,
+        '他说"本站"\\n，请点击此处下载全本电子书并收藏。',
+        "\t版权所有，未经许可不得以任何方式转载。",
+    ]
+    rows = []
+    for number in range(900):
+        parts = [prose(number % 400, 30), *draw.choices(adverts, k=draw.randint(0, 3)), "\\"]
+        text = "\n".join([*draw.sample(parts, len(parts)), *draw.choices(["", ADVERT, "\n"])])
+        record: dict[str, Any] = {"text": text}
+        record |= draw.choice([{}, {"id": f"r{number}"}, {"id": "甲", "source": "站"}, {"n": 1}])
+        rows.append(json.dumps(record, ensure_ascii=draw.random() < 0.1).encode())
+        rows += draw.choices([b"", b"{broken", b" "], k=draw.random() < 0.05)
+    source = tmp_path / "in" / "a.jsonl"
+    source.parent.mkdir()
+    source.write_bytes(b"\xef\xbb\xbf" + b"\n".join(rows))
+    (source.parent / "b.jsonl.gz").write_bytes(gzip.compress(b"\n".join(rows[::-3]), mtime=0))
+    options = {"exact_lines": True, "line_keep": keep, "workers": 1, "line_characters": 15}
+    monkeypatch.setattr("hanllama.data.dedup.scan._JOB_BYTES", 5000)
+    run(source.parent, output=tmp_path / "spans", **options)
+    monkeypatch.setattr(plain_lines, "_data", lambda part: None)
+    run(source.parent, output=tmp_path / "general", **options)
+    assert contents(tmp_path / "spans") == contents(tmp_path / "general")
+    report = json.loads((tmp_path / "spans" / "report.json").read_text())
+    assert set(report["lines"]["first"]) == {advert.strip() for advert in adverts}
+    assert report["quarantined"]["invalid JSON"] > 10
+
+
+def test_a_line_too_long_for_a_record_is_named_and_the_lines_after_it_keep_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hanllama.formats._lines.MAX_RECORD_BYTES", 3000)
+    monkeypatch.setattr("hanllama.data.dedup.scan._JOB_BYTES", 1000)
+    texts = [prose(i, 8000 if i == 20 else 90) for i in range(40)]
+    source = tmp_path / "in.jsonl"
+    source.write_text("\n".join(json.dumps({"text": t}, ensure_ascii=False) for t in texts))
+    kept = run(source, output=tmp_path / "out", workers=1)
+    place = f"{tmp_path.name}/in.jsonl"
+    assert list(kept) == [f"{place}:{i + 1}" for i in range(40) if i != 20]
+    (reject,) = (tmp_path / "out" / "quarantine.jsonl").read_bytes().split(b"\n")[:-1]
+    assert (json.loads(reject)["line"], json.loads(reject)["file"]) == (21, str(source))
 
 
 def test_groups_too_large_to_pair_off_are_searched_again(
@@ -426,6 +476,16 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(
         return result
 
     monkeypatch.setattr(running, "_removed", meddle)
+    with pytest.raises(InputError, match="changed while it was being read"):
+        run(source, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+    def exchange(*arguments: Any) -> Any:  # as many documents, as many bytes
+        result = before(*arguments)
+        corpus(source, {"a": prose(3, 100)})
+        return result
+
+    monkeypatch.setattr(running, "_removed", exchange)
     with pytest.raises(InputError, match="changed while it was being read"):
         run(source, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

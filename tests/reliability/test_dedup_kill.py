@@ -175,14 +175,14 @@ def test_dedup_with_other_options_starts_the_stages_concerned_afresh(
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr("hanllama.data.dedup.run._write", stop)
+        patch.setattr("hanllama.data.dedup.write.write", stop)
         with pytest.raises(Stop):
             dedup(config(source, tmp_path / "out"))
     before = {path.name for path in (tmp_path / ".dedup-out").iterdir() if path.is_dir()}
     other = DedupConfig((str(source),), str(tmp_path / "out"), exact_lines=True, threshold=0.9)
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr("hanllama.data.dedup.run._write", stop)
+        patch.setattr("hanllama.data.dedup.write.write", stop)
         with pytest.raises(Stop):
             dedup(other)
     assert "start afresh" in capsys.readouterr().out

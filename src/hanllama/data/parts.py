@@ -6,6 +6,8 @@ network may lose without much harm. A document is never divided between two part
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -56,22 +58,26 @@ class Parts:
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Add lines; one that the present part has no room for begins a new part."""
-        run: list[bytes] = []
-        for line in lines:
-            if self._out is None or self._held + len(line) > PART_BYTES:
-                self._put(run)
-                self._next()
-                run = []
-            run.append(line)
-            self._held += len(line)
-            self.bytes += len(line)
-            self.documents += 1
-        self._put(run)
+        run = list(lines)
+        self.write_run(b"".join(run), [len(line) for line in run])
 
-    def _put(self, run: list[bytes]) -> None:
-        if run:
+    def write_run(self, data: bytes, sizes: Sequence[int]) -> None:
+        """The same of lines that lie end to end, given by their bytes."""
+        ends = list(itertools.accumulate(sizes))
+        view = memoryview(data)
+        start = done = 0
+        while done < len(ends):
+            if self._out is None or self._held + ends[done] - start > PART_BYTES:
+                self._next()
+            # A line that is longer than a part has one of its own.
+            fitting = bisect.bisect_right(ends, start + PART_BYTES - self._held)
+            stop = max(fitting, done + 1)
             with fs.storage(self._path):
-                self._out.writelines(run)
+                self._out.write(view[start : ends[stop - 1]])
+            self._held += ends[stop - 1] - start
+            self.bytes += ends[stop - 1] - start
+            self.documents += stop - done
+            start, done = ends[stop - 1], stop
 
     def _next(self) -> None:
         self._sync()

@@ -10,13 +10,13 @@ from hanllama.formats import MAX_RAW_CHARACTERS, Piece, Reject, Source, _source,
 MAX_RECORD_BYTES = 32 * 2**20  # a line longer than any book is a damaged file, not a document
 
 
-def lines(file: str, chunks: Iterable[bytes]) -> Iterator[bytes | Reject]:
-    """Lines ended by `\\n` alone, without a byte order mark at the beginning of the first.
+def lines(file: str, chunks: Iterable[bytes], *, first: int = 1) -> Iterator[bytes | Reject]:
+    """Lines ended by `\\n` alone, numbered from `first`; without a byte order mark before line 1.
 
     U+2028 and its like occur inside real text. A line that is too long is a Reject, and so is what
     was lost where an archive is damaged.
     """
-    number, rest = 1, b""
+    number, rest = first, b""
     skipped = 0  # bytes of a line that is over the limit already
     head = b""
     try:

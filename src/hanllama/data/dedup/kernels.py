@@ -247,6 +247,33 @@ def survey(
 
 
 @compiled
+def _newline(utf8: Bytes, at: int, stop: int) -> int:
+    """Where the next newline is; `stop` when there is none."""
+    while at + BLOCK <= stop:
+        block = utf8[at : at + BLOCK]
+        newlines = np.uint8(0)
+        for k in range(BLOCK):
+            newlines |= np.uint8(block[k] == np.uint8(0x0A))
+        if newlines:
+            break
+        at += BLOCK
+    while at < stop and utf8[at] != 0x0A:
+        at += 1
+    return at
+
+
+@compiled
+def line_ends(raw: Bytes, ends: Places) -> int:
+    """Where each line ends, its newline included; returns how many lines there are."""
+    count = at = 0
+    while at < len(raw):
+        at = min(_newline(raw, at, len(raw)) + 1, len(raw))
+        ends[count] = at
+        count += 1
+    return count
+
+
+@compiled
 def _is_utf8(line: Bytes) -> bool:
     """Whether a line is valid UTF-8 behind three ASCII bytes, which a plain line begins with.
 
@@ -347,16 +374,17 @@ def _after_spaces(raw: Bytes, at: int, stop: int) -> int:
 
 @compiled
 def plain_lines(
-    raw: Bytes, ends: Places, keys: Bytes, key_ends: Places, places: Places, sizes: Places,
-    texts: Bytes,
+    raw: Bytes, ends: Places, keys: Bytes, key_ends: Places, places: NDArray[np.int32],
+    sizes: Places, texts: Bytes,
 ) -> None:  # fmt: skip
     """Read lines that are flat objects of strings; of others only say that they are not.
 
     Args:
-        raw, ends: the lines end to end, and where each ends.
+        raw, ends: the lines end to end, and where each ends, its newline included.
         keys, key_ends: the names of the text's field and of the labels' fields.
-        places: [lines, 2 * keys] begin and end of each value in its line, -1 where it is absent.
-        sizes: [lines, 2] bytes and characters of the text; -1: not a plain line.
+        places: [lines, 2 * keys] begin and end of each value in its line, -1 where it is absent,
+            and all of a line that is not plain.
+        sizes: [lines, 2] bytes and characters of the text; 0 where the line is not plain.
         texts: room for the texts end to end: as long as `raw`, and `BLOCK` more.
 
     A plain line has the text, no field of ours twice, no label with an escape, no field `license`
@@ -366,8 +394,12 @@ def plain_lines(
     start = written = 0
     for number in range(len(ends)):
         stop = ends[number]
+        next_line = stop
+        if stop > start and raw[stop - 1] == 0x0A:
+            stop -= 1
         places[number, :] = -1
-        sizes[number, 0] = -1
+        sizes[number, :] = 0
+        whole = False
         begin = written
         end = written
         i = _after_spaces(raw, start, stop)
@@ -410,11 +442,14 @@ def plain_lines(
                 continue
             plain = i < stop and raw[i] == 0x7D and _after_spaces(raw, i + 1, stop) == stop
             if plain and places[number, 0] >= 0:
+                whole = True
                 sizes[number, 0] = end - begin
                 sizes[number, 1] = _characters(texts[begin:end])
                 written = end
             break
-        start = stop
+        if not whole:
+            places[number, :] = -1
+        start = next_line
 
 
 @compiled
@@ -458,15 +493,41 @@ def _copied(source: Bytes, out: Bytes, into: int) -> int:
 
 
 @compiled
+def _copied_without(string: Bytes, cuts: Places, out: Bytes, into: int) -> int:
+    """Write the inside of a JSON string without some bytes of what it stands for.
+
+    If its end is cut off, so are the line breaks before. Returns where the copy ends.
+    """
+    at = place = cut = 0
+    solid = into  # behind the last that is no line break
+    while at < len(string):
+        size = 2 if string[at] == 0x5C else 1
+        while cut < len(cuts) and place >= cuts[cut, 1]:
+            cut += 1
+        if cut == len(cuts) or place < cuts[cut, 0]:
+            for k in range(size):
+                out[into + k] = string[at + k]
+            into += size
+            if size == 1 or string[at + 1] != 0x6E:
+                solid = into
+        at += size
+        place += 1
+    return solid if place == cuts[-1, 1] else into
+
+
+@compiled
 def corpus_lines(
-    raw: Bytes, ends: Places, places: Places, wanted: NDArray[np.bool_], first: int, place: Bytes,
-    frame: Bytes, frame_ends: Places, out: Bytes, sizes: Places,
+    raw: Bytes, ends: Places, places: NDArray[np.int32], wanted: NDArray[np.bool_], cuts: Places,
+    bounds: Places, first: int, place: Bytes, frame: Bytes, frame_ends: Places, out: Bytes,
+    sizes: Places,
 ) -> None:  # fmt: skip
     """Write plain lines as the lines of a corpus: our fields alone, in our order.
 
     Args:
         raw, ends, places: as `plain_lines` takes and gives them.
         wanted: [lines] which to write.
+        cuts, bounds: [cuts, 2] bytes that are cut out of the texts; [lines + 1] the cuts of line n
+            are cuts[bounds[n]:bounds[n + 1]].
         first: the number of the first line, for the ids of those that have none.
         place: the source of those that name none, as the inside of a JSON string.
         frame, frame_ends: what stands before the text, before each label, and at the end.
@@ -488,7 +549,10 @@ def corpus_lines(
                 if len(value) > 0 or field < 3:
                     low = frame_ends[field - 1] if field > 0 else 0
                     into = _copied(frame[low : frame_ends[field]], out, into)
-                    if len(value) > 0:
+                    if field == 0 and bounds[number] < bounds[number + 1]:
+                        own = cuts[bounds[number] : bounds[number + 1]]
+                        into = _copied_without(value, own, out, into)
+                    elif len(value) > 0:
                         into = _copied(value, out, into)
                     elif field > 0:
                         into = _copied(place, out, into)
@@ -578,16 +642,7 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
     for d in range(len(ends)):
         while at < ends[d]:
             start = at
-            while at + BLOCK <= ends[d]:
-                block = utf8[at : at + BLOCK]
-                newlines = np.uint8(0)
-                for k in range(BLOCK):
-                    newlines |= np.uint8(block[k] == np.uint8(0x0A))
-                if newlines:
-                    break
-                at += BLOCK
-            while at < ends[d] and utf8[at] != 0x0A:
-                at += 1
+            at = _newline(utf8, at, ends[d])
             low, high = start, at
             at += 1
             while low < high:

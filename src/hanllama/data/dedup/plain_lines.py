@@ -2,9 +2,9 @@
 
 A general JSON reader makes a dictionary, a str and its bytes of every record, in each pass, and the
 writer makes JSON of them again: many times the work of hashing. Most lines are a flat object of
-strings without exotic escapes. Of those only places are noted; their texts are unescaped end to end
-into one buffer, and those that stay are written from the bytes they were read from, which are the
-bytes that `records.document_line` would write. Any other line, valid or not, is left to
+strings without exotic escapes. Of those only places are noted, once; their texts are unescaped end
+to end into one buffer, and those that stay are written from the bytes they were read from, which
+are the bytes that `records.document_line` would write. Any other line, valid or not, is left to
 `records.parse`: this file never rejects anything, and knows nothing that could differ from it.
 """
 
@@ -16,66 +16,111 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from hanllama import records
 from hanllama.data.dedup import kernels
+from hanllama.data.dedup.spans import FORMAT, Span
 from hanllama.records import Document, Fields, Piece, Reject
 
-FORMAT = "jsonl"  # the only kind of piece whose lines are looked at here
 _LABELS = ("id", "source", "category", "licence")  # as `document_line` orders them
+PLACES = 2 * (1 + len(_LABELS))
+Places = NDArray[np.int32]  # [lines, PLACES], see `Lines`
 
 
 @dataclass
-class Block:
-    """A run of plain lines.
+class Lines:
+    """The lines of a part.
 
     Attributes:
-        raw, ends: the lines end to end, and where each ends.
-        places: [lines, 10] begin and end in its line of each one's text, id, source, category and
-            licence; -1 where it has none.
-        first: the number of the first line in its file.
-        place: where the file is: the source of lines that name none.
-        texts: their texts as UTF-8 end to end.
-        sizes: [lines, 2] bytes and characters of each text.
+        raw, ends: the lines end to end, and where each ends, its newline included.
+        places: [lines, PLACES] begin and end in its line of each one's text, id, source, category
+            and licence, -1 where it has none; all -1: the line is not plain.
     """
 
+    part: Piece | Span
     raw: NDArray[np.uint8]
     ends: NDArray[np.int64]
-    places: NDArray[np.int64]
-    first: int
-    place: str
-    texts: NDArray[np.uint8]
-    sizes: NDArray[np.int64]
+    places: Places
 
     def __len__(self) -> int:
         return len(self.ends)
 
+    def runs(self) -> Iterator[tuple[range, bool]]:
+        """The lines in order: (numbers, whether they are plain); the others one by one."""
+        odd = np.flatnonzero(self.places[:, 0] < 0).tolist()
+        for before, here in pairwise([-1, *odd, len(self)]):
+            if here > before + 1:
+                yield range(before + 1, here), True
+            if here < len(self):
+                yield range(here, here + 1), False
+
+    def parsed(self, number: int, fields: Fields) -> Iterator[Document | Reject]:
+        """What the general reader makes of a line."""
+        first = self.part.first + number
+        if isinstance(self.part, Span):
+            line = self._line(number).tobytes().removesuffix(b"\n")
+            return records.parse(Piece(self.part.source, FORMAT, first, (line,)), fields)
+        one = replace(self.part, first=first, lines=(self.part.lines[number],))
+        return records.parse(one, fields)
+
+    def text(self, number: int) -> str:
+        """The text of a plain line.
+
+        Raises json.JSONDecodeError when the line is no longer what it was when it was surveyed.
+        """
+        begin, end = self.places[number, :2].tolist()
+        string: str = orjson.loads(b'"%b"' % self._line(number)[begin:end].tobytes())
+        return string
+
     def document(self, number: int, text: str) -> Document:
-        """The labels of a line with a text."""
-        start = int(self.ends[number - 1]) if number else 0
-        labels = [
-            self.raw[start + begin : start + end].tobytes().decode("utf-8") if begin >= 0 else ""
+        """The labels of a plain line with a text."""
+        line = self._line(number).tobytes()
+        identity, source, category, licence = [
+            line[begin:end].decode("utf-8") if begin >= 0 else ""
             for begin, end in self.places[number, 2:].reshape(-1, 2).tolist()
         ]
-        identity, source, category, licence = labels
-        identity = identity or f"{self.place}:{self.first + number}"
-        return Document(text, identity, source or self.place, category, licence=licence)
+        place = self.part.source.place
+        identity = identity or f"{place}:{self.part.first + number}"
+        return Document(text, identity, source or place, category, licence=licence)
 
-    def corpus_lines(self, wanted: NDArray[np.bool_]) -> list[bytes]:
-        """What `records.document_line` gives for each line; nothing for one that is not wanted."""
-        body = json.dumps(self.place, ensure_ascii=False).encode("utf-8", "backslashreplace")
-        place = np.frombuffer(body[1:-1], dtype=np.uint8)
+    def corpus_lines(
+        self,
+        run: range,
+        wanted: NDArray[np.bool_],
+        cuts: NDArray[np.int64],
+        bounds: NDArray[np.int64],
+    ) -> tuple[bytes, list[int]]:
+        """What `records.document_line` gives for those lines of a plain run that are wanted.
+
+        Args:
+            wanted: [lines]
+            cuts, bounds: [cuts, 2] what is cut out of the texts, in bytes; [lines + 1] those of
+                line n are cuts[bounds[n]:bounds[n + 1]].
+
+        Returns them end to end, and the bytes of each.
+        """
+        start = self._start(run.start)
+        raw = self.raw[start : int(self.ends[run.stop - 1])]
+        place = self.part.source.place
+        body = json.dumps(place, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        shown = np.frombuffer(body[1:-1], dtype=np.uint8)
         # Of each line its bytes, the frame, and the place and its number in place of labels.
-        room = len(self.raw) + len(self) * (len(_FRAME) + 2 * len(place) + 20)
-        out, sizes = np.empty(room, dtype=np.uint8), np.empty(len(self), dtype=np.int64)
+        room = len(raw) + len(run) * (len(_FRAME) + 2 * len(shown) + 20)
+        out, sizes = np.empty(room, dtype=np.uint8), np.empty(len(run), dtype=np.int64)
+        lines = slice(run.start, run.stop)
         kernels.corpus_lines(
-            self.raw, self.ends, self.places, wanted, self.first, place, _FRAME, _FRAME_ENDS, out,
-            sizes,
+            raw, self.ends[lines] - start, self.places[lines], wanted, cuts, bounds,
+            self.part.first + run.start, shown, _FRAME, _FRAME_ENDS, out, sizes,
         )  # fmt: skip
-        ends = np.cumsum(sizes)
-        data = out[: ends[-1]].tobytes()
-        return [data[a:b] for a, b in pairwise([0, *ends.tolist()])]
+        return out[: int(sizes.sum())].tobytes(), sizes[wanted].tolist()
+
+    def _start(self, number: int) -> int:
+        return int(self.ends[number - 1]) if number else 0
+
+    def _line(self, number: int) -> NDArray[np.uint8]:
+        return self.raw[self._start(number) : int(self.ends[number])]
 
 
 _FRAME_PARTS = (b'{"text": "', *(f'", "{name}": "'.encode() for name in _LABELS), b'"}\n')
@@ -83,37 +128,62 @@ _FRAME = np.frombuffer(b"".join(_FRAME_PARTS), dtype=np.uint8)
 _FRAME_ENDS = np.cumsum([len(part) for part in _FRAME_PARTS], dtype=np.int64)
 
 
-def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject | Block]:
-    """A piece in order: runs of plain lines, and what `records.parse` makes of the others."""
+@dataclass
+class Texts:
+    """The texts of some plain lines.
+
+    Attributes:
+        utf8: end to end.
+        sizes: [lines, 2] bytes and characters of each; 0 where a line is not plain.
+    """
+
+    utf8: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+
+
+def survey(part: Piece | Span, fields: Fields) -> tuple[Lines, Texts] | None:
+    """The lines of a part and the texts of the plain ones; None: all of it is for `pieces`."""
     names = [fields.text, *(getattr(fields, name) for name in _LABELS)]
-    if piece.format != FORMAT or len({*names, "license"}) < 6:
-        yield from records.parse(piece, fields)
-        return
-    lines = [b"" if isinstance(line, Reject) else line for line in piece.lines]
-    raw = np.frombuffer(b"".join(lines), dtype=np.uint8)
-    ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
+    data = _data(part)
+    if not data or len({*names, "license"}) < 6:
+        return None
+    raw = np.frombuffer(data, dtype=np.uint8)
+    # A line has at least its newline.
+    ends = np.empty(data.count(b"\n") + 1, dtype=np.int64)
+    ends = ends[: kernels.line_ends(raw, ends)]
     encoded = [name.encode("utf-8", "surrogatepass") for name in names]
     key_ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
     keys = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-    places = np.empty((len(lines), 2 * len(names)), dtype=np.int64)
-    sizes = np.empty((len(lines), 2), dtype=np.int64)
+    places = np.empty((len(ends), PLACES), dtype=np.int32)
+    sizes = np.empty((len(ends), 2), dtype=np.int64)
     texts = np.empty(len(raw) + kernels.BLOCK, dtype=np.uint8)
     kernels.plain_lines(raw, ends, keys, key_ends, places, sizes, texts)
-    odd = np.flatnonzero(sizes[:, 0] < 0).tolist()
-    text_ends = np.concatenate([[0], np.cumsum(np.maximum(sizes[:, 0], 0))])
-    starts = np.concatenate([[0], ends])
-    for before, here in pairwise([-1, *odd, len(lines)]):
-        if here > before + 1:
-            run = slice(before + 1, here)
-            yield Block(
-                raw[starts[run.start] : starts[here]],
-                ends[run] - starts[run.start],
-                places[run],
-                piece.first + run.start,
-                piece.source.place,
-                texts[text_ends[run.start] : text_ends[here]],
-                sizes[run],
-            )
-        if here < len(lines):
-            one = replace(piece, first=piece.first + here, lines=(piece.lines[here],))
-            yield from records.parse(one, fields)
+    return Lines(part, raw, ends, places), Texts(texts[: int(sizes[:, 0].sum())], sizes)
+
+
+def surveyed(part: Piece | Span, sizes: NDArray[np.uint32], places: Places) -> Lines | None:
+    """The same lines again, by what is known of them; None when the part is no longer the same.
+
+    Args:
+        sizes: [lines] bytes of each.
+    """
+    data = _data(part)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    if not data or len(data) != ends[-1]:
+        return None
+    return Lines(part, np.frombuffer(data, dtype=np.uint8), ends, places)
+
+
+def pieces(part: Piece | Span) -> list[Piece]:
+    """A part as the general reader takes it."""
+    return list(part.pieces()) if isinstance(part, Span) else [part]
+
+
+def _data(part: Piece | Span) -> bytes | None:
+    """The lines of a part end to end; None when it has none, or none that may be held."""
+    if isinstance(part, Span):
+        return part.data()
+    if part.format != FORMAT:
+        return None
+    lines = [b"" if isinstance(line, Reject) else line for line in part.lines]
+    return b"\n".join([*lines, b""])

@@ -13,28 +13,22 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hanllama import fs
 from hanllama.data import workers
-from hanllama.data.dedup import clusters, contained, near, scan
+from hanllama.data.dedup import clusters, contained, near, scan, write
 from hanllama.data.dedup.clusters import Fates
 from hanllama.data.dedup.keep import Preference, Removed
 from hanllama.data.dedup.options import DedupConfig
-from hanllama.data.dedup.plain_lines import Block
 from hanllama.data.dedup.summary import Summary
-from hanllama.data.dedup.work import Store, Work, is_complete, save
-from hanllama.data.parts import Parts, check_output
+from hanllama.data.dedup.work import Store, Work, is_complete
+from hanllama.data.parts import check_output
 from hanllama.errors import InputError, Interrupted
-from hanllama.progress import Progress
-from hanllama.records import Quarantine, Reject, document_line
 
 
 def dedup(config: DedupConfig) -> None:
@@ -65,10 +59,9 @@ def dedup(config: DedupConfig) -> None:
         fates = Fates(_removed(work, config, store, n_workers))
         summary = Summary(config, store, fates)
         with fs.publish(output, replace=config.force) as folder:
-            save(work.folder / "removed.npy", fates.document)
-            save(work.folder / "shown.npy", fates.shown)
             with clusters.Names(work.folder / "names", fates.shown) as names:
-                _write(folder, work, config, files, store, boilerplate, summary, names, n_workers)
+                write.write(folder, work, config, files, fates, summary, names, n_workers)
+            work.check_unchanged()
             summary.clusters = clusters.write(
                 folder / "clusters.jsonl", fates, store, names, config.inputs, summary.lines
             )
@@ -155,105 +148,6 @@ def _removed(work: Work, config: DedupConfig, store: Store, n_workers: int) -> d
             contained.search(stages["contained"], store, alive, config, n_workers)
         removed["contained"] = near.removed_in(stages["contained"])
     return removed
-
-
-# --- the last pass -------------------------------------------------------------------------------
-
-
-@dataclass
-class _Written:
-    """What stays of a job."""
-
-    documents: int
-    size: int  # bytes that were read
-    lines: list[bytes] = field(default_factory=list)
-    names: list[bytes] = field(default_factory=list)  # of documents that clusters.jsonl shows
-    characters: int = 0
-    emptied: int = 0
-    removed_lines: Counter[str] = field(default_factory=Counter)
-    rejects: list[Reject] = field(default_factory=list)
-
-
-class _Writer:
-    """A job's documents that stay, as lines of a corpus."""
-
-    def __init__(self, config: DedupConfig, boilerplate: Path | None, work: Path) -> None:
-        self.reader = scan.Reader(config, boilerplate)
-        self.removed = np.load(work / "removed.npy")
-        self.shown = np.load(work / "shown.npy")
-
-    def __call__(self, job: scan.Job) -> _Written:
-        read = self.reader(job)
-        result = _Written(len(read), len(read.data), rejects=read.rejects)
-        result.removed_lines = read.removed_lines
-        stays = np.ones(len(read), dtype=bool)
-        stays[_within(self.removed, job.first, len(read))] = False
-        for number, text in read.changed.items():
-            if stays[number] and not text.strip():
-                stays[number] = False
-                result.emptied += 1
-        result.characters = int(read.characters[stays].sum())
-        result.lines = list(_lines(read, stays))
-        result.names = [
-            scan.name(read, number) for number in _within(self.shown, job.first, len(read)).tolist()
-        ]
-        return result
-
-
-def _within(documents: NDArray[np.int64], first: int, count: int) -> NDArray[np.int64]:
-    """Those of some ascending documents that a job has, counted from its first."""
-    span = np.searchsorted(documents, [first, first + count])
-    return documents[slice(*span)] - first
-
-
-def _lines(read: scan.Read, stays: NDArray[np.bool_]) -> Iterator[bytes]:
-    """The documents that stay as lines of a corpus."""
-    as_read = stays.copy()
-    as_read[list(read.changed)] = False
-    for first, run in read.numbered_runs():
-        if isinstance(run, Block):
-            span = slice(first, first + len(run))
-            for number, line in enumerate(run.corpus_lines(as_read[span]), first):
-                if line:
-                    yield line
-                elif stays[number]:
-                    yield document_line(read.document(number, read.changed[number]))
-        elif stays[first]:
-            yield document_line(replace(run, text=read.changed.get(first, run.text)))
-
-
-def _write(
-    folder: Path,
-    work: Work,
-    config: DedupConfig,
-    files: list[list[Path]],
-    store: Store,
-    boilerplate: Path | None,
-    summary: Summary,
-    names: clusters.Names,
-    n_workers: int,
-) -> None:
-    """Write the parts and the quarantine; the counts go into the summary."""
-    jobs = scan.numbered(files, store.jobs)
-    arguments = (config, boilerplate, work.folder)
-    with (
-        contextlib.closing(workers.ordered(jobs, n_workers, _Writer, arguments)) as results,
-        Progress("write", sum(meta["bytes"] for meta in store.metas) / 1e6, "MB") as progress,
-        Quarantine(folder / "quarantine.jsonl") as quarantine,
-        Parts(folder) as parts,
-    ):
-        for expected, written in zip(store.jobs, results, strict=True):
-            if written.documents != expected:
-                raise scan.changed()
-            for reject in written.rejects:
-                quarantine.put(reject)
-            parts.write(written.lines)
-            names.add(written.names)
-            summary.characters_kept += written.characters
-            summary.emptied += written.emptied
-            summary.lines += written.removed_lines
-            progress.advance(written.size / 1e6, documents=parts.documents)
-        summary.documents_kept = parts.documents
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ of the corpus, in segments that are published one by one.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import hashlib
 from collections import Counter
@@ -23,19 +22,19 @@ from hanllama import fs, records
 from hanllama.data import workers
 from hanllama.data.dedup import kernels, plain_lines
 from hanllama.data.dedup.options import DedupConfig
-from hanllama.data.dedup.plain_lines import Block
+from hanllama.data.dedup.spans import Span, parts
 from hanllama.data.dedup.work import (
     COMPLETE,
     Batch,
     Partitions,
     SegmentWriter,
     Store,
+    changed,
     partitions_in,
     save,
     sorted_entries,
 )
 from hanllama.data.letters import folded
-from hanllama.errors import InputError
 from hanllama.progress import Progress
 from hanllama.records import Document, Piece, Reject
 
@@ -43,17 +42,16 @@ from hanllama.records import Document, Piece, Reject
 # bytes on disk for 96 bytes of Chinese. Of 500 letters that leaves about 16.
 SAMPLED = 32
 MIN_SAMPLED_LETTERS = 500
-BEGINNING = 80  # characters of a text that are shown in clusters.jsonl
 SMALL_INPUT_BYTES = 8 * 2**20  # done before a second process has started
 _JOB_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class Job:
-    """Some consecutive documents: their corpus, their pieces, the number of the first."""
+    """Some consecutive documents: their corpus, their parts, the number of the first."""
 
     corpus: int
-    pieces: list[Piece]
+    parts: list[Piece | Span]
     first: int = 0
 
 
@@ -74,21 +72,22 @@ def corpora(inputs: Sequence[str]) -> list[list[Path]]:
 def jobs(files: Sequence[Sequence[Path]]) -> Iterator[Job]:
     """The input in jobs of about 4 MiB, always the same ones."""
     for corpus, paths in enumerate(files):
-        run: list[Piece] = []
+        run: list[Piece | Span] = []
         held = 0
-        for piece in (piece for path in paths for piece in records.pieces(path)):
-            run.append(piece)
-            # A piece's share of a compressed file says little of its lines.
-            held += sum(map(_size, piece.lines)) or piece.size
-            if held >= _JOB_BYTES:
+        for part in (part for path in paths for part in parts(path, _JOB_BYTES)):
+            size = _size(part)
+            if held + size > _JOB_BYTES and run:
                 yield Job(corpus, run)
                 run, held = [], 0
+            run.append(part)
+            held += size
         if run:
             yield Job(corpus, run)
 
 
-def _size(line: bytes | Reject) -> int:
-    return len(line) if isinstance(line, bytes) else 0
+def _size(part: Piece | Span) -> int:
+    """The bytes of a part; its share of a compressed file says little of its lines."""
+    return part.stop - part.start if isinstance(part, Span) else part.held_bytes or part.size
 
 
 def numbered(files: Sequence[Sequence[Path]], counts: Sequence[int]) -> Iterator[Job]:
@@ -101,15 +100,10 @@ def numbered(files: Sequence[Sequence[Path]], counts: Sequence[int]) -> Iterator
     for at, job in enumerate(jobs(files), 1):
         if at > len(counts):
             break
-        yield Job(job.corpus, job.pieces, first)
+        yield replace(job, first=first)
         first += counts[at - 1]
     if at != len(counts):
         raise changed()
-
-
-def changed() -> InputError:
-    """The input is not what the passes before have read."""
-    return InputError("the input was changed while it was being read; start again")
 
 
 def read(
@@ -143,46 +137,36 @@ def read(
 
 @dataclass
 class Read:
-    """The documents of a job, and their texts as UTF-8.
+    """The texts of a job's documents as UTF-8, and where they came from.
 
     Attributes:
-        runs: in order: single documents, and blocks of plain lines.
         data: all texts end to end.
         ends: [documents] where each ends, in bytes.
         characters: [documents] of each.
-        changed: what is left of documents that had boilerplate lines.
-        cut_characters: with the line breaks and the white space around.
+        rejects: why records could not be used.
+        part_lines: [parts, 2] how many lines each has, and how many of them are among the next two:
+            all or, where the general reader is better, none.
+        line_bytes, places: [lines of all parts] see `plain_lines.surveyed`.
+        cuts: [lines that were cut, 3] document, and where in its text the cut begins and ends.
+        emptied: [documents] whether nothing is left of it.
+        removed_lines: what was cut, without white space around; how often.
+        cut_characters: with that, and the line breaks.
     """
 
-    runs: list[Document | Block]
     data: bytes
     ends: NDArray[np.int64]
     characters: NDArray[np.int64]
-    rejects: list[Reject]
-    changed: dict[int, str] = field(default_factory=dict)
+    rejects: Counter[str]
+    part_lines: NDArray[np.int64]
+    line_bytes: NDArray[np.uint32]
+    places: plain_lines.Places
+    cuts: NDArray[np.int64]
+    emptied: NDArray[np.bool_]
     removed_lines: Counter[str] = field(default_factory=Counter)
     cut_characters: int = 0
-    _firsts: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ends)
-
-    def numbered_runs(self) -> Iterator[tuple[int, Document | Block]]:
-        """The runs, each with the number of its first document."""
-        number = 0
-        for run in self.runs:
-            yield number, run
-            number += len(run) if isinstance(run, Block) else 1
-
-    def document(self, number: int, text: str) -> Document:
-        """The labels of a document with a text."""
-        if not self._firsts:
-            self._firsts = [first for first, _ in self.numbered_runs()]
-        at = bisect.bisect_right(self._firsts, number) - 1
-        run = self.runs[at]
-        if isinstance(run, Block):
-            return run.document(number - self._firsts[at], text)
-        return replace(run, text=text)
 
     @property
     def utf8(self) -> NDArray[np.uint8]:
@@ -205,32 +189,63 @@ class Reader:
         self.boilerplate = np.load(boilerplate) if boilerplate is not None else None
 
     def __call__(self, job: Job) -> Read:
-        runs: list[Document | Block] = []
-        rejects: list[Reject] = []
-        texts: list[bytes | memoryview] = []
-        sizes: list[Sequence[int] | NDArray[np.int64]] = [[]]
-        characters: list[Sequence[int] | NDArray[np.int64]] = [[]]
-        for item in (i for piece in job.pieces for i in plain_lines.parse(piece, self.fields)):
-            if isinstance(item, Reject):
-                rejects.append(item)
-                continue
-            runs.append(item)
-            if isinstance(item, Document):
-                texts.append(item.text.encode("utf-8"))
-                sizes.append([len(texts[-1])])
-                characters.append([len(item.text)])
-            else:
-                texts.append(item.texts.data)
-                sizes.append(item.sizes[:, 0])
-                characters.append(item.sizes[:, 1])
-        ends = np.cumsum(np.concatenate(sizes), dtype=np.int64)
-        lengths = np.concatenate(characters).astype(np.int64)
-        read = Read(runs, b"".join(texts), ends, lengths, rejects)
-        if self.boilerplate is not None and len(self.boilerplate) and runs:
-            self._without_boilerplate(read, job.first)
+        read = self._read(job)
+        if self.boilerplate is not None and len(self.boilerplate) and len(read):
+            self._cut(read, job.first)
         return read
 
-    def _without_boilerplate(self, read: Read, first: int) -> None:
+    def _read(self, job: Job) -> Read:
+        rejects: Counter[str] = Counter()
+        texts: list[bytes | NDArray[np.uint8]] = []
+        sizes = [np.empty((0, 2), dtype=np.int64)]  # bytes and characters
+        part_lines = []
+        line_bytes = [np.empty(0, dtype=np.uint32)]
+        places = [np.empty((0, plain_lines.PLACES), dtype=np.int32)]
+
+        def take(items: Iterator[Document | Reject]) -> None:
+            for item in items:
+                if isinstance(item, Reject):
+                    rejects[item.reason] += 1
+                else:
+                    texts.append(item.text.encode("utf-8"))
+                    sizes.append(np.array([[len(texts[-1]), len(item.text)]]))
+
+        for part in job.parts:
+            surveyed = plain_lines.survey(part, self.fields)
+            if surveyed is None:
+                pieces = plain_lines.pieces(part)
+                for piece in pieces:
+                    take(records.parse(piece, self.fields))
+                part_lines.append((sum(len(piece.lines) for piece in pieces), 0))
+                continue
+            lines, found = surveyed
+            part_lines.append((len(lines), len(lines)))
+            line_bytes.append(np.diff(lines.ends, prepend=0).astype(np.uint32))
+            places.append(lines.places)
+            ends = np.cumsum(found.sizes[:, 0])
+            done = 0
+            for run, plain in lines.runs():
+                if plain:
+                    end = int(ends[run.stop - 1])
+                    texts.append(found.utf8[done:end])
+                    sizes.append(found.sizes[run.start : run.stop])
+                    done = end
+                else:
+                    take(lines.parsed(run.start, self.fields))
+        of_texts = np.concatenate(sizes)
+        return Read(
+            b"".join(texts),  # type: ignore[arg-type]
+            np.cumsum(of_texts[:, 0], dtype=np.int64),
+            of_texts[:, 1].copy(),
+            rejects,
+            np.array(part_lines, dtype=np.int64).reshape(-1, 2),
+            np.concatenate(line_bytes),
+            np.concatenate(places),
+            np.empty((0, 3), dtype=np.int64),
+            np.zeros(len(of_texts), dtype=bool),
+        )
+
+    def _cut(self, read: Read, first: int) -> None:
         assert self.boilerplate is not None
         hashes, places = lines_of(read.utf8, read.ends, self.minimum)
         known = self.boilerplate["hash"]
@@ -248,38 +263,40 @@ class Reader:
             return
         found = Counter(read.data[low:high] for low, high in places[:, 3:5].tolist())
         read.removed_lines.update({line.decode("utf-8"): n for line, n in found.items()})
-        numbers, begins = np.unique(places[:, 0], return_index=True)
+        starts = read.starts
         sizes = np.diff(read.ends, prepend=0)
-        starts = read.starts.tolist()
         texts: list[bytes] = []
         done = 0
-        for number, lines in zip(
-            numbers.tolist(), np.split(places[:, 1:3], begins[1:]), strict=True
-        ):
-            texts.append(read.data[done : starts[number]])
-            done = int(read.ends[number])
-            rest = _without(read.data, starts[number], done, lines.tolist())
-            text = read.changed[number] = rest.decode("utf-8")
-            texts.append(rest)
-            sizes[number] = len(rest)
-            read.cut_characters += int(read.characters[number]) - len(text)
-            read.characters[number] = len(text)
+        numbers, begins = np.unique(places[:, 0], return_index=True)
+        cuts = places[:, :3].copy()
+        cuts[:, 1:] -= starts[cuts[:, :1]]
+        for number, own in zip(numbers.tolist(), np.split(cuts[:, 1:], begins[1:]), strict=True):
+            start, stop = int(starts[number]), int(read.ends[number])
+            texts.append(read.data[done:start])
+            done = stop
+            texts.append(without(read.data[start:stop], own))
+            sizes[number] = len(texts[-1])
+            rest = texts[-1].decode("utf-8")
+            read.emptied[number] = not rest.strip()
+            read.cut_characters += int(read.characters[number]) - len(rest)
+            read.characters[number] = len(rest)
         texts.append(read.data[done:])
+        read.cuts = cuts
         read.data = b"".join(texts)
         read.ends = np.cumsum(sizes, dtype=np.int64)
 
 
-def _without(data: bytes, start: int, stop: int, lines: list[list[int]]) -> bytes:
+def without(text: bytes, cuts: NDArray[np.int64]) -> bytes:
     """A text without some of its lines, given by where each begins and where the next one does."""
     kept = []
-    at = start
-    for begin, end in lines:
-        kept.append(data[at:begin])
+    at = 0
+    for begin, end in cuts.tolist():
+        kept.append(text[at:begin])
         at = end
-    kept.append(data[at:stop])
+    kept.append(text[at:])
     rest = b"".join(kept)
     # Without its last line a text does not end in the newline before that.
-    return rest.rstrip(b"\n") if at == stop else rest
+    return rest.rstrip(b"\n") if at == len(text) else rest
 
 
 def lines_of(
@@ -347,9 +364,16 @@ class Scanner:
             "sample": samples[:sampled].copy(),
             "chapter": chapters[:sampled].copy(),
             "cut_characters": np.array([read.cut_characters]),
+            # What the last pass need not find again.
+            "part_lines": read.part_lines,
+            "line_bytes": read.line_bytes,
+            "places": read.places,
+            "cut": read.cuts[:, 1:].astype(np.uint32),
+            "cut_document": read.cuts[:, 0],
+            "emptied": read.emptied,
+            "job_sums": np.array([[len(read.cuts), len(utf8)]]),
         }
-        rejects = Counter(reject.reason for reject in read.rejects)
-        return Batch(n, len(utf8), arrays, rejects)
+        return Batch(n, len(utf8), arrays, read.rejects, read.removed_lines)
 
 
 def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -363,16 +387,6 @@ def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint
         for start, stop in pairwise([0, *bare_ends.tolist()])
     )
     return np.frombuffer(data, dtype="<u8").reshape(-1, 2)
-
-
-def name(read: Read, number: int) -> bytes:
-    """Id, source and the beginning of a text: what clusters.jsonl shows of a document."""
-    start, stop = int(read.starts[number]), int(read.ends[number])
-    # No character takes more than four bytes; the last one may be cut in two.
-    begin = read.data[start : min(stop, start + 8 * BEGINNING)].decode("utf-8", "ignore")
-    beginning = " ".join(begin[: 2 * BEGINNING].split())[:BEGINNING]
-    document = read.document(number, beginning)
-    return "\0".join((document.id, document.source, beginning)).encode("utf-8")
 
 
 # --- boilerplate lines ---------------------------------------------------------------------------
@@ -403,8 +417,7 @@ class LineCounter:
             "line_count": counts.astype(np.uint32),
             "line_document": documents[firsts],
         }
-        rejects = Counter(reject.reason for reject in read.rejects)
-        return Batch(len(read), len(read.data), arrays, rejects)
+        return Batch(len(read), len(read.data), arrays, read.rejects)
 
 
 def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:

@@ -48,7 +48,7 @@ class Summary:
         self._corpus_of = _corpora(store, fates.document)
         self._kept_corpus_of = _corpora(store, fates.root)
         self.documents_kept = self.characters_kept = self.emptied = 0
-        self.lines: Counter[str] = Counter()
+        self.lines = store.removed_lines
         self.clusters: list[dict[str, Any]] = []
 
     def rows(self) -> list[tuple[str, int, int, str, int]]:

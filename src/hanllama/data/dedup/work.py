@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from hanllama import fingerprint, fs
 from hanllama.data.dedup.options import DedupConfig
+from hanllama.errors import InputError
 
 SEGMENT_BYTES = 128 * 2**20
 COMPLETE = "complete.json"  # of a pass, once its last segment is published
@@ -56,9 +57,9 @@ class Work:
         self, folder: Path, config: DedupConfig, corpora: Sequence[Sequence[Path]]
     ) -> None:
         self.folder = folder
-        files = [[(str(p.resolve()), *_stamp(p)) for p in paths] for paths in corpora]
+        self._files = [[(str(p.resolve()), *_stamp(p)) for p in paths] for paths in corpora]
         code = fingerprint.of_code("hanllama.data.dedup.run")
-        key = fingerprint.of_json([files, code])
+        key = fingerprint.of_json([self._files, code])
         self.stages: dict[str, Path] = {}
         for stage, names in STAGES.items():
             options = {name: getattr(config, name) for name in names}
@@ -88,6 +89,12 @@ class Work:
             return bool(fs.read_json(self._finished) == self._key)
         return self.folder.is_dir() and not any(self.folder.iterdir())
 
+    def check_unchanged(self) -> None:
+        """Raises InputError when a file is not what it was when the run began."""
+        for path, *stamp in (file for files in self._files for file in files):
+            if not Path(path).is_file() or [*_stamp(Path(path))] != stamp:
+                raise changed()
+
     def finish(self) -> None:
         """Say that nothing is left to do but to put the output in its place."""
         fs.write_json(self._finished, self._key)
@@ -113,6 +120,11 @@ class Work:
 def is_complete(folder: Path) -> bool:
     """Whether a stage or a segment was published."""
     return (folder / fs.SUMS).is_file() or (folder / COMPLETE).is_file()
+
+
+def changed() -> InputError:
+    """The input is not what the passes before have read."""
+    return InputError("the input was changed while it was being read; start again")
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -144,12 +156,14 @@ class Batch:
         arrays: one row a document, or a sketch, or a sample; values of an array whose name ends in
             `_document` are numbers of documents, counted from the job's first.
         rejects: reasons of the records that could not be read.
+        removed_lines: boilerplate that was cut.
     """
 
     documents: int
     bytes: int
     arrays: dict[str, NDArray[Any]]
     rejects: Counter[str] = field(default_factory=Counter)
+    removed_lines: Counter[str] = field(default_factory=Counter)
 
 
 class SegmentWriter:
@@ -184,11 +198,11 @@ class SegmentWriter:
             for name in self._held[0].arrays:
                 values = np.concatenate([batch.arrays[name] for batch in self._held])
                 save(folder / f"{name}.npy", values)
-            rejects: Counter[str] = sum((b.rejects for b in self._held), Counter())
             meta = {
                 "jobs": [batch.documents for batch in self._held],
                 "bytes": self._bytes,
-                "rejects": rejects,
+                "rejects": _total(batch.rejects for batch in self._held),
+                "removed_lines": _total(batch.removed_lines for batch in self._held),
             }
             fs.write_json(folder / "meta.json", meta)
         self._number += 1
@@ -217,7 +231,12 @@ class Store:
     @property
     def rejects(self) -> Counter[str]:
         """How many records could not be read, for each reason."""
-        return sum((Counter(meta["rejects"]) for meta in self.metas), Counter())
+        return _total(meta["rejects"] for meta in self.metas)
+
+    @property
+    def removed_lines(self) -> Counter[str]:
+        """How often each line of boilerplate was cut out of a document."""
+        return _total(meta["removed_lines"] for meta in self.metas)
 
     def starts(self, name: str) -> NDArray[np.int64]:
         """[segments + 1] the first row of each segment, then the number of rows."""
@@ -248,11 +267,18 @@ class Store:
         return result
 
     def run(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Consecutive rows of an array, all in one segment."""
+        """Consecutive rows of an array, all in one segment; or none."""
         starts = self.starts(name)
-        number = int(np.searchsorted(starts, start, side="right")) - 1
+        number = int(np.searchsorted(starts[:-1], start, side="right")) - 1
         source = np.load(self.segments[number] / f"{name}.npy", mmap_mode="r")
         return np.array(source[start - starts[number] : stop - starts[number]])
+
+
+def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return total
 
 
 # --- sorting more than fits into memory ----------------------------------------------------------
