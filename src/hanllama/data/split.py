@@ -91,11 +91,10 @@ class Sketch:
             self._n_grams = sum(g.size for g in self._grams)
 
     def _thin(self, i: int) -> None:
-        keep = (self._grams[i] & np.uint32(self.kept_of - 1)) == 0
-        kept_before = np.concatenate([[0], np.cumsum(keep)])
-        ends = np.concatenate([[0], np.cumsum(self._counts[i])])
-        self._counts[i] = np.diff(kept_before[ends])
-        self._grams[i] = self._grams[i][keep]
+        kept = np.flatnonzero((self._grams[i] & np.uint32(self.kept_of - 1)) == 0)
+        ends = np.cumsum(self._counts[i])
+        self._counts[i] = np.diff(np.searchsorted(kept, ends), prepend=0)
+        self._grams[i] = self._grams[i].take(kept)
 
     @property
     def n_documents(self) -> int:

@@ -25,11 +25,20 @@ def parse_lines(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
 
 
 def document(
-    source: Source, number: int, record: Any, fields: Fields, raw: bytes | str = ""
+    source: Source,
+    number: int,
+    record: Any,
+    fields: Fields,
+    raw: bytes | str = "",
+    *,
+    is_unicode: bool = False,
 ) -> Document | Reject:
-    """The document in record `number` of a file; `raw` is shown when there is none."""
+    """The document in record `number` of a file; `raw` is shown when there is none.
+
+    `is_unicode` says that no text of it holds half a surrogate pair; else that is looked at.
+    """
     text = record.get(fields.text) if isinstance(record, dict) else None
-    if not isinstance(text, str) or not _is_unicode(text):
+    if not isinstance(text, str) or not (is_unicode or _is_unicode(text)):
         return Reject(source.name, number, _why_not(record, fields.text), show(raw))
     place = _place(source.name)
     return Document(
@@ -42,6 +51,7 @@ def document(
 
 
 def _parse_line(source: Source, number: int, line: bytes, fields: Fields) -> Document | Reject:
+    is_unicode = True  # orjson refuses half pairs
     try:
         record = orjson.loads(line)
         # Beyond 64 bits orjson makes a float of an integer, and an id must keep its digits.
@@ -53,11 +63,12 @@ def _parse_line(source: Source, number: int, line: bytes, fields: Fields) -> Doc
         # from bad JSON.
         try:
             record = json.loads(line.decode("utf-8"))
+            is_unicode = False
         except UnicodeDecodeError:
             return Reject(source.name, number, "line is not valid UTF-8", show(line))
         except (ValueError, RecursionError):
             return Reject(source.name, number, "invalid JSON", show(line))
-    return document(source, number, record, fields, line)
+    return document(source, number, record, fields, line, is_unicode=is_unicode)
 
 
 def _why_not(record: Any, text_field: str) -> str:
