@@ -382,17 +382,19 @@ class _SentencePiece:
         import sentencepiece
 
         self.digest = hashlib.sha256(data).hexdigest()
-        self.pieces = [_piece_bytes(p) for p in proto.pieces]
-        hidden = (hf.UNKNOWN, hf.CONTROL, hf.UNUSED)
-        self.special = {i for i, p in enumerate(proto.pieces) if p.type in hidden}
-        named = (hf.UNKNOWN, hf.CONTROL)
-        self.special_tokens = {p.piece: i for i, p in enumerate(proto.pieces) if p.type in named}
+        # Each field asked of a message is a call, so they are asked once.
+        pieces = [(p.piece, p.type) for p in proto.pieces]
+        kinds = [kind for _, kind in pieces]
+        self.pieces = [_piece_bytes(*piece) for piece in pieces]
+        hidden, named = (hf.UNKNOWN, hf.CONTROL, hf.UNUSED), (hf.UNKNOWN, hf.CONTROL)
+        self.special = {i for i, kind in enumerate(kinds) if kind in hidden}
+        self.special_tokens = {text: i for i, (text, kind) in enumerate(pieces) if kind in named}
+        self.byte_ids = {i for i, kind in enumerate(kinds) if kind == hf.BYTE}
         self.fallback = [
             i
-            for i, p in enumerate(proto.pieces)
-            if p.type == hf.UNKNOWN or (p.type == hf.BYTE and self.pieces[i] >= b"\x80")
+            for i, kind in enumerate(kinds)
+            if kind == hf.UNKNOWN or (kind == hf.BYTE and self.pieces[i] >= b"\x80")
         ]
-        self.byte_ids = {i for i, p in enumerate(proto.pieces) if p.type == hf.BYTE}
         self.prefixed = bool(proto.normalizer_spec.add_dummy_prefix)
         self.spelt_spaces = proto.trainer_spec.model_type == hf.WORD
         self._cuttable = newline_stands_alone(proto)
@@ -513,12 +515,12 @@ def _cut(text: str, chunks: list[str], length: int) -> None:
         chunks.append(text[begin:] if begin else text)
 
 
-def _piece_bytes(piece: Any) -> bytes:
-    if piece.type in (hf.UNKNOWN, hf.CONTROL, hf.UNUSED):
+def _piece_bytes(text: str, kind: int) -> bytes:
+    if kind in (hf.UNKNOWN, hf.CONTROL, hf.UNUSED):
         return b""
-    if piece.type == hf.BYTE:
-        return bytes([int(piece.piece[1:-1], 16)])
-    return bytes(piece.piece.replace(hf.SPACE, " ").encode())
+    if kind == hf.BYTE:
+        return bytes([int(text[1:-1], 16)])
+    return text.replace(hf.SPACE, " ").encode()
 
 
 def _surface(decoder: dict[str, Any], where: str) -> tuple[Any, bool]:

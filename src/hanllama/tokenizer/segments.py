@@ -102,12 +102,13 @@ class SegmentEncoder:
     @staticmethod
     def fits(proto: Any) -> bool:
         """Whether segments of this model are independent: plain BPE with bytes for the unknown."""
-        kinds = Counter(p.type for p in proto.pieces)
+        pieces = [(p.piece, p.type) for p in proto.pieces]
+        kinds = Counter(kind for _, kind in pieces)
         plain = proto.trainer_spec.model_type == hf.BPE and proto.trainer_spec.byte_fallback
         # Symbols cut out beforehand, and pieces that fall apart again, follow other rules.
         special = kinds[hf.USER_DEFINED] or kinds[hf.UNUSED]
-        whole = kinds[hf.BYTE] == 256 and len(proto.pieces) < 1 << _ID_BITS
-        joinable = {c for p in proto.pieces if p.type == hf.NORMAL for c in p.piece}
+        whole = kinds[hf.BYTE] == 256 and len(pieces) < 1 << _ID_BITS
+        joinable = set().union(*(text for text, kind in pieces if kind == hf.NORMAL))
         return bool(plain and not special and whole and len(joinable) < 2**16 - 1)
 
     def encode(self, parts: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
