@@ -3,14 +3,18 @@
 Both sides read the same files, and write the same ids of the same documents (BOS, tokens, EOS) as
 uint16. Ours does everything the command does (held-out split, copies refused, checksums, flushed
 to disk); the loop only reads, encodes and writes. Each run is a process of its own, the two sides
-take turns, medians of the rounds count; imports are left out, loading the tokenizer is not. The
-ids of both sides are compared.
+take turns, medians of the rounds count; imports are left out (those of our second process are not),
+loading the tokenizer is not. The ids of both sides are compared.
 
     python benchmarks/tokenize_speed.py TOKENIZER_FOLDER FILE_OR_FOLDER... [--rounds 3]
 
-prints one markdown row for one thread and one for two. (Not called `tokenize.py`: a script's folder
-comes first on Python's path, and every script here would import that instead of the standard
-library's `tokenize`.)
+prints one markdown row for one thread and one for two, and what the second brought to each side.
+`--ceiling` prints what a second process can bring on this machine: all jobs in one process (parse,
+encode, hash for the held-out split) beside two processes with half of them each, which start
+with everything loaded, exchange nothing and write nothing.
+
+(Not called `tokenize.py`: a script's folder comes first on Python's path, and every script here
+would import that instead of the standard library's `tokenize`.)
 """
 
 from __future__ import annotations
@@ -35,20 +39,30 @@ def main() -> None:
     parser.add_argument("inputs", nargs="+")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--ceiling", action="store_true", help="measure the machine instead")
     parser.add_argument("--side", choices=["hf", "ours"], help="(internal) run one side")
     parser.add_argument("--out", type=Path, help="(internal) where that side writes")
     options = parser.parse_args()
     if options.side:
         run_side(options)
         return
+    if options.ceiling:
+        print(ceiling(options))
+        return
     print("| threads | HF MB/s | ours MB/s | wall ratio | CPU ratio | equal ids |")
     print("| --- | --- | --- | --- | --- | --- |")
+    seconds = []
     for threads in options.threads:
-        print(row(options, threads), flush=True)
+        line, wall = row(options, threads)
+        print(line, flush=True)
+        seconds.append(wall)
+    for n, wall in zip(options.threads[1:], seconds[1:], strict=True):
+        gains = ", ".join(f"{side} {seconds[0][side] / wall[side]:.2f}" for side in wall)
+        print(f"from {options.threads[0]} to {n}: {gains}")
 
 
-def row(options: argparse.Namespace, threads: int) -> str:
-    """Take turns, then the medians."""
+def row(options: argparse.Namespace, threads: int) -> tuple[str, dict[str, float]]:
+    """Take turns, then the medians: a line of the table, and the seconds of each side."""
     facts: dict[str, list[dict[str, float]]] = {"hf": [], "ours": []}
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(options.rounds):
@@ -58,11 +72,12 @@ def row(options: argparse.Namespace, threads: int) -> str:
     wall = {s: statistics.median(f["seconds"] for f in facts[s]) for s in facts}
     cpu = {s: statistics.median(f["cpu_seconds"] for f in facts[s]) for s in facts}
     megabytes = facts["hf"][0]["bytes"] / 1e6
-    return (
+    line = (
         f"| {threads} | {megabytes / wall['hf']:.2f} | {megabytes / wall['ours']:.2f}"
         f" | {wall['hf'] / wall['ours']:.2f} | {cpu['hf'] / cpu['ours']:.2f}"
         f" | {'yes' if equal else 'NO'} |"
     )
+    return line, wall
 
 
 def in_own_process(
@@ -74,12 +89,47 @@ def in_own_process(
         "RAYON_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
         "BENCHMARK_WORKERS": str(threads),
+        # A second process of ours imports the package: from byte code, as where it is installed.
+        "PYTHONPYCACHEPREFIX": str(scratch / "bytecode"),
+        "PYTHONDONTWRITEBYTECODE": "",
     }
     command = [sys.executable, __file__, str(options.tokenizer), *options.inputs]
     command += ["--side", side, "--out", str(scratch / side)]
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
     facts: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return facts
+
+
+def ceiling(options: argparse.Namespace) -> str:
+    """Seconds of one process with all jobs, and of two with half of them each; medians."""
+    from hanllama.data import letters
+    from hanllama.data import tokenize as tokenizing
+
+    config = tokenizing.TokenizeConfig(
+        inputs=tuple(options.inputs), tokenizer=str(options.tokenizer), output="(none)"
+    )
+    jobs = list(tokenizing._jobs(tokenizing._pieces(config.inputs)[0]))
+    letters.counted()
+
+    def seconds(processes: int) -> float:
+        worker = tokenizing._Worker(config)  # whose table of segments is empty
+        assert worker.is_fallback.size == worker.tokenizer.vocab_size  # both are loaded
+        began = time.perf_counter()
+        children = []
+        for first in range(processes):
+            child = os.fork()
+            if child == 0:
+                for job in jobs[first::processes]:
+                    worker((job, 64))
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+        return time.perf_counter() - began
+
+    rounds = [(seconds(1), seconds(2)) for _ in range(options.rounds)]
+    one, two = (statistics.median(column) for column in zip(*rounds, strict=True))
+    return f"one process {one:.2f} s, two {two:.2f} s: ratio {one / two:.2f}"
 
 
 def run_side(options: argparse.Namespace) -> None:
