@@ -71,7 +71,7 @@ def test_a_failure_comes_in_its_turn(n_workers: int) -> None:
     seen = []
     with (
         pytest.raises(ValueError, match="five"),
-        started(range(50), n_workers, "fail at 5") as all_,
+        started(range(50), n_workers, "fail at 5") as got,
     ):
         for number, _ in got:
             seen.append(number)
@@ -116,4 +116,4 @@ def test_what_waits_for_a_slow_job_is_bounded(tmp_path: Path) -> None:
             delivered += 1
     freeing.join()
     assert pulled == delivered
-    assert most <= 2 * workers._HELD + workers._AHEAD + 1
+    assert most <= 20
