@@ -122,6 +122,25 @@ def test_user_symbols_are_one_piece(corpus: Path, tmp_path: Path) -> None:
         assert tokenizer.decode(ids) == "【问】小兔子<思考>"
 
 
+def test_user_symbols_come_with_a_warning_of_who_will_differ(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is a sentencepiece file that back ends read each in its way, and only there."""
+    warning = (
+        "warning: texts that hold a user symbol get other ids in transformers and llama.cpp than in"
+        " hanllama and sentencepiece (docs/tokenizer.md); leave --user-symbols out where those are"
+        " to run the model\n"
+    )
+    assert train(corpus, tmp_path / "bpe", "--user-symbols", "【问】") == 0
+    assert capsys.readouterr().out.endswith(warning)
+    words = ["--algorithm", "byte_bpe", "bpe", "--user-symbols", "【问】"]
+    assert train(corpus, tmp_path / "both", *words) == 0
+    assert warning in capsys.readouterr().out
+    assert train(corpus, tmp_path / "plain") == 0
+    assert train(corpus, tmp_path / "bytes", "--algorithm", "byte_bpe", *words[-2:]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
