@@ -2,7 +2,7 @@
 
 Both sides read the same files, and write the same ids of the same documents (BOS, tokens, EOS) as
 uint16. Ours does everything the command does (held-out split, copies refused, checksums, flushed
-to disk); the loop only reads, encodes and writes. Each run is a process of its own, the two sides
+to disk); the loop only reads, encodes and writes. Each run is a process of its own, all of them
 take turns, medians of the rounds count; imports are left out (those of our second process are not),
 loading the tokenizer is not. The ids of both sides are compared.
 
@@ -32,6 +32,8 @@ from pathlib import Path
 
 import numpy as np
 
+SIDES = ("hf", "ours")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -49,35 +51,36 @@ def main() -> None:
     if options.ceiling:
         print(ceiling(options))
         return
-    print("| threads | HF MB/s | ours MB/s | wall ratio | CPU ratio | equal ids |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    seconds = []
-    for threads in options.threads:
-        line, wall = row(options, threads)
-        print(line, flush=True)
-        seconds.append(wall)
-    for n, wall in zip(options.threads[1:], seconds[1:], strict=True):
-        gains = ", ".join(f"{side} {seconds[0][side] / wall[side]:.2f}" for side in wall)
-        print(f"from {options.threads[0]} to {n}: {gains}")
-
-
-def row(options: argparse.Namespace, threads: int) -> tuple[str, dict[str, float]]:
-    """Take turns, then the medians: a line of the table, and the seconds of each side."""
-    facts: dict[str, list[dict[str, float]]] = {"hf": [], "ours": []}
+    facts: dict[tuple[str, int], list[dict[str, float]]] = {}
+    equal = True
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(options.rounds):
-            for side in ("hf", "ours"):
-                facts[side].append(in_own_process(options, side, threads, Path(scratch)))
-        equal = same_ids(Path(scratch))
-    wall = {s: statistics.median(f["seconds"] for f in facts[s]) for s in facts}
-    cpu = {s: statistics.median(f["cpu_seconds"] for f in facts[s]) for s in facts}
-    megabytes = facts["hf"][0]["bytes"] / 1e6
-    line = (
-        f"| {threads} | {megabytes / wall['hf']:.2f} | {megabytes / wall['ours']:.2f}"
-        f" | {wall['hf'] / wall['ours']:.2f} | {cpu['hf'] / cpu['ours']:.2f}"
-        f" | {'yes' if equal else 'NO'} |"
-    )
-    return line, wall
+            for threads in options.threads:
+                for side in SIDES:
+                    fact = in_own_process(options, side, threads, Path(scratch))
+                    facts.setdefault((side, threads), []).append(fact)
+                equal = equal and same_ids(Path(scratch))
+    show(facts, options.threads, equal)
+
+
+def show(
+    facts: dict[tuple[str, int], list[dict[str, float]]], threads: list[int], equal: bool
+) -> None:
+    """The medians of the rounds as a table."""
+
+    def median(side: str, n: int, what: str) -> float:
+        return statistics.median(fact[what] for fact in facts[side, n])
+
+    print("| threads | HF MB/s | ours MB/s | wall ratio | CPU ratio | equal ids |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for n in threads:
+        speeds = [facts["hf", n][0]["bytes"] / 1e6 / median(s, n, "seconds") for s in SIDES]
+        ratios = [median("hf", n, w) / median("ours", n, w) for w in ("seconds", "cpu_seconds")]
+        cells = " | ".join(f"{value:.2f}" for value in [*speeds, *ratios])
+        print(f"| {n} | {cells} | {'yes' if equal else 'NO'} |")
+    for n in threads[1:]:
+        gains = [median(s, threads[0], "seconds") / median(s, n, "seconds") for s in SIDES]
+        print(f"from {threads[0]} to {n}: the loop {gains[0]:.2f}, ours {gains[1]:.2f}")
 
 
 def in_own_process(
