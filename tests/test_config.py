@@ -92,6 +92,16 @@ def test_lists_gather_and_repeat_and_the_last_single_value_wins() -> None:
     assert parse("a", "o", "--count", "1", "--count", "2").count == 2
 
 
+def test_a_json_list_in_one_word_is_a_list() -> None:
+    """As scripts write it, and as YAML would read it: never one text that looks like a list."""
+    assert parse("a", "o", "--stop", '["x", "y\\n"]').stop == ("x", "y\n")
+    assert parse("a", "o", "--stop", "w", '["x"]', "--stop=[]").stop == ("w", "x")
+    assert parse('["a", "b"]', "o") == parse("a", "b", "o")
+    for text in ("[笑]", "[", "[x, y]", "[1]", '["x", 1]', '"x"', "[" * 100_000):
+        assert parse("a", "o", "--stop", text).stop == (text,), "no JSON list of texts: a text"
+    assert parse("a", "o", "--stop", '["[1]", "[\\"x\\"]"]').stop == ("[1]", '["x"]')
+
+
 def test_dashes_dots_and_the_only_leaf_of_a_name_all_work() -> None:
     same = {
         parse("a", "o", flag, "9").loop.max_steps for flag in ("--loop.max_steps", "--max-steps")
@@ -215,6 +225,10 @@ def test_lists_may_mix_texts_and_mappings() -> None:
     made = config.load(Mixed, {"rules": ["a", {"line_length": {"minimum": 2}}]}, "x")
     assert made.rules == ("a", {"line_length": {"minimum": 2}})
     assert config.parse(Mixed, ["--rules", "a", "b.py"], "x").rules == ("a", "b.py")
+    mixed = '["a", {"line_length": {"minimum": 2}}]'
+    assert config.parse(Mixed, ["--rules", mixed], "x").rules == made.rules
+    with pytest.raises(ConfigError, match="stop must be list of text"):
+        parse("a", "o", "--stop", '["x", {}]')
 
 
 # --- what is read from the dataclass --------------------------------------------------------------

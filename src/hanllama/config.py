@@ -15,6 +15,7 @@ errors that name the nearest valid key.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import types
 import typing
@@ -95,7 +96,7 @@ def parse(cls: type[T], argv: Sequence[str], command: str) -> T:
             values[key] = value
     by_key = {o.key: o for o in known}
     for key, texts in flags.items():
-        values[key] = texts if _is_list(by_key[key].type) else texts[0]
+        values[key] = _items(texts) if _is_list(by_key[key].type) else texts[0]
     return _build(cls, values, command)
 
 
@@ -230,6 +231,22 @@ def _flags(known: list[Option], argv: list[str], command: str) -> dict[str, list
     if words:
         raise ConfigError(f"{command}: unexpected argument {words[0]!r}; see --help")
     return found
+
+
+def _items(words: list[str]) -> list[Any]:
+    """What the words of a list option name: themselves, or the items of a word that is a JSON list.
+
+    Only of texts and mappings, which is all that our lists hold: `[1]` is a text.
+    """
+    items: list[Any] = []
+    for word in words:
+        try:
+            listed = json.loads(word) if word.startswith("[") else None
+        except (json.JSONDecodeError, RecursionError):
+            listed = None
+        is_list = listed is not None and all(isinstance(item, str | dict) for item in listed)
+        items += listed if is_list else [word]
+    return items
 
 
 _BOOL_WORDS = ("true", "false", "yes", "no")
