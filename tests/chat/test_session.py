@@ -90,6 +90,29 @@ def test_an_answer_that_was_stopped_is_kept_and_an_empty_one_is_not() -> None:
     assert len(session.turns) == 2
 
 
+def test_an_answer_given_anew_takes_the_place_of_the_old_one_only_when_it_is_there() -> None:
+    session, echo = _session("系统")
+    _say(session, "甲")
+    _say(session, "乙")
+    before = [dict(turn) for turn in session.turns]
+
+    def again(question: str, wanted: bool = True) -> Answer:
+        answer = Answer()
+        for _ in session.answer(question, answer, lambda: wanted, instead=True):
+            assert session.turns == before, "until it is complete"
+        return answer
+
+    assert again("乙", wanted=False) == Answer(finish="stopped")  # before its first token
+    assert again("  ").finish == "eos"
+    with pytest.raises(InputError, match="say it shorter"):
+        again("长" * 29)
+    assert session.turns == before
+    assert again("丙").text == "丙"
+    assert [m["content"] for m in session.turns] == ["甲", "甲", "丙", "丙"]
+    assert echo.prompts[-1] == ["系统", "甲", "甲", "丙"], "the old answer is not in the prompt"
+    assert len(set(echo.streams)) == len(echo.streams)
+
+
 def test_undo_and_reset() -> None:
     session, _ = _session("系统")
     _say(session, "甲")

@@ -12,7 +12,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from tests import tiny
 
 from hanllama import cli, fs
 from hanllama.chat.session import Answer, ModelSpeaker, Session
-from hanllama.chat.terminal import joined
+from hanllama.chat.terminal import Chat, Pipe, Terminal, joined
 from hanllama.model.card import ModelCard, Stage
 from hanllama.model.checkpoint import load_model, save_model
 from hanllama.model.llama import Llama
@@ -186,6 +188,53 @@ def test_a_full_context_says_what_the_model_no_longer_sees(model: Path) -> None:
     assert re.search(r"no longer sees the oldest \d of \d exchanges", said)
     assert found[8]["finish"] == "error" and "say it shorter" in found[8]["error"]
     assert len(found) == 10 and found[9]["answer"]
+
+
+def test_a_retry_that_fails_keeps_the_old_answer(model: Path) -> None:
+    script = f"好\n/system {'长' * 300}\n/retry\n/history\n/system -\n/retry\n/history\n"
+    done = _pipe(model, script, *SHORT)
+    said, lines = done.stderr.decode(), done.stdout.decode().splitlines()
+    assert "say it shorter" in said and "the answer before stays" in said
+    assert len(lines) == 3 and lines[0] == lines[2] and lines[1] == "", "greedy: said again"
+    assert said.count("you: 好\nmodel: ") == 2 and "taken back" not in said
+
+
+def test_a_retry_stopped_before_its_first_token_keeps_the_old_answer(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = load_tokenizer(model)
+    template = chat.ChatTemplate(tokenizer)
+
+    class Impatient(ModelSpeaker):
+        """Somebody presses Ctrl-C while the prompt is read."""
+
+        def write(self, *args: Any) -> Iterator[tuple[str, str]]:
+            if impatient:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield from super().write(*args)
+
+    speaker = Impatient(load_model(model), tokenizer, template, template.end_ids)
+    session = Session(speaker, Sampling(max_new_tokens=6, temperature=1.0))
+    for screen in (Terminal(), Pipe()):
+        session.reset()
+        talk, impatient = Chat(session, screen), False
+        talk.turn("好")
+        kept = [dict(turn) for turn in session.turns]
+        assert len(kept) == 2
+        impatient = True
+        talk.turn("/retry")
+        talk.turn("/retry")
+        assert session.turns == kept
+        talk.turn("再说")  # asked for the first time there is nothing to keep
+        assert session.turns == kept
+        shown = "".join(capsys.readouterr())
+        assert shown.count("the one before stays") == 2 and shown.count("was taken back") == 1
+        impatient = False
+        talk.turn("/retry")
+        assert [t["content"] for t in session.turns[::2]] == ["好", "再说"]
+        assert session.turns[:2] == kept
+        talk.turn("/retry")
+        assert len(session.turns) == 4 and session.turns[:2] == kept
 
 
 def test_several_lines_are_one_message(model: Path) -> None:

@@ -81,27 +81,37 @@ class Session:
         return [*system, *self.turns]
 
     def answer(
-        self, question: str, answer: Answer, wanted: Callable[[], bool] = lambda: True
+        self,
+        question: str,
+        answer: Answer,
+        wanted: Callable[[], bool] = lambda: True,
+        *,
+        instead: bool = False,
     ) -> Iterator[str]:
         """Ask, and yield the answer piece by piece; `answer` is filled meanwhile.
 
-        The exchange becomes part of the conversation when the answer has any text.
+        The exchange becomes part of the conversation when the answer has any text. One that was no
+        longer wanted before its first token came has none.
 
         Args:
             wanted: asked after each token; when false the answer ends where it is.
+            instead: in place of the last exchange, which stays until the answer is there.
 
         Raises InputError when the question alone leaves no room for an answer.
         """
         asked: Message = {"role": "user", "content": question}
-        prompt, answer.forgotten = self._fitting([*self.turns, asked])
+        before = self.turns[:-2] if instead else self.turns
+        prompt, answer.forgotten = self._fitting([*before, asked])
         stream, self._answers = self._answers, self._answers + 1
         for piece, finish in self.speaker.write(prompt, self.sampling, stream, wanted):
+            answer.finish = finish
+            if finish == "stopped" and not answer.tokens:
+                return
             answer.text += piece
             answer.tokens += 1
-            answer.finish = finish
             yield piece
         if answer.text.strip():
-            self.turns += [asked, {"role": "assistant", "content": answer.text}]
+            self.turns[len(before) :] = [asked, {"role": "assistant", "content": answer.text}]
 
     def _fitting(self, turns: list[Message]) -> tuple[list[int], int]:
         """(prompt, exchanges left out) with room for an answer."""

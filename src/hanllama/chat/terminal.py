@@ -125,7 +125,7 @@ class Chat:
     def __init__(self, session: Session, screen: Screen, *, continues: bool = False) -> None:
         self.session, self.screen, self._continues = session, screen, continues
         self._stopped = False
-        self._last = ""  # the last question, for /retry of one that was taken back
+        self._unanswered = ""  # the last question, where it was taken back: for /retry
         self._commands: dict[str, tuple[Callable[[str], None], str]] = {
             "/help": (self._help, "this list"),
             "/retry": (self._retry, "answer the last question anew"),
@@ -168,16 +168,20 @@ class Chat:
             )
         self._commands[name][0](rest.strip())
 
-    def _ask(self, question: str) -> None:
+    def _ask(self, question: str, *, instead: bool = False) -> None:
+        """Ask and show; `instead`: anew, in place of the last exchange if an answer comes."""
         answer = Answer()
         self._stopped = False
-        self._last = question
-        pieces = self.session.answer(question, answer, lambda: not self._stopped)
+        self._unanswered = "" if instead else question
+        before = len(self.session.turns) // 2 - instead
+        pieces = self.session.answer(question, answer, lambda: not self._stopped, instead=instead)
         try:
             with self._interruptible():
-                self.screen.show(self._telling_what_is_left_out(pieces, answer), answer)
+                self.screen.show(self._telling_what_is_left_out(pieces, answer, before), answer)
         except HanllamaError as error:
             self.screen.fail(str(error))
+            if instead:
+                self.screen.tell("the answer before stays")
             return
         if answer.finish == "length":
             self.screen.tell(
@@ -188,15 +192,21 @@ class Chat:
             self.screen.tell("cut where the context is full")
         elif answer.finish == "stopped":
             self.screen.tell("stopped")
-        if not answer.text.strip():
+        if answer.text.strip():
+            self._unanswered = ""
+        elif instead:
+            self.screen.tell("no answer came; the one before stays")
+        else:
             self.screen.tell("no answer came; the question was taken back (/retry asks it again)")
 
-    def _telling_what_is_left_out(self, pieces: Iterator[str], answer: Answer) -> Iterator[str]:
+    def _telling_what_is_left_out(
+        self, pieces: Iterator[str], answer: Answer, before: int
+    ) -> Iterator[str]:
         for number, piece in enumerate(pieces):
             if number == 0 and answer.forgotten:
                 self.screen.tell(
                     f"the context is full: the model no longer sees the oldest {answer.forgotten:,}"
-                    f" of {len(self.session.turns) // 2:,} exchanges"
+                    f" of {before:,} exchanges"
                 )
             yield piece
 
@@ -222,25 +232,23 @@ class Chat:
         self.screen.tell("\n".join(lines))
 
     def _retry(self, rest: str) -> None:
-        question = self._last if self._was_taken_back() else self.session.undo()
-        if not question:
+        if self._unanswered:
+            self._ask(self._unanswered)
+        elif self.session.turns:
+            self._ask(self.session.turns[-2]["content"], instead=True)
+        else:
             raise InputError("nothing was asked yet")
-        self._ask(question)
-
-    def _was_taken_back(self) -> bool:
-        turns = self.session.turns
-        return bool(self._last) and (not turns or turns[-2]["content"] != self._last)
 
     def _undo(self, rest: str) -> None:
         question = self.session.undo()
         if question is None:
             raise InputError("nothing was said yet")
-        self._last = ""
+        self._unanswered = ""
         self.screen.tell(f"taken back: {question}")
 
     def _reset(self, rest: str) -> None:
         self.session.reset()
-        self._last = ""
+        self._unanswered = ""
         self.screen.tell("a new conversation")
 
     def _history(self, rest: str) -> None:
@@ -266,7 +274,7 @@ class Chat:
 
     def _load(self, rest: str) -> None:
         self.session.load(_path(rest))
-        self._last = ""
+        self._unanswered = ""
         self.screen.tell(f"{len(self.session.turns) // 2:,} exchanges from {rest}")
 
     def _more(self, rest: str) -> None:
