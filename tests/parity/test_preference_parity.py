@@ -126,6 +126,11 @@ VARIANTS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
         ("beta=0.3", "label_smoothing=0.2", "robust=true"),
         {"loss_type": ["robust"], "beta": 0.3, "label_smoothing": 0.2},
     ),
+    (
+        "dpo",
+        ("beta=0.2", "sft_weight=0.5"),
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "beta": 0.2},
+    ),
     ("ipo", ("beta=0.3",), {"loss_type": ["ipo"], "beta": 0.3}),
 ]
 

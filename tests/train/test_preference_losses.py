@@ -46,6 +46,18 @@ def test_losses_dpo_by_hand() -> None:
     assert robust.tolist() == pytest.approx([(0.8 * as_labelled - 0.2 * swapped) / 0.6])
 
 
+def test_losses_dpo_holds_the_chosen_answer_up() -> None:
+    """Two pairs, 5 chosen tokens: what the loss as in SFT adds is (6 + 1) / 5 a token."""
+    chosen = answers([-6.0, -1.0], [4, 1], [-8.0, -1.0])
+    rejected = answers([-5.0, -2.0], [2, 1], [-4.0, -2.0])
+    step = WholeStep(items=2, chosen_tokens=5)
+    plain = value("dpo", chosen, rejected, step, "beta=0.5")
+    held = value("dpo", chosen, rejected, step, "beta=0.5", "sft_weight=0.3")
+    assert float((held - plain).sum()) / step.items == pytest.approx(0.3 * 7 / 5)
+    with pytest.raises(ConfigError, match="sft_weight"):
+        preference.build("dpo", ["sft_weight=-1"])
+
+
 def test_losses_dpo_begins_at_log_2() -> None:
     """A model that is the reference prefers nothing: log 2 a pair, whatever beta."""
     same = answers([-6.0, -2.0], [4, 1], [-6.0, -2.0])

@@ -75,6 +75,12 @@ class WholeStep:
     kl: float = 0.0
 
 
+def chosen_nll(chosen: Answers, step: WholeStep) -> Tensor:
+    """The chosen answers' negative log-likelihoods, whose sum over the step, divided by its pairs,
+    is a mean over its tokens as in SFT."""
+    return -chosen.log_probs_S * (step.items / step.chosen_tokens)
+
+
 class PreferenceLoss(Protocol):
     """What a file's `Loss` is."""
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hanllama.config import option
 from hanllama.errors import ConfigError
-from hanllama.train.preference import Answers, WholeStep
+from hanllama.train.preference import Answers, WholeStep, chosen_nll
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Loss:
 
     def __call__(self, chosen: Answers, rejected: Answers, step: WholeStep) -> Tensor:
         log_odds_P = _log_odds(chosen.means_S) - _log_odds(rejected.means_S)
-        # The caller divides by the step's pairs; what is fitted is a mean over its tokens.
-        nll_P = -chosen.log_probs_S * (step.items / step.chosen_tokens)
-        return nll_P - self.beta * F.logsigmoid(log_odds_P)
+        return chosen_nll(chosen, step) - self.beta * F.logsigmoid(log_odds_P)
 
     def rewards(self, answers: Answers) -> Tensor:
         return self.beta * answers.means_S
