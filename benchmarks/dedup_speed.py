@@ -1,6 +1,6 @@
 """Duplicates: megabytes a CPU second, recall and precision, beside rensa and datasketch.
 
-    python benchmarks/dedup_speed.py INPUT... [--megabytes 60] [--only ours rensa]
+    python benchmarks/dedup_speed.py INPUT... [--megabytes 60] [--only ours rensa] [--workers 1]
 
 The inputs are cut into documents of 600 to 1,400 characters; copies of some of them with 3 % and
 10 % of their characters replaced are planted. All sides look for pairs among the same documents
@@ -19,7 +19,8 @@ Recall is the share of planted copies that were flagged; precision the share of 
 that are planted, originals of planted ones, or have an exact Jaccard similarity of at least 0.3
 with another document (60 of those that were not planted are judged). `exact` and `lines` hash texts
 that are in memory and find what occurs more than once; `exact-command` and `lines-command` are the
-whole command, from JSON lines on disk to a corpus folder, less the same on a tiny input.
+whole command with `--workers`, from JSON lines on disk to a corpus folder, less the same on a tiny
+input, in turns; the medians of three rounds, of CPU seconds and by the clock.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import json
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -48,34 +50,37 @@ def main() -> None:
     parser.add_argument("inputs", nargs="+")
     parser.add_argument("--megabytes", type=float, default=60)
     parser.add_argument("--only", nargs="*", choices=list(SIDES), help="sides to run; else all")
+    parser.add_argument("--workers", type=int, default=1, help="of the whole command")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        print(json.dumps(run_side(options.side, Path(options.inputs[0]))))
+        print(json.dumps(run_side(options.side, Path(options.inputs[0]), options.workers)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "large.jsonl"
         size = plant(options.inputs, options.megabytes, path)
-        print("| side | MB | CPU s | MB a CPU s | recall 3 % | recall 10 % | precision |")
-        print("| --- | --- | --- | --- | --- | --- | --- |")
+        print("| side | MB | CPU s | MB a CPU s | MB/s | recall 3 % | recall 10 % | precision |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for side in options.only or SIDES:
-            show(side, size, in_own_process(side, path))
+            show(side, size, in_own_process(side, path, options.workers))
 
 
 def show(side: str, size: int, facts: dict[str, float]) -> None:
     rates = " | ".join(
         f"{facts[k]:.3f}" if k in facts else "–" for k in ("recall_3", "recall_10", "precision")
     )
-    speed = size / 1e6 / facts["seconds"]
+    megabytes = size / 1e6
+    clock = f"{megabytes / facts['clock']:.1f}" if "clock" in facts else "–"
     print(
-        f"| {side} | {size / 1e6:.1f} | {facts['seconds']:.2f} | {speed:.1f} | {rates} |",
+        f"| {side} | {megabytes:.1f} | {facts['seconds']:.2f}"
+        f" | {megabytes / facts['seconds']:.1f} | {clock} | {rates} |",
         flush=True,
     )
 
 
-def in_own_process(side: str, path: Path) -> dict[str, float]:
+def in_own_process(side: str, path: Path, workers: int) -> dict[str, float]:
     single = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-    command = [sys.executable, __file__, str(path), "--side", side]
+    command = [sys.executable, __file__, str(path), "--side", side, "--workers", str(workers)]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **single}
     )
@@ -126,9 +131,9 @@ def passages(inputs: list[str], size: float, rng: random.Random) -> Iterator[str
 # --- the sides: in a process of their own --------------------------------------------------------
 
 
-def run_side(side: str, path: Path) -> dict[str, float]:
+def run_side(side: str, path: Path, workers: int) -> dict[str, float]:
     if side.endswith("-command"):
-        return command(side, path)
+        return command(side, path, workers)
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     texts = [entry["text"] for entry in entries]
     work = SIDES[side]
@@ -304,30 +309,32 @@ def lines(texts: list[str]) -> set[int]:
     return set(np.flatnonzero(counts > 1).tolist())
 
 
-def command(side: str, path: Path) -> dict[str, float]:
-    """CPU seconds of the whole command, reading JSON and writing the corpus included."""
-    options = ["--method", "none", "--containment", "0", "--workers", "1"]
+def command(side: str, path: Path, workers: int) -> dict[str, float]:
+    """CPU seconds and seconds by the clock, reading JSON and writing the corpus included."""
+    options = ["--method", "none", "--containment", "0", "--workers", str(workers)]
     if side == "lines-command":
         options += ["--exact-lines", "--no-exact-documents"]
 
-    def seconds(source: Path) -> float:
+    def seconds(source: Path) -> tuple[float, float]:
         with tempfile.TemporaryDirectory() as scratch:
             words = ["dedup", str(source), "--output", f"{scratch}/out", *options]
-            before = os.times()
+            before, began = os.times(), time.perf_counter()
             subprocess.run(
                 [sys.executable, "-m", "hanllama", *words],
                 check=True, capture_output=True,
             )  # fmt: skip
-            after = os.times()
+            after, clock = os.times(), time.perf_counter() - began
         return (
             after.children_user + after.children_system
             - before.children_user - before.children_system
-        )  # fmt: skip
+        ), clock  # fmt: skip
 
     tiny = path.with_name("tiny.jsonl")
     tiny.write_text('{"text": "一篇短文。"}\n', encoding="utf-8")
     seconds(tiny)  # compiled once, kept on disk
-    return {"seconds": seconds(path) - seconds(tiny)}
+    rounds = [(seconds(path), seconds(tiny)) for _ in range(ROUNDS)]
+    spent = [statistics.median(large[i] - small[i] for large, small in rounds) for i in (0, 1)]
+    return {"seconds": spent[0], "clock": spent[1]}
 
 
 SIDES: dict[str, Callable[[list[str]], set[int]] | None] = {

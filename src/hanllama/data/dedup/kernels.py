@@ -30,7 +30,10 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _LICENSE = np.frombuffer(b"license", dtype=np.uint8)  # the other spelling
-BLOCK = 32  # bytes of the widest vectors that are common
+# Bytes that a loop without branches takes at once: one or two of the widest vectors. What such a
+# loop finds is cast to a byte at each step: numba would compute in 64 bits, in eight times as many.
+BLOCK = 64
+QUARTER = 16
 
 
 @compiled
@@ -253,58 +256,94 @@ def _newline(utf8: Bytes, at: int, stop: int) -> int:
         block = utf8[at : at + BLOCK]
         newlines = np.uint8(0)
         for k in range(BLOCK):
-            newlines |= np.uint8(block[k] == np.uint8(0x0A))
+            newlines = np.uint8(newlines | np.uint8(block[k] == np.uint8(0x0A)))
         if newlines:
             break
         at += BLOCK
+    while at + QUARTER <= stop:
+        part = utf8[at : at + QUARTER]
+        newlines = np.uint8(0)
+        for k in range(QUARTER):
+            newlines = np.uint8(newlines | np.uint8(part[k] == np.uint8(0x0A)))
+        if newlines:
+            break
+        at += QUARTER
     while at < stop and utf8[at] != 0x0A:
         at += 1
     return at
 
 
 @compiled
-def line_ends(raw: Bytes, ends: Places) -> int:
-    """Where each line ends, its newline included; returns how many lines there are."""
+def line_ends(raw: Bytes) -> Places:
+    """[lines] where each ends, its newline included."""
+    ends = np.empty(1024, dtype=np.int64)
     count = at = 0
     while at < len(raw):
+        if count == len(ends):
+            ends = np.concatenate((ends, np.empty(count, dtype=np.int64)))
         at = min(_newline(raw, at, len(raw)) + 1, len(raw))
         ends[count] = at
         count += 1
-    return count
+    return ends[:count]
 
 
 @compiled
 def _is_utf8(line: Bytes) -> bool:
     """Whether a line is valid UTF-8 behind three ASCII bytes, which a plain line begins with.
 
-    Every byte is held against the three before it, without a branch, so that the loop becomes
-    vector instructions.
+    Every byte is held against the three before it.
     """
     for i in range(min(3, len(line))):
         if line[i] >= 0x80:
             return False
-    here, one, two, three = line[3:], line[2:-1], line[1:-2], line[:-3]
     wrong = rare = np.uint8(0)
-    for i in range(len(here)):
-        expected = (
-            (one[i] >= np.uint8(0xC0)) | (two[i] >= np.uint8(0xE0)) | (three[i] >= np.uint8(0xF0))
-        )
-        wrong |= np.uint8(expected != ((here[i] & np.uint8(0xC0)) == np.uint8(0x80)))
-        rare |= np.uint8((here[i] & np.uint8(0xFE)) == np.uint8(0xC0))
-        rare |= np.uint8(here[i] == np.uint8(0xE0)) | np.uint8(here[i] == np.uint8(0xED))
-        rare |= np.uint8(here[i] >= np.uint8(0xF0))
+    at = 3
+    while at + BLOCK <= len(line):
+        here, one = line[at : at + BLOCK], line[at - 1 : at - 1 + BLOCK]
+        two, three = line[at - 2 : at - 2 + BLOCK], line[at - 3 : at - 3 + BLOCK]
+        for k in range(BLOCK):
+            wrong = np.uint8(wrong | _is_misplaced(here[k], one[k], two[k], three[k]))
+            rare = np.uint8(rare | _is_rare(here[k]))
+        at += BLOCK
+    for i in range(at, len(line)):
+        wrong = np.uint8(wrong | _is_misplaced(line[i], line[i - 1], line[i - 2], line[i - 3]))
+        rare = np.uint8(rare | _is_rare(line[i]))
     if wrong or not rare:
         return bool(wrong == 0)
-    for i in range(len(here)):  # longer than needed, half of a surrogate pair, above U+10FFFF
-        first, second = one[i], here[i]
-        wrong |= np.uint8(second > np.uint8(0xF4)) | np.uint8(
-            (second & np.uint8(0xFE)) == np.uint8(0xC0)
-        )
-        wrong |= np.uint8(first == np.uint8(0xE0)) & np.uint8(second < np.uint8(0xA0))
-        wrong |= np.uint8(first == np.uint8(0xED)) & np.uint8(second >= np.uint8(0xA0))
-        wrong |= np.uint8(first == np.uint8(0xF0)) & np.uint8(second < np.uint8(0x90))
-        wrong |= np.uint8(first == np.uint8(0xF4)) & np.uint8(second >= np.uint8(0x90))
-    return bool(wrong == 0)
+    for i in range(3, len(line)):  # longer than needed, half of a surrogate pair, above U+10FFFF
+        first, second = line[i - 1], line[i]
+        if (
+            second > 0xF4
+            or (second & 0xFE) == 0xC0
+            or (first == 0xE0 and second < 0xA0)
+            or (first == 0xED and second >= 0xA0)
+            or (first == 0xF0 and second < 0x90)
+            or (first == 0xF4 and second >= 0x90)
+        ):
+            return False
+    return True
+
+
+@compiled
+def _is_misplaced(byte: np.uint8, one: np.uint8, two: np.uint8, three: np.uint8) -> np.uint8:
+    """1 when a byte that continues a character stands where none is due, or the other way round."""
+    due = (
+        np.uint8(one >= np.uint8(0xC0))
+        | np.uint8(two >= np.uint8(0xE0))
+        | np.uint8(three >= np.uint8(0xF0))
+    )
+    return np.uint8(due != np.uint8((byte & np.uint8(0xC0)) == np.uint8(0x80)))
+
+
+@compiled
+def _is_rare(byte: np.uint8) -> np.uint8:
+    """1 when what follows a byte needs a closer look."""
+    return np.uint8(
+        np.uint8((byte & np.uint8(0xFE)) == np.uint8(0xC0))
+        | np.uint8(byte == np.uint8(0xE0))
+        | np.uint8(byte == np.uint8(0xED))
+        | np.uint8(byte >= np.uint8(0xF0))
+    )
 
 
 @compiled
@@ -325,8 +364,12 @@ def _string(raw: Bytes, at: int, stop: int, out: Bytes, into: int) -> tuple[int,
             for k in range(BLOCK):
                 byte = block[k]
                 room[k] = byte
-                special |= np.uint8(byte == np.uint8(0x22)) | np.uint8(byte == np.uint8(0x5C))
-                special |= np.uint8(byte < np.uint8(0x20))
+                special = np.uint8(
+                    special
+                    | np.uint8(byte == np.uint8(0x22))
+                    | np.uint8(byte == np.uint8(0x5C))
+                    | np.uint8(byte < np.uint8(0x20))
+                )
             if special:
                 break
             i += BLOCK
@@ -575,24 +618,45 @@ def corpus_lines(
 
 @compiled
 def without_space(utf8: Bytes, ends: Places, out: Bytes, out_ends: Places) -> None:
-    """Copy documents without ASCII white space and U+3000: what an exact comparison looks at."""
-    into = 0
+    """Copy documents without ASCII white space and U+3000: what an exact comparison looks at.
+
+    Args:
+        out: room for them end to end.
+        out_ends: [documents] where each ends in `out`.
+    """
+    chunk = 4096
+    steps = np.empty(chunk, dtype=np.int8)
+    into = np.uint64(0)  # a signed index is looked at for being negative
     start = 0
     for d in range(len(ends)):
         text = utf8[start : ends[d]]
-        before, before_that = np.uint8(0), np.uint8(0)
-        for i in range(len(text)):
-            byte = text[i]
-            out[into] = byte  # and taken back: a branch less for nearly all
-            into += 1
-            if byte <= 0x20:
-                if byte == 0x20 or 0x09 <= byte <= 0x0D:
-                    into -= 1
-            elif byte == 0x80 and before == 0x80 and before_that == 0xE3:
-                into -= 3
-            before_that, before = before, byte
+        for at in range(0, len(text), chunk):
+            here = text[at : at + chunk]
+            # Every byte is copied; a step of 0 or, behind U+3000, of -2 takes it back.
+            for k in range(min(len(here), max(0, 2 - at))):
+                steps[k] = 1 - _is_space(here[k])
+            low = max(at, 2)
+            one, two = text[low - 1 : at + chunk - 1], text[low - 2 : at + chunk - 2]
+            rest, ahead = here[low - at :], steps[low - at :]
+            for k in range(len(rest)):
+                wide = (
+                    np.uint8(rest[k] == np.uint8(0x80))
+                    & np.uint8(one[k] == np.uint8(0x80))
+                    & np.uint8(two[k] == np.uint8(0xE3))
+                )
+                ahead[k] = np.int8(np.uint8(1) - _is_space(rest[k]) - np.uint8(3) * wide)
+            for k in range(len(here)):
+                out[into] = here[k]
+                into += np.uint64(np.int64(steps[k]))
         start = ends[d]
         out_ends[d] = into
+
+
+@compiled
+def _is_space(byte: np.uint8) -> np.uint8:
+    return np.uint8(byte == np.uint8(0x20)) | np.uint8(
+        np.uint8(byte - np.uint8(0x09)) <= np.uint8(0x04)
+    )
 
 
 @compiled
@@ -601,25 +665,46 @@ def odd_characters(utf8: Bytes, ends: Places, counts: NDArray[np.uint32]) -> Non
     start = 0
     for d in range(len(ends)):
         text = utf8[start : ends[d]]
-        count = 0
-        for i in range(len(text)):
-            byte = text[i]
-            count += (byte < 0x20) & (byte != 0x0A) & (byte != 0x0D) & (byte != 0x09)
-            count += byte == 0x7F
-        first, second = text[:-1], text[1:]
-        for i in range(len(first)):
-            count += (first[i] == np.uint8(0xC2)) & (second[i] < np.uint8(0xA0))
-            count += first[i] == np.uint8(0xEE)
-            count += (first[i] == np.uint8(0xEF)) & (second[i] < np.uint8(0xA4))
-        third = text[2:]
-        for i in range(len(third)):
-            count += (
-                (first[i] == np.uint8(0xEF))
-                & (second[i] == np.uint8(0xBF))
-                & (third[i] == np.uint8(0xBD))
-            )
-        counts[d] = count
+        total = at = 0
+        while at + BLOCK + 2 <= len(text):
+            here, next_, third = (
+                text[at : at + BLOCK], text[at + 1 : at + 1 + BLOCK], text[at + 2 : at + 2 + BLOCK]
+            )  # fmt: skip
+            count = np.uint8(0)
+            for k in range(BLOCK):
+                count = np.uint8(count + _is_odd(here[k], next_[k], third[k]))
+            total += int(count)
+            at += BLOCK
+        while at < len(text):
+            second = text[at + 1] if at + 1 < len(text) else np.uint8(0xFF)
+            last = text[at + 2] if at + 2 < len(text) else np.uint8(0xFF)
+            total += int(_is_odd(text[at], second, last))
+            at += 1
+        counts[d] = total
         start = ends[d]
+
+
+@compiled
+def _is_odd(first: np.uint8, second: np.uint8, third: np.uint8) -> np.uint8:
+    """1 when an odd character begins here."""
+    space = (
+        np.uint8(first == np.uint8(0x0A))
+        | np.uint8(first == np.uint8(0x0D))
+        | np.uint8(first == np.uint8(0x09))
+    )
+    control = np.uint8(first < np.uint8(0x20)) & np.uint8(space == np.uint8(0))
+    return np.uint8(
+        control
+        | np.uint8(first == np.uint8(0x7F))
+        | (np.uint8(first == np.uint8(0xC2)) & np.uint8(second < np.uint8(0xA0)))
+        | np.uint8(first == np.uint8(0xEE))
+        | (np.uint8(first == np.uint8(0xEF)) & np.uint8(second < np.uint8(0xA4)))
+        | (
+            np.uint8(first == np.uint8(0xEF))
+            & np.uint8(second == np.uint8(0xBF))
+            & np.uint8(third == np.uint8(0xBD))
+        )
+    )
 
 
 # --- lines -------------------------------------------------------------------------------------

@@ -149,8 +149,7 @@ def survey(part: Piece | Span, fields: Fields) -> tuple[Lines, Texts] | None:
         return None
     raw = np.frombuffer(data, dtype=np.uint8)
     # A line has at least its newline.
-    ends = np.empty(data.count(b"\n") + 1, dtype=np.int64)
-    ends = ends[: kernels.line_ends(raw, ends)]
+    ends = kernels.line_ends(raw)
     encoded = [name.encode("utf-8", "surrogatepass") for name in names]
     key_ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
     keys = np.frombuffer(b"".join(encoded), dtype=np.uint8)
