@@ -755,7 +755,8 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
                 else:
                     break
             line = utf8[low:high] if low < high else utf8[0:0]
-            if len(line) > 0 and _characters(line) >= minimum:
+            # No character takes more than four bytes: long lines need no count.
+            if len(line) >= minimum and (len(line) >= 4 * minimum or _characters(line) >= minimum):
                 hashes[count] = _line_hash(line)
                 places[count, 0] = d
                 places[count, 1] = start
@@ -765,6 +766,40 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
                 count += 1
         at = ends[d]
     return count
+
+
+@compiled
+def documents_of_lines(
+    hashes: Hashes, documents: Places, values: Hashes, counts: NDArray[np.uint32], firsts: Places
+) -> int:
+    """In how many documents each line occurs, and in which first.
+
+    Args:
+        hashes, documents: [lines] of each, the documents ascending.
+        values, counts, firsts: [lines] room for the result.
+
+    Returns how many different lines there are.
+    """
+    size = 16
+    while size < 2 * len(hashes):
+        size *= 2
+    mask = np.uint64(size - 1)
+    places = np.full(size, -1, dtype=np.int64)  # by the last bits of a hash, or the next free one
+    latest = np.empty(len(hashes), dtype=np.int64)
+    n = 0
+    for i in range(len(hashes)):
+        slot = hashes[i] & mask
+        while places[slot] >= 0 and values[places[slot]] != hashes[i]:
+            slot = (slot + np.uint64(1)) & mask
+        if places[slot] < 0:
+            places[slot] = n
+            values[n], counts[n] = hashes[i], 1
+            firsts[n] = latest[n] = documents[i]
+            n += 1
+        elif latest[places[slot]] != documents[i]:
+            latest[places[slot]] = documents[i]
+            counts[places[slot]] += 1
+    return n
 
 
 @compiled

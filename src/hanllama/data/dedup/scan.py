@@ -411,17 +411,14 @@ class LineCounter:
     def __call__(self, job: Job) -> Batch:
         read = self.reader(job)
         hashes, places = lines_of(read.utf8, read.ends, self.minimum)
-        # In a document once.
-        order = np.lexsort((places[:, 0], hashes))
-        hashes, documents = hashes[order], places[order, 0]
-        once = np.ones(len(hashes), dtype=bool)
-        once[1:] = (hashes[1:] != hashes[:-1]) | (documents[1:] != documents[:-1])
-        hashes, documents = hashes[once], documents[once]
-        values, firsts, counts = np.unique(hashes, return_index=True, return_counts=True)
+        values = np.empty(len(hashes), dtype=np.uint64)
+        counts = np.empty(len(hashes), dtype=np.uint32)
+        firsts = np.empty(len(hashes), dtype=np.int64)
+        n = kernels.documents_of_lines(hashes, places[:, 0], values, counts, firsts)
         arrays: dict[str, NDArray[np.generic]] = {
-            "line": values,
-            "line_count": counts.astype(np.uint32),
-            "line_document": documents[firsts],
+            "line": values[:n],
+            "line_count": counts[:n],
+            "line_document": firsts[:n],
         }
         return Batch(len(read), len(read.data), arrays, read.rejects)
 
