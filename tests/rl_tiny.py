@@ -184,6 +184,7 @@ def setting(base: Path, data: Path, rule: Path | str, **changed: Any) -> Setting
         "seed": 0,
         "dtype": torch.float32,
         "eval_prompts": 0,
+        "may_halve": True,
         "world": World(),
         "fingerprint": {},
         **changed,

@@ -240,6 +240,7 @@ def _items(words: list[str]) -> list[Any]:
     """
     items: list[Any] = []
     for word in words:
+        listed: Any
         try:
             listed = json.loads(word) if word.startswith("[") else None
         except (json.JSONDecodeError, RecursionError):

@@ -11,10 +11,10 @@ import torch
 
 import rl_tiny
 from hanllama import cli
-from hanllama.errors import ConfigError, InputError
+from hanllama.errors import ConfigError, HanllamaError, InputError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.reward import load_reward_model, reward_model_from
-from hanllama.train import rollout_alarms
+from hanllama.train import rollout_alarms, rollouts
 from hanllama.train.objectives.grpo import Grpo, grpo
 from hanllama.train.objectives.ppo import Ppo, ppo
 from hanllama.train.rl_config import AlarmConfig, RolloutConfig, ScoringConfig
@@ -55,6 +55,43 @@ def test_the_toy_task_is_solved_from_several_seeds(
     assert 0.4 < rewards[0] < 0.6
     assert rewards[-1] > 0.9
     assert lines[-1]["heldout_reward"] > 0.85
+
+
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_memory_that_ends_while_answers_are_written_lowers_the_rollouts_batch(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Not the micro-batch, which has nothing to do with it; the answers are the same."""
+    run, config = (ppo, rl_tiny.ppo_config) if method == "ppo" else (grpo, rl_tiny.grpo_config)
+    data, base, rule = toy(place)
+    run(config(data, tmp_path / "whole", base, rule, loop={"max_steps": 4}))  # type: ignore[operator]
+    rows: list[int] = []
+    plain = rollouts.decode
+
+    def small_memory(model: Any, prompts: Any, *rest: Any, **more: Any) -> Any:
+        rows.append(len(prompts))
+        tokens = plain(model, prompts, *rest, **more)
+        yield next(tokens)
+        if len(prompts) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        yield from tokens
+
+    monkeypatch.setattr(rollouts, "decode", small_memory)
+    run(config(data, tmp_path / "run", base, rule, loop={"max_steps": 4}))  # type: ignore[operator]
+    lines = rl_tiny.metrics(tmp_path / "run")
+    events = [line["event"] for line in lines if "memory" in line.get("event", "")]
+    assert rows[:3] == [16, 8, 4] and max(rows[3:]) == 4, "once and for all"
+    assert events == [
+        "out of memory while answers were written with rollout.batch 16; going on with 8",
+        "out of memory while answers were written with rollout.batch 8; going on with 4",
+    ]
+    for name in ("loss", "reward", "answer_tokens", "heldout_reward"):
+        whole = [m[name] for m in rl_tiny.metrics(tmp_path / "whole") if name in m]
+        found = [m[name] for m in lines if name in m]
+        assert found == pytest.approx(whole, abs=1e-5) and found, name
+    fixed = {"max_steps": 4, "auto_micro_batch": False}
+    with pytest.raises(HanllamaError, match=r"rollout\.batch 16: lower rollout\.batch or rollout"):
+        run(config(data, tmp_path / "no", base, rule, loop=fixed))  # type: ignore[operator]
 
 
 def test_a_run_leaves_a_policy_a_value_model_and_a_report(place: Path, tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ its own, so its answer does not depend on the batch it was written in.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hanllama.model.batches import FittingBatches
 from hanllama.model.checkpoint import load_model
 from hanllama.model.decode import decode, decoding_layout
 from hanllama.model.device import choose_device, choose_dtype
@@ -49,6 +51,7 @@ class Answerer:
         chosen = choose_device(device)
         self.model: Llama = load_model(folder, device=chosen, dtype=choose_dtype(dtype, chosen))
         decoding_layout(self.model)
+        self._fits = sys.maxsize  # answers that can be written at a time, once that is known
 
     def __call__(
         self,
@@ -62,7 +65,7 @@ class Answerer:
         """`samples` answers to each conversation, which ends where the assistant should speak.
 
         Args:
-            batch: answers written at a time.
+            batch: answers written at a time; where they do not fit into memory, fewer.
             answered: told after each batch how many answers came.
 
         Raises InputError for a conversation that fills the context.
@@ -72,18 +75,24 @@ class Answerer:
         # Rows of like length together: a batch is as wide as its longest prompt.
         order = sorted(range(len(jobs)), key=lambda job: len(jobs[job]))
         found: dict[int, Answer] = {}
-        for begin in range(0, len(order), batch):
-            part = order[begin : begin + batch]
+        batches = FittingBatches(min(batch, self._fits), "batch")
+
+        def write(part: Sequence[int]) -> dict[int, Answer]:
             rows = self._write([jobs[job] for job in part], sampling, part)
-            found.update(zip(part, rows, strict=True))
-            answered(len(part))
+            return dict(zip(part, rows, strict=True))
+
+        for written in batches(order, write):
+            found.update(written)
+            answered(len(written))
+        if batches.size < batch:
+            self._fits = batches.size
         return [
             [found[number * samples + sample] for sample in range(samples)]
             for number in range(len(prompts))
         ]
 
     def _write(
-        self, prompts: list[list[int]], sampling: Sampling, streams: list[int]
+        self, prompts: list[list[int]], sampling: Sampling, streams: Sequence[int]
     ) -> list[Answer]:
         answers = [Answer("", prompt, [], complete=False) for prompt in prompts]
         texts = [TextRow(self.tokenizer, "after the prompt") for _ in prompts]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hanllama import fs
 from hanllama.errors import CorruptError, InputError
+from hanllama.model.batches import FittingBatches
 from hanllama.model.checkpoint import load_model
 from hanllama.model.decode import (
     Finish,
@@ -61,10 +62,8 @@ def generate(config: GenerateConfig) -> list[Sample]:
     room_for(model, encoded, config.max_new_tokens)  # refuse a prompt before any text is written
     decoding_layout(model)
     jobs = [(row, row // config.count) for row in range(len(prompts) * config.count)]
-    size = 1 if config.stream else config.batch
-    samples: list[Sample] = []
-    for begin in range(0, len(jobs), size):
-        part = jobs[begin : begin + size]
+
+    def write(part: Sequence[tuple[int, int]]) -> list[Sample]:
         texts = [TextRow(tokenizer, prompts[p], config.stop) for _, p in part]
         tokens = decode(
             model,
@@ -75,10 +74,11 @@ def generate(config: GenerateConfig) -> list[Sample]:
             vocab_size=min(tokenizer.vocab_size, model.config.vocab_size),
             stop=_stopper(texts, heads[part[0][1]] if config.stream else None),
         )
-        for (_, p), (text, finish, count) in zip(
-            part, _collect(tokens, texts, [heads[p] for _, p in part], config.stream), strict=True
-        ):
-            samples.append(Sample(prompts[p], text, finish, count))
+        rows = _collect(tokens, texts, [heads[p] for _, p in part], config.stream)
+        return [Sample(prompts[p], *row) for (_, p), row in zip(part, rows, strict=True)]
+
+    batches = FittingBatches(1 if config.stream else config.batch, "batch")
+    samples = [sample for part in batches(jobs, write) for sample in part]
     if config.output:
         records = (json.dumps(vars(s), ensure_ascii=False) + "\n" for s in samples)
         fs.write_text(Path(config.output), "".join(records))

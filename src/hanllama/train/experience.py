@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from hanllama.data.mix import permutation
+from hanllama.model.batches import FittingBatches
 from hanllama.model.device import autocast
 from hanllama.model.llama import Llama
 from hanllama.train import rollout_alarms
@@ -60,6 +61,7 @@ class Setting:
         pad: the token that fills packed rows.
         dtype: of the arithmetic of all passes.
         eval_prompts: held-out prompts that an evaluation answers; 0 means all.
+        may_halve: on out-of-memory while answers are written, fewer of them at a time.
     """
 
     prompts: Prompts
@@ -77,6 +79,7 @@ class Setting:
     seed: int
     dtype: torch.dtype
     eval_prompts: int
+    may_halve: bool
     world: World
     fingerprint: Mapping[str, str]
 
@@ -119,6 +122,13 @@ class LearnsFromAnswers(Objective):
         self._first: dict[str, float] = {}
         self._raised: list[str] = []
         self._alarms: list[str] = []
+        self._notices: list[str] = []
+        self._batches = FittingBatches(
+            setting.rollout.batch,
+            "rollout.batch",
+            may_halve=setting.may_halve,
+            tell=self._notices.append,
+        )
         self.sums: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -191,8 +201,10 @@ class LearnsFromAnswers(Objective):
         return {**self.experience.figures, **means}
 
     def alarms(self) -> Sequence[str]:
-        """What went wrong in the experience that the step began."""
-        return self._alarms
+        """What went wrong in the experience that the step began, and memory that ran out."""
+        notices = self._notices[:]
+        self._notices.clear()
+        return [*self._alarms, *notices]
 
     def state(self) -> Mapping[str, Any]:
         """The first experience's figures, which alarms compare with, and the alarms raised."""
@@ -239,6 +251,7 @@ class LearnsFromAnswers(Objective):
             streams=streams,
             seed=setting.seed,
             vocab_size=setting.vocab_size,
+            batches=self._batches,
         )
         rollouts = [replace(r, prompt=row) for r, row in zip(written, rows, strict=True)]
         scores_A, parts = setting.scorer(prompts, rollouts, size=size, pad=setting.pad)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from hanllama import fs
 from hanllama.errors import HanllamaError, Interrupted, NonFiniteError
+from hanllama.model.batches import is_out_of_memory
 from hanllama.model.card import ModelCard, Stage
 from hanllama.model.device import autocast, choose_dtype
 from hanllama.progress import Progress
@@ -162,7 +163,7 @@ class Loop:
             try:
                 return self._one_step(step)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 rows = self.objective.micro_batch_size
                 advice = (
@@ -424,8 +425,3 @@ def is_spike(loss: float, recent: deque[float]) -> bool:
         return False
     spread = statistics.pstdev(recent)
     return loss > statistics.fmean(recent) + _SPIKE_SIGMAS * max(spread, 1e-3)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # The CPU's allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -131,6 +131,7 @@ def open_policy(
         scorer=scorer,
         reference=_reference(model, base, session) if with_reference else None,
         rollout=config.rollout,
+        may_halve=loop.auto_micro_batch and session.processes.size == 1,
         alarm=config.alarm,
         answers=loop.batch_size * config.mini_batches,
         group_size=config.group_size,

@@ -26,7 +26,11 @@ class RolloutConfig:
 
     max_new_tokens: int = option(128, help="tokens of an answer at most")
     temperature: float = option(1.0, help="of the draw; log-probabilities are taken at it, too")
-    batch: int = option(16, help="answers written at a time; more use more memory")
+    batch: int = option(
+        16,
+        help="answers written at a time; more use more memory; halved on out-of-memory where"
+        " loop.auto_micro_batch allows it (answers do not change)",
+    )
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.batch < 1:

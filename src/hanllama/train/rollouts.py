@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hanllama.data.mix import IGNORE
+from hanllama.model.batches import FittingBatches
 from hanllama.model.decode import decode
 from hanllama.model.llama import Llama
 from hanllama.model.reward import RewardModel
@@ -60,6 +61,7 @@ def roll_out(
     streams: Sequence[int],
     seed: int,
     vocab_size: int,
+    batches: FittingBatches | None = None,
 ) -> list[Rollout]:
     """An answer to each prompt (token ids), in order.
 
@@ -67,7 +69,9 @@ def roll_out(
         end_ids: what ends an answer.
         streams: each answer's random stream: it does not depend on what is written beside it.
         vocab_size: the tokenizer's; the model may have more rows.
+        batches: in which they are written; None for the config's.
     """
+    batches = batches or FittingBatches(config.batch, "rollout.batch")
     sampling = Sampling(
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
@@ -75,28 +79,30 @@ def roll_out(
         top_p=1.0,
         seed=seed,
     )
-    answers: list[list[int]] = [[] for _ in prompts]
-    complete = [False] * len(prompts)
-    # Rows of like length together: a batch is as wide as its longest prompt.
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    for begin in range(0, len(order), config.batch):
-        part = order[begin : begin + config.batch]
+
+    def write(rows: Sequence[int]) -> list[Rollout]:
+        answers: list[list[int]] = [[] for _ in rows]
+        complete = [False] * len(rows)
         tokens = decode(
             model,
-            [prompts[row] for row in part],
+            [prompts[row] for row in rows],
             sampling,
             end_ids,
-            streams=[streams[row] for row in part],
+            streams=[streams[row] for row in rows],
             vocab_size=vocab_size,
         )
         for token in tokens:
-            answers[part[token.row]].append(token.id)
-            if token.finish == "eos":
-                complete[part[token.row]] = True
-    return [
-        Rollout(row, _sequence(prompts[row], answers[row]), answers[row], complete[row])
-        for row in range(len(prompts))
-    ]
+            answers[token.row].append(token.id)
+            complete[token.row] = token.finish == "eos"
+        return [
+            Rollout(row, _sequence(prompts[row], answer), answer, ended)
+            for row, answer, ended in zip(rows, answers, complete, strict=True)
+        ]
+
+    # Rows of like length together: a batch is as wide as its longest prompt.
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    written = [rollout for part in batches(order, write) for rollout in part]
+    return sorted(written, key=lambda rollout: rollout.prompt)
 
 
 def _sequence(prompt: Sequence[int], answer: Sequence[int]) -> TokenSequence:
