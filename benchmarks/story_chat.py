@@ -40,7 +40,8 @@ def main() -> None:
     measured = []
     for seed in given.seeds:
         folder = given.run / "seeds" / str(seed)
-        models = {"sft": asked.models[0]}
+        base, tuned = by_name["sft"].config.base_model, by_name["dpo"].config.base_model
+        models = {"pretrain": base, "sft": tuned}
         for name in STAGES:
             output = folder / name
             base = models["dpo"] if name == "ppo" else models["sft"]
@@ -66,12 +67,12 @@ def _ask(asked: ObeyedConfig, models: tuple[str, ...], output: Path, seed: int) 
 
 def _show(seeds: list[int], folders: list[Path]) -> None:
     figures: list[Figures] = [json.loads((f / "obeyed.json").read_text()) for f in folders]
-    print("seed  model  obeyed  KL, nats  bits per byte")
+    print("seed  model     obeyed  KL, nats  bits per byte")
     for seed, rows in zip(seeds, figures, strict=True):
         for row in rows:
             kl = "" if row["kl_nats"] is None else f"{row['kl_nats']:.2f}"
-            share, bits = row["obeyed"][0], row["bits_per_byte"]
-            print(f"{seed:<6}{row['model']:<7}{share:<8.1%}{kl:<10}{bits:.4f}")
+            share = "" if row["obeyed"] is None else f"{row['obeyed'][0]:.1%}"
+            print(f"{seed:<6}{row['model']:<10}{share:<8}{kl:<10}{row['bits_per_byte']:.4f}")
     before = [_obedience(folder, "sft") for folder in folders]
     for name in STAGES:
         after = [_obedience(folder, name) for folder in folders]

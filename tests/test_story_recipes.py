@@ -11,7 +11,7 @@ import pytest
 
 from hanllama import recipe
 
-STAGES = ["sft", "dpo", "ppo"]
+STAGES = ["pretrain", "sft", "dpo", "ppo"]
 
 
 def test_story_chat_begins_as_the_demo_does() -> None:
@@ -31,8 +31,10 @@ def test_the_tiny_story_chat_runs_through_every_stage(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((run / "14-chats" / "obeyed.json").read_text())
     assert [figure["model"] for figure in figures] == STAGES
-    assert all(figure["prompts"] == 12 for figure in figures)
-    assert figures[0]["kl_nats"] is None and figures[2]["kl_nats"] >= 0
+    assert [figure["prompts"] for figure in figures] == [0, 12, 12, 12]
+    assert [figure["base_model"] for figure in figures] == [True, False, False, False]
+    assert figures[1]["kl_nats"] is None and figures[3]["kl_nats"] >= 0
+    assert all(0 < figure["bits_per_byte"] < 20 for figure in figures)
     assert "bits per byte" in done.stdout
     again = subprocess.run(
         [*command, "--output", str(run)], capture_output=True, text=True, timeout=600

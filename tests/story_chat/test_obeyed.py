@@ -69,6 +69,64 @@ def test_models_answer_the_same_prompts_and_are_compared_with_the_first(tmp_path
     assert [f.share()[0] for f in (base, same, other)] == [0, 0, 0]
 
 
+def base_model(folder: Path) -> Path:
+    """A chat model without what makes it one."""
+    made = tiny.chat_model(folder, seed=1)
+    (made / "chat_template.jinja").unlink()
+    fs.write_sums(made)
+    return made
+
+
+def test_a_base_model_is_not_asked_and_says_what_the_language_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = base_model(tmp_path / "05-pretrain")
+    sft = tiny.chat_model(tmp_path / "08-sft", seed=1)
+    dpo = tiny.chat_model(tmp_path / "12-dpo", seed=2)
+    theme = [m for m in MADE if m.task.kind == "theme"][:4]
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"messages": m.messages[:-1]}) + "\n" for m in theme))
+    words = ["--prompts", str(prompts), "--stories", "3", "--max-new-tokens", "6"]
+    words += ["--device", "cpu", "--output", str(tmp_path / "out")]
+    capsys.readouterr()
+    assert cli.main(["corpus", "obeyed", str(base), str(sft), str(dpo), *words]) == 0
+    table = [line for line in capsys.readouterr().out.split("\n") if "%" in line or "asked" in line]
+    assert table[0].split() == ["pretrain", "base", "model:", "not", "asked", table[0].split()[-1]]
+    assert table[1].startswith("sft") and "points" not in table[1]
+    assert table[2].startswith("dpo") and "+0.0 (+0.0 to +0.0) points" in table[2]
+    first, second, third = json.loads(
+        (tmp_path / "out" / "obeyed.json").read_text(), parse_constant=pytest.fail
+    )
+    nothing = {"theme": None, "words": None, "question": None}
+    bits = first.pop("bits_per_byte")
+    assert first == {
+        "model": "pretrain",
+        "base_model": True,
+        "prompts": 0,
+        "obeyed": None,
+        "by_kind": nothing,
+        "kl_nats": None,
+    }
+    assert bits == second["bits_per_byte"] != third["bits_per_byte"], "the same weights"
+    assert second["by_kind"] == {**nothing, "theme": second["obeyed"]} and "gain" not in second
+    assert second["kl_nats"] is None and third["kl_nats"] > 0 and third["gain"] == [0, 0, 0]
+    assert sorted(path.name for path in (tmp_path / "out").glob("answers-*")) == [
+        "answers-dpo.jsonl",
+        "answers-sft.jsonl",
+    ]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "base model: not asked" in page and "Chats of dpo" in page
+
+
+def test_base_models_alone_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = base_model(tmp_path / "base")
+    config = ObeyedConfig((str(base),), stories=3, device="cpu", output=str(tmp_path / "out"))
+    (found,) = obeyed(config)
+    assert found.bits_per_byte and found.share() is None
+    assert "base   base model: not asked" in capsys.readouterr().out
+    assert "Chats" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_gain_is_counted_prompt_by_prompt() -> None:
     asked = [Asked(m.messages[:-1], m.task) for m in MADE[:4]]
 

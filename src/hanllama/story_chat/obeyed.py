@@ -3,7 +3,8 @@
 Every model answers the same prompts with the same random streams, and the gold checker
 (`data/story_tasks.py`) says of each answer whether it obeys. The models are stages of one
 training, so each is also compared with the first: the difference prompt by prompt, how far it has
-gone from it (KL), and what its language has become (bits per byte of held-out stories).
+gone from it (KL), and what its language has become (bits per byte of held-out stories). A base
+model, which carries no chat template, is not asked: it says what the language was before.
 
 Intervals hold 95 %: Wilson's for a share, the normal one for a mean difference of pairs.
 """
@@ -25,8 +26,13 @@ from hanllama.data import story_tasks
 from hanllama.data.story_tasks import KINDS, Judgement, Messages, Task
 from hanllama.errors import InputError
 from hanllama.model.answers import Answer, Answerer
+from hanllama.model.checkpoint import load_model
+from hanllama.model.device import choose_device, choose_dtype
+from hanllama.model.llama import Llama
 from hanllama.progress import Progress
 from hanllama.story_chat.options import ObeyedConfig
+from hanllama.tokenizer.chat import of_folder
+from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 from hanllama.train import drift
 from hanllama.train.sequences import TokenSequence
 
@@ -50,7 +56,8 @@ class Measured:
 
     `kl` is the mean over answers of the summed exact KL(model || first model) of the tokens' full
     distributions, in nats; None for the first model and for answers from a file. `bits_per_byte`
-    is that of stories that nobody trained on, None for answers from a file.
+    is that of stories that nobody trained on, None for answers from a file. Of a base model, which
+    was asked nothing, there is nothing else.
     """
 
     name: str
@@ -60,10 +67,15 @@ class Measured:
     kl: float | None = None
     bits_per_byte: float | None = None
 
-    def share(self, kind: str = "") -> Interval:
-        """The share of prompts (of one kind) that were obeyed."""
+    @property
+    def is_base(self) -> bool:
+        """Whether it is a base model, which was not asked."""
+        return not self.asked
+
+    def share(self, kind: str = "") -> Interval | None:
+        """The share of prompts (of one kind) that were obeyed; None where there was none."""
         chosen = [j for a, j in zip(self.asked, self.judged, strict=True) if _is(a.task, kind)]
-        return wilson(sum(j.obeyed for j in chosen), len(chosen))
+        return wilson(sum(j.obeyed for j in chosen), len(chosen)) if chosen else None
 
     def gain(self, first: Measured) -> Interval:
         """How many more prompts than `first` it obeyed, as a share of all."""
@@ -102,20 +114,29 @@ def _measure(config: ObeyedConfig) -> list[Measured]:
         if place.endswith(".jsonl"):
             results.append(_from_file(name, Path(place)))
             continue
+        tokenizer = load_tokenizer(place)
+        if of_folder(tokenizer.folder) is None:
+            device = choose_device(config.device)
+            base = load_model(place, device=device, dtype=choose_dtype("auto", device))
+            bits = _bits_per_byte(base, tokenizer, stories)
+            results.append(Measured(name, [], [], [], bits_per_byte=bits))
+            continue
         model = Answerer(place, device=config.device)
         answers = _ask(model, name, prompts, config)
         found = _judged(name, prompts, [answer.text for answer in answers])
         if first is not None:
             found.kl = drift.kl_per_answer(model.model, first.model, _sequences(answers))
-        if stories:
-            found.bits_per_byte = drift.bits_per_byte(
-                model.model,
-                model.tokenizer.encode_documents(stories),
-                model.tokenizer.token_bytes(),
-            )
+        found.bits_per_byte = _bits_per_byte(model.model, tokenizer, stories)
         first = first or model
         results.append(found)
     return results
+
+
+def _bits_per_byte(model: Llama, tokenizer: Tokenizer, stories: Sequence[str]) -> float | None:
+    if not stories:
+        return None
+    documents = tokenizer.encode_documents(stories)
+    return drift.bits_per_byte(model, documents, tokenizer.token_bytes())
 
 
 def _prompts(config: ObeyedConfig) -> list[Asked]:
@@ -215,8 +236,6 @@ def _is(task: Task, kind: str) -> bool:
 
 def wilson(successes: int, trials: int) -> Interval:
     """A share and Wilson's score interval of 95 % (1927), which holds near 0 and 1 as well."""
-    if not trials:
-        return (math.nan, math.nan, math.nan)
     share, spread = successes / trials, _Z * _Z / trials
     middle = (share + spread / 2) / (1 + spread)
     half = _Z / (1 + spread) * math.sqrt((share * (1 - share) + spread / 4) / trials)
@@ -238,9 +257,9 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def _lines(results: Sequence[Measured], config: ObeyedConfig) -> Iterator[str]:
-    last = results[-1]
-    for number in _chosen(last, config.show):
-        yield from _chat(last, number)
+    for last in _asked(results)[-1:]:
+        for number in _chosen(last, config.show):
+            yield from _chat(last, number)
     rows = _rows(results)
     headings = list(rows[0])
     table = [headings, *([row[h] for h in headings] for row in rows)]
@@ -255,25 +274,31 @@ def _rows(results: Sequence[Measured]) -> list[dict[str, str]]:
     """One row a model; columns that no model has are left out."""
     rows = []
     for found in results:
-        share, low, high = found.share()
-        row = {
-            "model": found.name,
-            "obeyed": f"{share:.1%} ({low:.1%}-{high:.1%})",
-            "prompts": str(len(found.judged)),
-        }
+        row = {"model": found.name, "obeyed": "base model: not asked", "prompts": ""}
+        if share := found.share():
+            row["obeyed"] = "{:.1%} ({:.1%}-{:.1%})".format(*share)
+            row["prompts"] = str(len(found.judged))
         for kind in KINDS:
-            row[kind] = f"{found.share(kind)[0]:.1%}"
-        comparable = found is not results[0] and found.asked is results[0].asked
-        if comparable:
-            gain, low, high = found.gain(results[0])
-            row["gain"] = f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points"
-        else:
-            row["gain"] = ""
+            of_kind = found.share(kind)
+            row[kind] = f"{of_kind[0]:.1%}" if of_kind else ""
+        gain = _gain(found, results)
+        points = "{:+.1f} ({:+.1f} to {:+.1f}) points"
+        row["gain"] = points.format(*(100 * value for value in gain)) if gain else ""
         row["KL, nats"] = "" if found.kl is None else f"{found.kl:.2f}"
         row["bits per byte"] = "" if found.bits_per_byte is None else f"{found.bits_per_byte:.4f}"
         rows.append(row)
     kept = [heading for heading in rows[0] if any(row[heading] for row in rows)]
     return [{heading: row[heading] for heading in kept} for row in rows]
+
+
+def _asked(results: Sequence[Measured]) -> list[Measured]:
+    return [found for found in results if not found.is_base]
+
+
+def _gain(found: Measured, results: Sequence[Measured]) -> Interval | None:
+    """What it gained over the first that was asked; None for that one and for other prompts."""
+    first = next(iter(_asked(results)), found)
+    return found.gain(first) if found is not first and found.asked is first.asked else None
 
 
 def _chosen(found: Measured, show: int) -> list[int]:
@@ -293,46 +318,47 @@ def _chat(found: Measured, number: int) -> Iterator[str]:
 
 
 def _write(folder: Path, results: Sequence[Measured], config: ObeyedConfig) -> None:
-    for found in results:
+    asked = _asked(results)
+    for found in asked:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in _records(found)]
         fs.write_text(folder / f"answers-{found.name}.jsonl", "".join(lines))
-    fs.write_json(folder / "obeyed.json", [_figures(found, results[0]) for found in results])
+    figures = [_figures(found, _gain(found, results)) for found in results]
+    fs.write_json(folder / "obeyed.json", figures)
     rows = _rows(results)
-    shares = {
-        str(kind): (
-            [float(n) for n in range(1, len(results) + 1)],
-            [f.share(kind)[0] for f in results],
-        )
-        for kind in KINDS
-    }
-    last = results[-1]
-    sections = [
-        report.Section(
-            "Obeyed",
-            [
-                report.table([list(row.values()) for row in rows], headings=list(rows[0])),
-                report.chart(shares, title="share obeyed, by stage", x="stage", y="share"),
-            ],
-        ),
-        report.Section(
-            f"Chats of {last.name}",
-            [report.text("\n".join(_chat(last, n))) for n in _chosen(last, max(config.show, 12))],
-        ),
-        report.Section(
-            f"What {last.name} did not obey",
-            [
-                report.text("\n".join(_chat(last, n)))
-                for n, judgement in enumerate(last.judged)
-                if not judgement.obeyed
-            ],
-        ),
-    ]
+    blocks = [report.table([list(row.values()) for row in rows], headings=list(rows[0]))]
+    sections = [report.Section("Obeyed", blocks)]
+    if asked:
+        title = "share obeyed, by stage"
+        blocks.append(report.chart(_curves(asked), title=title, x="stage", y="share"))
+        sections += _chats(asked[-1], config.show)
     report.write(
         folder / "report.html",
         "Instructions about stories",
         sections,
         " -> ".join(r.name for r in results),
     )
+
+
+def _curves(asked: Sequence[Measured]) -> dict[str, tuple[list[float], list[float]]]:
+    """The share of each kind that was asked, by the number of the stage, from 1."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for stage, found in enumerate(asked, 1):
+        for kind in KINDS:
+            if share := found.share(kind):
+                stages, shares = curves.setdefault(str(kind), ([], []))
+                stages.append(float(stage))
+                shares.append(share[0])
+    return curves
+
+
+def _chats(last: Measured, show: int) -> list[report.Section]:
+    shown = _chosen(last, max(show, 12))
+    disobeyed = [n for n, judgement in enumerate(last.judged) if not judgement.obeyed]
+    titles = {f"Chats of {last.name}": shown, f"What {last.name} did not obey": disobeyed}
+    return [
+        report.Section(title, [report.text("\n".join(_chat(last, n))) for n in numbers])
+        for title, numbers in titles.items()
+    ]
 
 
 def _records(found: Measured) -> Iterator[Mapping[str, object]]:
@@ -345,15 +371,17 @@ def _records(found: Measured) -> Iterator[Mapping[str, object]]:
         }
 
 
-def _figures(found: Measured, first: Measured) -> Mapping[str, object]:
+def _figures(found: Measured, gain: Interval | None) -> Mapping[str, object]:
+    """`obeyed` and the kinds are null where nothing was asked, as of a base model."""
     figures: dict[str, object] = {
         "model": found.name,
+        "base_model": found.is_base,
         "prompts": len(found.judged),
         "obeyed": found.share(),
         "by_kind": {kind: found.share(kind) for kind in KINDS},
         "kl_nats": found.kl,
         "bits_per_byte": found.bits_per_byte,
     }
-    if found is not first and found.asked is first.asked:
-        figures["gain"] = found.gain(first)
+    if gain:
+        figures["gain"] = gain
     return figures

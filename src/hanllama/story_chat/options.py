@@ -14,8 +14,8 @@ class ObeyedConfig:
     """What `hanllama corpus obeyed` takes."""
 
     models: tuple[str, ...] = option(
-        help="chat models in the order of their stages, or .jsonl files of conversations that end"
-        " in an answer",
+        help="chat models in the order of their stages, .jsonl files of conversations that end in"
+        " an answer, or the base model, of which only bits per byte are measured",
         positional=True,
     )
     output: str = option("", help="a folder for answers, figures and a report; none: only print")
