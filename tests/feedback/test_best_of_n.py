@@ -110,6 +110,33 @@ def test_the_models_best_answer_by_rules(
     fs.verify_sums(out)
 
 
+def test_answers_at_several_temperatures_and_several_pairs_of_a_prompt(
+    tmp_path: Path, models: tuple[Path, Path], prompts: Path
+) -> None:
+    options = {"model": str(models[0]), "rules": SHORT, "n": 4}
+    greedy = _config(tmp_path / "greedy", prompts, **options, temperature=(0.0,))
+    best = {c.id: c.answers[0] for c in bn.best_of_n(greedy) or []}
+    both = _config(tmp_path / "both", prompts, **options, temperature=(0.0, 2.0), pairs=2)
+    contests = bn.best_of_n(both)
+    assert contests
+    for contest in contests:
+        assert best[contest.id] in contest.answers  # two at temperature 0 are one answer
+        assert len(contest.answers) <= 3
+    four = bn.best_of_n(_config(tmp_path / "four", prompts, **options, pairs=2))
+    expected = []
+    for contest in four or []:
+        for better, worse in ((0, -1), (1, -2)):
+            if len(contest.answers) < 2 * (better + 1):
+                break
+            if contest.scores[better] > contest.scores[worse]:
+                expected.append((contest.answers[better], contest.answers[worse]))
+    pairs = list(PreferenceReader([str(tmp_path / "four" / "pairs")]))
+    assert [(p.chosen, p.rejected) for p in pairs] == expected
+    assert len(expected) > len({p.id for p in pairs}) > 0
+    with pytest.raises(ConfigError, match="evenly"):
+        _config(tmp_path / "odd", prompts, **options, temperature=(0.3, 0.6, 1.0))
+
+
 def test_a_stopped_run_samples_nothing_twice_and_ends_the_same(
     tmp_path: Path,
     models: tuple[Path, Path],
@@ -117,6 +144,7 @@ def test_a_stopped_run_samples_nothing_twice_and_ends_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = {"model": str(models[0]), "rules": SHORT}
+    monkeypatch.setattr(bn, "BLOCK", 16)
     bn.best_of_n(_config(tmp_path / "whole", prompts, **options))
     calls = []
     real = answering.Answerer.__call__
@@ -285,7 +313,7 @@ def test_without_a_model_the_best_is_what_people_put_first(tmp_path: Path) -> No
 def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing scores"):
         _config(tmp_path / "out", tmp_path, model="m")
-    for wrong in ({"n": 1, "model": "m", "rules": ("length",)}, {"temperature": -1}, {"batch": 0}):
+    for wrong in ({"n": 1, "model": "m", "rules": ("length",)}, {"temperature": (-1.0,)}, {"batch": 0}):
         with pytest.raises(ConfigError):
             _config(tmp_path / "out", tmp_path, **wrong)
 

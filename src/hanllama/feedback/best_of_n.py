@@ -3,7 +3,9 @@
 Rejection-sampling tuning (Touvron et al. 2023, section 3.2.3; Ziya's HFFT on answers that people
 ranked): the answers come from a model, n to a prompt, or are those that the files hold; the best is
 the one with the highest score of rule rewards and a reward model, or where nothing scores them the
-first in the files' own order, which is people's. Best and worst also make a preference pair.
+first in the files' own order, which is people's. Best and worst also make a preference pair. Of
+answers at several temperatures these are mostly a careful and a careless one, and `dpo` learns from
+few of them to be careful; of answers that were all drawn alike it needs many more.
 
     OUTPUT/sft/part-00000.jsonl         {"messages"}: prompt and best answer
     OUTPUT/pairs/part-00000.jsonl       {"prompt", "chosen", "rejected", "margin"}
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +32,7 @@ from hanllama.data.conversations.form import Conversation, Message, assistant
 from hanllama.data.preferences import Pair, PreferenceReader, Ranked
 from hanllama.errors import ConfigError, InputError
 from hanllama.feedback.asking import Work, terminable
-from hanllama.model.sampling import Sampling, sampling_of
+from hanllama.model.sampling import Sampling
 from hanllama.progress import Progress
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from hanllama.train.rl_data import Prompt
     from hanllama.train.scoring import WeightedRule
 
-BLOCK = 16  # prompts answered and journaled together
+BLOCK = 64  # prompts answered and journaled together
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,14 @@ class BestOfNConfig:
     least_gain: float = option(
         0.0, help="a pair is made where best and worst differ by more than this"
     )
+    pairs: int = option(
+        1, help="pairs of a prompt at most: the best with the worst, the next with the next worst"
+    )
     limit: int = option(0, help="prompts to take; 0 means all")
     max_new_tokens: int = option(256, help="tokens of an answer at most")
-    temperature: float = option(1.0, help="above 1 wilder, below 1 tamer")
+    temperature: tuple[float, ...] = option(
+        (1.0,), help="above 1 wilder, below 1 tamer; several: as many answers at each"
+    )
     top_k: int = option(0, help="choose among this many likeliest tokens; 0: among all")
     top_p: float = option(1.0, help="choose among the likeliest tokens with this share; 1: all")
     seed: int = option(0, help="the same seed gives the same answers")
@@ -85,13 +93,22 @@ class BestOfNConfig:
         for name in ("limit", "least_gain"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if self.batch < 1:
-            raise ConfigError(f"batch must be at least 1, not {self.batch}")
-        self.sampling()
+        for name in ("batch", "pairs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.temperature or self.n % len(self.temperature):
+            raise ConfigError(
+                f"n ({self.n}) answers cannot be shared out over {len(self.temperature)}"
+                " temperatures evenly"
+            )
+        self.samplings()
 
-    def sampling(self) -> Sampling:
-        """How the model answers, checked."""
-        return sampling_of(self)
+    def samplings(self) -> list[Sampling]:
+        """How the model answers, at each temperature; checked."""
+        return [
+            Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p)
+            for temperature in self.temperature
+        ]
 
 
 @dataclass(frozen=True)
@@ -116,15 +133,17 @@ class Contest:
         """Prompt and best answer."""
         return Conversation([*self.prompt, assistant(self.answers[0])], self.id, self.source)
 
-    def pair(self, least_gain: float) -> Pair | None:
-        """Best and worst, where they differ by more than `least_gain`."""
-        if len(self.answers) < 2:
-            return None
-        margin = self.scores[0] - self.scores[-1] if self.scores else None
-        if margin is not None and margin <= least_gain:
-            return None
-        prompt = [dict(m) for m in self.prompt]
-        return Pair(prompt, self.answers[0], self.answers[-1], margin, self.id, self.source)
+    def pairs(self, most: int, least_gain: float) -> Iterator[Pair]:
+        """The best with the worst, the next with the next worst and so on, `most` of them, while
+        they differ by more than `least_gain`."""
+        for better in range(min(most, len(self.answers) // 2)):
+            worse = len(self.answers) - 1 - better
+            margin = self.scores[better] - self.scores[worse] if self.scores else None
+            if margin is not None and margin <= least_gain:
+                return
+            prompt = [dict(m) for m in self.prompt]
+            chosen, rejected = self.answers[better], self.answers[worse]
+            yield Pair(prompt, chosen, rejected, margin, self.id, self.source)
 
     def record(self) -> dict[str, Any]:
         """All of it, in the layout of rankings."""
@@ -222,14 +241,18 @@ def _sampled(config: BestOfNConfig, work: Work, scorer: Scorer | None) -> Found:
         nonlocal answerer
         answerer = answerer or Answerer(config.model, device=config.device, dtype=config.dtype)
         reasons = [_unaskable(answerer, p) for p in block]
-        found = iter(
+        asked = [p.messages for p, why in zip(block, reasons, strict=True) if not why]
+        samplings = config.samplings()
+        at_each = [
             answerer(
-                [p.messages for p, why in zip(block, reasons, strict=True) if not why],
-                replace(config.sampling(), seed=seed),
-                samples=config.n,
+                asked,
+                replace(sampling, seed=seed + i),
+                samples=config.n // len(samplings),
                 batch=config.batch,
             )
-        )
+            for i, sampling in enumerate(samplings)
+        ]
+        found = map(itertools.chain.from_iterable, zip(*at_each, strict=True))
         return [why or [(a.text, a.complete) for a in next(found)] for why in reasons]
 
     contests: list[Contest] = []
@@ -386,7 +409,7 @@ def _write(folder: Path, config: BestOfNConfig, contests: Sequence[Contest]) -> 
         for contest in contests:
             out["sft"].write(_line(contest.best().record()))
             out["candidates"].write(_line(contest.record()))
-            if pair := contest.pair(config.least_gain):
+            for pair in contest.pairs(config.pairs, config.least_gain):
                 out["pairs"].write(_line(pair.record()))
                 pairs += 1
     _report(folder, config, contests)
