@@ -313,7 +313,11 @@ def test_without_a_model_the_best_is_what_people_put_first(tmp_path: Path) -> No
 def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing scores"):
         _config(tmp_path / "out", tmp_path, model="m")
-    for wrong in ({"n": 1, "model": "m", "rules": ("length",)}, {"temperature": (-1.0,)}, {"batch": 0}):
+    for wrong in (
+        {"n": 1, "model": "m", "rules": ("length",)},
+        {"temperature": (-1.0,)},
+        {"batch": 0},
+    ):
         with pytest.raises(ConfigError):
             _config(tmp_path / "out", tmp_path, **wrong)
 
