@@ -7,8 +7,8 @@ The stages are the recipe's own, with its options; only the seed of training and
 differs. All seeds share one pretrained, fine-tuned model, its preferences and its reward model.
 What is there already is not done again, so seeds may be run one by one.
 
-A prompt is asked once a seed, so its answers are not independent: the interval of a gain is that of
-the mean over prompts, of the difference averaged over seeds.
+Every seed asks held-out prompts of its own; a gain is the mean difference over all of them, with
+its interval. `--set chats.count=600` asks more of them than the recipe's 200.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ def _show(seeds: list[int], folders: list[Path]) -> None:
     for name in STAGES:
         after = [_obedience(folder, name) for folder in folders]
         gains = [
-            sum(a[i] - b[i] for a, b in zip(after, before, strict=True)) / len(seeds)
-            for i in range(len(after[0]))
+            float(a) - float(b)
+            for asked, asked_before in zip(after, before, strict=True)
+            for a, b in zip(asked, asked_before, strict=True)
         ]
         mean, low, high = (100 * value for value in mean_interval(gains))
         print(f"{name} over sft: {mean:+.1f} points ({low:+.1f} to {high:+.1f})")
