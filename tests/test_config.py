@@ -43,6 +43,11 @@ class Example:
             raise ConfigError(f"count must not be negative, not {self.count}")
 
 
+@dataclass(frozen=True)
+class Heat:
+    heat: tuple[float, ...] = option((1.0,), help="some numbers")
+
+
 def parse(*argv: str) -> Example:
     return config.parse(Example, argv, "hanllama example")
 
@@ -100,6 +105,9 @@ def test_a_json_list_in_one_word_is_a_list() -> None:
     for text in ("[笑]", "[", "[x, y]", "[1]", '["x", 1]', '"x"', "[" * 100_000):
         assert parse("a", "o", "--stop", text).stop == (text,), "no JSON list of texts: a text"
     assert parse("a", "o", "--stop", '["[1]", "[\\"x\\"]"]').stop == ("[1]", '["x"]')
+    numbers = config.parse(Heat, ["--heat", "[0.3, 1]"], "hanllama heat")
+    assert numbers == config.parse(Heat, ["--heat", "0.3", "1"], "hanllama heat")
+    assert numbers.heat == (0.3, 1.0)
 
 
 def test_dashes_dots_and_the_only_leaf_of_a_name_all_work() -> None:

@@ -96,7 +96,7 @@ def parse(cls: type[T], argv: Sequence[str], command: str) -> T:
             values[key] = value
     by_key = {o.key: o for o in known}
     for key, texts in flags.items():
-        values[key] = _items(texts) if _is_list(by_key[key].type) else texts[0]
+        values[key] = _items(texts, by_key[key].type) if _is_list(by_key[key].type) else texts[0]
     return _build(cls, values, command)
 
 
@@ -233,11 +233,12 @@ def _flags(known: list[Option], argv: list[str], command: str) -> dict[str, list
     return found
 
 
-def _items(words: list[str]) -> list[Any]:
+def _items(words: list[str], hint: Any) -> list[Any]:
     """What the words of a list option name: themselves, or the items of a word that is a JSON list.
 
-    Only of texts and mappings, which is all that our lists hold: `[1]` is a text.
+    Of numbers only where numbers are asked for: else `[1]` is a text.
     """
+    allowed = (int, float) if get_args(hint)[0] in (int, float) else (str, dict)
     items: list[Any] = []
     for word in words:
         listed: Any
@@ -245,7 +246,7 @@ def _items(words: list[str]) -> list[Any]:
             listed = json.loads(word) if word.startswith("[") else None
         except (json.JSONDecodeError, RecursionError):
             listed = None
-        is_list = listed is not None and all(isinstance(item, str | dict) for item in listed)
+        is_list = listed is not None and all(isinstance(item, allowed) for item in listed)
         items += listed if is_list else [word]
     return items
 

@@ -281,6 +281,10 @@ def test_small_memory_small_segments_and_workers_give_the_same_bytes(
     monkeypatch.setattr("hanllama.data.dedup.scan._JOB_BYTES", 20_000)
     monkeypatch.setattr(work, "_SORTING_BYTES", 2**21)  # so that there are many partitions
     run(*inputs, output=tmp_path / "small", exact_lines=True, workers=1)
+    monkeypatch.setattr(work, "SEGMENT_BYTES", 2**40)
+    monkeypatch.setattr(work, "SEGMENT_ARRAYS", 1000)
+    run(*inputs, output=tmp_path / "few rows", exact_lines=True, workers=1)
+    assert contents(tmp_path / "one") == contents(tmp_path / "few rows")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "small")
 

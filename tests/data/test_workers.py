@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hanllama.data import workers
-from hanllama.errors import HanllamaError
+from hanllama.errors import HanllamaError, Interrupted
 
 PATIENCE = 60.0  # seconds for processes to start on a machine that does other work
 
@@ -76,6 +76,16 @@ def test_a_failure_comes_in_its_turn(n_workers: int) -> None:
         for number, _ in got:
             seen.append(number)
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_signal_waits_for_no_turn() -> None:
+    """What a signal raises amid a job ends the work at once, not when the job's turn comes."""
+
+    def call(_: int) -> int:
+        raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        workers._done_here(call, 1)
 
 
 def test_a_killed_worker_is_said_so() -> None:

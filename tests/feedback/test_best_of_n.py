@@ -27,6 +27,7 @@ from hanllama.model.checkpoint import load_model, save_model
 from hanllama.model.llama import Llama
 from hanllama.model.presets import LlamaConfig
 from hanllama.model.reward import RewardModel, load_reward_model
+from hanllama.model.sampling import Sampling
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import sequences
@@ -133,6 +134,10 @@ def test_answers_at_several_temperatures_and_several_pairs_of_a_prompt(
     pairs = list(PreferenceReader([str(tmp_path / "four" / "pairs")]))
     assert [(p.chosen, p.rejected) for p in pairs] == expected
     assert len(expected) > len({p.id for p in pairs}) > 0
+    # Each is a whole Sampling, but for the seed: nothing that was asked for is left to a default.
+    asked = {"max_new_tokens": 7, "top_k": 5, "top_p": 0.9}
+    for at, sampling in zip((0.0, 2.0), replace(both, **asked).samplings(), strict=True):
+        assert sampling == Sampling(temperature=at, **asked)
     with pytest.raises(ConfigError, match="evenly"):
         _config(tmp_path / "odd", prompts, **options, temperature=(0.3, 0.6, 1.0))
 
@@ -314,12 +319,14 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing scores"):
         _config(tmp_path / "out", tmp_path, model="m")
     for wrong in (
-        {"n": 1, "model": "m", "rules": ("length",)},
+        {"n": 1},
         {"temperature": (-1.0,)},
+        {"max_new_tokens": 0},
+        {"pairs": 0},
         {"batch": 0},
     ):
         with pytest.raises(ConfigError):
-            _config(tmp_path / "out", tmp_path, **wrong)
+            _config(tmp_path / "out", tmp_path, **{"model": "m", "rules": ("length",), **wrong})
 
 
 # --- grades --------------------------------------------------------------------------------------

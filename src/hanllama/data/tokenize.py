@@ -112,6 +112,7 @@ def tokenize(options: TokenizeConfig) -> Path:
             journal = journal or Journal(output, making.result())
             results = functools.partial(processes.ordered, build=lambda: _Worker(options, loading))
             spool, quarantine = _fill_spool(options, pieces, results, folder, journal)
+            processes.close()  # and their memory
             tokenizer = loading.result()
             holdout = spool.sketch.choose(options.holdout)
             writers = _deal(options, tokenizer, folder, spool, holdout)

@@ -25,7 +25,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
-from hanllama.errors import HanllamaError
+from hanllama.errors import HanllamaError, Interrupted
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -69,7 +69,8 @@ class Workers(Generic[Job, Result]):
             self._executor = ProcessPoolExecutor(
                 self._others, multiprocessing.get_context("spawn"), _start, (build, arguments)
             )
-            self._started = self._executor.submit(_nothing)  # this starts all of them
+            # One starts with each job that finds none idle.
+            self._started, *_ = [self._executor.submit(_nothing) for _ in range(self._others)]
 
     def ordered(
         self, jobs: Iterable[Job], build: Callable[[], Callable[[Job], Result]]
@@ -118,6 +119,8 @@ def _done_here(call: Callable[[Job], Result], job: Job) -> Future[Result]:
     future: Future[Result] = Future()
     try:
         future.set_result(call(job))
+    except Interrupted:  # a signal is no failure of the job, and waits for no turn
+        raise
     except Exception as error:
         future.set_exception(error)
     return future

@@ -106,7 +106,12 @@ class BestOfNConfig:
     def samplings(self) -> list[Sampling]:
         """How the model answers, at each temperature; checked."""
         return [
-            Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p)
+            Sampling(
+                max_new_tokens=self.max_new_tokens,
+                temperature=temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+            )
             for temperature in self.temperature
         ]
 

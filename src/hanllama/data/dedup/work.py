@@ -27,6 +27,8 @@ from hanllama.data.dedup.options import DedupConfig
 from hanllama.errors import InputError
 
 SEGMENT_BYTES = 128 * 2**20
+# Or of this much that is known of it: lines without text cost memory, too.
+SEGMENT_ARRAYS = 64 * 2**20
 COMPLETE = "complete.json"  # of a pass, once its last segment is published
 # What each stage looks at, beyond what the stages before it look at.
 READING = ("text_field", "id_field", "source_field", "category_field", "licence_field")
@@ -177,7 +179,7 @@ class SegmentWriter:
         self.documents = store.documents
         self._number = len(store.metas)
         self._held: list[Batch] = []
-        self._bytes = 0
+        self._bytes = self._array_bytes = 0
 
     def add(self, batch: Batch) -> None:
         """Take the batch of the next job."""
@@ -187,7 +189,8 @@ class SegmentWriter:
         self.documents += batch.documents
         self._held.append(batch)
         self._bytes += batch.bytes
-        if self._bytes >= SEGMENT_BYTES:
+        self._array_bytes += sum(values.nbytes for values in batch.arrays.values())
+        if self._bytes >= SEGMENT_BYTES or self._array_bytes >= SEGMENT_ARRAYS:
             self.flush()
 
     def flush(self) -> None:
@@ -206,7 +209,8 @@ class SegmentWriter:
             }
             fs.write_json(folder / "meta.json", meta)
         self._number += 1
-        self._held, self._bytes = [], 0
+        self._held = []
+        self._bytes = self._array_bytes = 0
 
 
 class Store:

@@ -234,10 +234,9 @@ class _Output:
         for number in (_within(self.shown, first, len(run)) + first).tolist():
             line = run.start + number - first
             try:
-                text = lines.text(line)
-            except json.JSONDecodeError:
+                self._name(lines.document(line, self._cut(lines.text(line), number)))
+            except (json.JSONDecodeError, UnicodeDecodeError):
                 raise changed() from None
-            self._name(lines.document(line, self._cut(text, number)))
 
     def take(self, items: Iterator[Document | Reject]) -> None:
         """What the general reader gives."""
@@ -261,7 +260,11 @@ class _Output:
         low, high = np.searchsorted(self.cut, [number, number + 1])
         if low == high:
             return text
-        return scan.without(text.encode("utf-8"), self.spans[low:high]).decode("utf-8")
+        kept = scan.without(text.encode("utf-8"), self.spans[low:high])
+        try:
+            return kept.decode("utf-8")
+        except UnicodeDecodeError:
+            raise changed() from None
 
     def _name(self, document: Document) -> None:
         beginning = " ".join(document.text[: 2 * BEGINNING].split())[:BEGINNING]
