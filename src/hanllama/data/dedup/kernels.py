@@ -1,4 +1,7 @@
-"""The loops of deduplication, compiled by numba: letters, shingles, sketches, pairs.
+"""The loops of deduplication, compiled by numba: sketches, pairs; JSON lines, lines, equal texts.
+
+They are one file because they call each other: numba keeps a loop's machine code until the loop's
+own file changes, so one that stood elsewhere could change and still be called as it was.
 
 Texts arrive as UTF-8, many of them end to end in one buffer, because a call costs more than a
 poem. A shingle is n consecutive letters (`letters.folded`); its hash is a rolling polynomial
