@@ -9,7 +9,7 @@ import pytest
 
 from hanllama import fingerprint, fs
 from hanllama.errors import InputError
-from hanllama.fingerprint import Contents, code_files, of_code
+from hanllama.fingerprint import Contents, code_files, of_code, of_corpus_code
 
 
 @pytest.fixture
@@ -124,3 +124,20 @@ def test_a_change_of_the_tokenizer_reaches_tokenizing(
     assert after[0] != before[0] and after[1] == before[1]
     (package / "report.py").write_text("BROKEN = 1\n")
     assert [of_code(v) for v in verbs] == after
+
+
+@pytest.mark.parametrize("verb", ["data.clean", "data.dedup.run"])
+def test_the_quick_hash_misses_nothing_that_makes_a_corpus(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "hanllama"
+    shutil.copytree(fingerprint.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "PACKAGE", package)
+    seen = {of_corpus_code()}
+    files = code_files(f"hanllama.{verb}")
+    for file in files.values():
+        file.write_text(file.read_text() + "\n# changed\n")
+        seen.add(of_corpus_code())
+    assert len(seen) == len(files) + 1 > 30
+    (package / "train" / "loop.py").write_text("")
+    assert of_corpus_code() in seen

@@ -14,9 +14,11 @@ number is left out as well, since the code says more, and so are the versions of
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from hanllama import fs
@@ -29,6 +31,8 @@ PLUMBING = (
     "cli", "config", "errors", "fingerprint", "fs", "pipeline", "plugins", "progress", "recipe",
     "report", "train.trackers",
 )  # fmt: skip
+CORPUS_CODE = ("__init__.py", "records.py", "encoding.py", "machine_code.py", "data", "formats")
+READ = (".py", ".yaml", ".txt")  # what code is, and reads, of a folder
 _QUIET_BYTES = 200_000_000  # a second or so of hashing needs no progress display
 
 
@@ -120,9 +124,23 @@ def code_files(*modules: str) -> dict[str, Path]:
         seen.add(module)
         for file in _module_files(module):
             found[_name(file)] = file
-            waiting += _mentioned(file)
-            found |= {_name(f): f for f in _data_beside(file)}
+            code = _read(file.read_text(encoding="utf-8"))
+            # A package's own file runs as well, but its plug-ins are not thereby used.
+            waiting += [*code.modules, *map(_init_or_module, code.parents)]
+            found |= {_name(f): f for f in _data_beside(file, code.names)}
     return dict(sorted(found.items()))
+
+
+def of_corpus_code() -> str:
+    """The hash of all the code that makes corpora, by its bytes.
+
+    For commands that ask at every start whether a killed run may go on: `of_code` reads more
+    closely, and takes a hundred times as long.
+    """
+    found = []
+    for path in (PACKAGE / name for name in CORPUS_CODE):
+        found += [path] if path.is_file() else [f for f in path.rglob("*") if f.suffix in READ]
+    return of_json({_name(file): fs.sha256(file) for file in found})
 
 
 # --- content -------------------------------------------------------------------------------------
@@ -171,35 +189,69 @@ def _module_files(module: str) -> list[Path]:
     return sorted(base.glob("*.py")) if base != PACKAGE and base.is_dir() else []
 
 
-def _mentioned(file: Path) -> list[str]:
-    """The modules of the package that a file imports anywhere, or names in a string."""
-    modules = []
-    for node in ast.walk(_parse(file)):
+@dataclass(frozen=True)
+class _Code:
+    """What a file of Python says.
+
+    Attributes:
+        hash: of all but comments, layout and docstrings.
+        modules: that it imports anywhere, or names in a string.
+        parents: that it imports from.
+        names: strings that may be those of files beside it.
+    """
+
+    hash: str
+    modules: list[str]
+    parents: list[str]
+    names: list[str]
+
+
+@functools.cache  # a pipeline asks for the same files at every stage
+def _read(text: str) -> _Code:
+    tree = _parse(text)
+    modules, parents, names = [], [], []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules += [f"{node.module}.{alias.name}" for alias in node.names]
-            # A package's own file runs as well, but its plug-ins are not thereby used.
-            modules.append(_init_or_module(node.module))
+            parents.append(node.module)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             modules += re.findall(r"\bhanllama(?:\.\w+)+", node.value)
-    return [m for m in modules if m.startswith("hanllama.")]
+            names += re.findall(r"\A[a-z][a-z0-9_.-]{0,60}\Z", node.value)
+    return _Code(
+        hash=hashlib.sha256(ast.dump(tree).encode("utf-8")).hexdigest(),
+        modules=[m for m in modules if m.startswith("hanllama.")],
+        parents=[m for m in parents if m.split(".")[0] == "hanllama"],
+        names=names,
+    )
 
 
-def _data_beside(file: Path) -> list[Path]:
+def _parse(text: str) -> ast.Module:
+    """A file's syntax tree without docstrings; comments and layout are not in it anyway."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+            and isinstance(node.body[0].value, ast.Constant)
+            and isinstance(node.body[0].value.value, str)
+        ):
+            node.body = node.body[1:]
+    return tree
+
+
+def _data_beside(file: Path, names: list[str]) -> list[Path]:
     """The files, and the files of folders without code, that a module names and stand beside it."""
     data: list[Path] = []
     if not file.is_relative_to(PACKAGE):
         return data
-    for node in ast.walk(_parse(file)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if not re.fullmatch(r"[a-z][a-z0-9_.-]{0,60}", node.value):
-                continue
-            named = file.parent / node.value
-            if named.is_file() and named.suffix != ".py":
-                data.append(named)
-            elif named.is_dir() and not list(named.glob("*.py")):
-                data += [f for f in named.iterdir() if f.is_file()]
+    for named in (file.parent / name for name in names):
+        if named.is_file() and named.suffix != ".py":
+            data.append(named)
+        elif named.is_dir() and not list(named.glob("*.py")):
+            data += [f for f in named.iterdir() if f.is_file()]
     return data
 
 
@@ -211,22 +263,7 @@ def _init_or_module(module: str) -> str:
 def _code_hash(file: Path) -> str:
     if file.suffix != ".py":
         return fs.sha256(file)
-    return hashlib.sha256(ast.dump(_parse(file)).encode("utf-8")).hexdigest()
-
-
-def _parse(file: Path) -> ast.Module:
-    """A file's syntax tree without docstrings; comments and layout are not in it anyway."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and node.body
-            and isinstance(node.body[0], ast.Expr)
-            and isinstance(node.body[0].value, ast.Constant)
-            and isinstance(node.body[0].value.value, str)
-        ):
-            node.body = node.body[1:]
-    return tree
+    return _read(file.read_text(encoding="utf-8")).hash
 
 
 def _name(file: Path) -> str:

@@ -254,17 +254,8 @@ def _wanted(config: CleanConfig, steps: list[Step], source: _Input) -> dict[str,
         "the input": fingerprint.of_json(source.trace()),
         "the rules": fingerprint.of_json(rules),
         "the options": fingerprint.of_json(options),
-        "hanllama's code": _code(),
+        "hanllama's code": fingerprint.of_corpus_code(),
     }
-
-
-def _code() -> str:
-    """The code that cleans, by its bytes: `fingerprint.of_code` reads more closely, and slowly."""
-    package = fingerprint.PACKAGE
-    files = [package / "records.py", package / "encoding.py"]
-    for folder in ("data", "formats"):
-        files += [f for f in (package / folder).rglob("*") if f.suffix in (".py", ".yaml", ".txt")]
-    return fingerprint.of_json({f.relative_to(package).as_posix(): fs.sha256(f) for f in files})
 
 
 def _named_files(step: Step) -> list[list[Any]]:

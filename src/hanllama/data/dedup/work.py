@@ -60,7 +60,7 @@ class Work:
     ) -> None:
         self.folder = folder
         self._files = [[(str(p.resolve()), *_stamp(p)) for p in paths] for paths in corpora]
-        code = fingerprint.of_code("hanllama.data.dedup.run")
+        code = fingerprint.of_corpus_code()
         key = fingerprint.of_json([self._files, code])
         self.stages: dict[str, Path] = {}
         for stage, names in STAGES.items():
