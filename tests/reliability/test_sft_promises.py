@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 import torch
 
 import sft_tiny
+from hanllama import config as configs
 from hanllama import fs
 from hanllama.data.mix import PackedRows
 from hanllama.data.shards import open_shards
@@ -189,6 +193,37 @@ def test_sft_accumulate(shards: Path, base: Path, changes: dict[str, Any]) -> No
             sum_ += grad * own
     for a, b in zip(whole, summed, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes", [{}, {"neftune_alpha": 5.0}, {"lora": LoraConfig(rank=4)}], ids=str
+)
+def test_sft_accumulate_two_gloo_processes(
+    data: Path, base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """torchrun with two gloo processes equals one; its checkpoint goes on in one process."""
+    whole = sft_tiny.config(data, base, tmp_path / "one", micro_batch_size=3, **changes)
+    sft(whole)
+    config = replace(whole, output=str(tmp_path / "run"), loop=replace(whole.loop, stop_at=12))
+    file = tmp_path / "run.yaml"
+    file.write_text(configs.to_yaml(config), encoding="utf-8")
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "hanllama", "sft", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode != 0, "stopped early, and says so"
+    assert len(losses(tmp_path / "run")) == 12, done.stdout + done.stderr
+    sft(replace(config, loop=whole.loop))
+    one, two = ([float.fromhex(x) for x in losses(tmp_path / name)] for name in ("one", "run"))
+    assert np.allclose(one, two, rtol=0, atol=1e-5)
+    a, b = (load_model(tmp_path / name / "model").state_dict() for name in ("one", "run"))
+    for name in a:
+        assert torch.allclose(a[name], b[name], rtol=0, atol=2e-4), name
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
