@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import random
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sentencepiece
 
 from hanllama.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
-from hanllama.tokenizer import load as loading
 from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
 from hanllama.tokenizer.train import TokenizerTrainConfig, settings_of
@@ -39,36 +35,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "tokenizer.model").write_bytes(data)
     hf.write_files(made, hf.parse_model(data, "test"))
     return made
-
-
-def document(seed: int, lines: int) -> str:
-    """Text with every hazard of cutting: blank lines, spaces at both ends, rare characters."""
-    draw = random.Random(seed)
-    parts = [*LINES[:4], "", " ", "\t", "𠮷😀", "小兔子 " * 5, "▁", "\r", "\u2028", "\x00"]
-    return "\n".join("".join(draw.choices(parts, k=draw.randint(0, 4))) for _ in range(lines))
-
-
-def test_a_long_text_cut_at_newlines_has_the_ids_of_the_whole(folder: Path) -> None:
-    tokenizer = load_tokenizer(folder)
-    whole = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    texts = [document(seed, lines) for seed in range(40) for lines in (1, 3, 200)]
-    assert max(map(len, texts)) > 3 * loading._CHUNK, "no text is long enough to be cut"
-    for text, row in zip(texts, tokenizer.encode_documents(texts), strict=True):
-        assert row.tolist() == [1, *whole.encode(text), 2]
-        assert tokenizer.encode(text) == [1, *whole.encode(text)]
-
-
-def test_a_model_whose_pieces_cross_newlines_is_encoded_whole() -> None:
-    proto = hf.parse_model(train_bytes(), "test")
-    assert loading.newline_stands_alone(proto)
-    piece = proto.pieces.add()
-    piece.piece, piece.score, piece.type = "\n小", -1.0, hf.NORMAL
-    assert not loading.newline_stands_alone(proto)
-    data = proto.SerializeToString()
-    backend = loading._SentencePiece(proto, data)
-    whole = sentencepiece.SentencePieceProcessor(model_proto=data)
-    text = ("小兔子\n小兔子说" * 5 + "\n") * 60
-    assert backend.encode_flat([text])[0].tolist() == whole.encode(text)
 
 
 def test_decoding_gives_back_the_text(folder: Path) -> None:
@@ -118,26 +84,6 @@ def test_fallback_marks_characters_the_vocabulary_lacks(folder: Path) -> None:
     mask = tokenizer.is_fallback()
     assert mask[tokenizer.encode("齉")].sum() == 3
     assert mask[tokenizer.encode("小兔子\n")].sum() == 0
-
-
-def test_both_back_ends_agree(folder: Path, tmp_path: Path) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(folder / name, tmp_path / name)
-    one, other = load_tokenizer(folder), load_tokenizer(tmp_path)
-    assert (one.vocab_size, one.bos_id, one.eos_id, one.pad_id, one.adds_bos) == (
-        other.vocab_size,
-        other.bos_id,
-        other.eos_id,
-        other.pad_id,
-        other.adds_bos,
-    )
-    for seed in range(100):
-        text = document(seed, 3)
-        ids = one.encode(text)
-        assert other.encode(text) == ids
-        assert other.decode(ids) == one.decode(ids)
-    assert (one.token_bytes() == other.token_bytes()).all()
-    assert (one.is_fallback() == other.is_fallback()).all()
 
 
 def test_a_lone_model_file_is_opened_and_copied_with_what_transformers_needs(
@@ -205,20 +151,3 @@ def test_a_tokenizer_without_an_end_token_is_refused(folder: Path, tmp_path: Pat
     shutil.copy(folder / "tokenizer.json", tmp_path)
     with pytest.raises(InputError, match="eos_token"):
         load_tokenizer(tmp_path)
-
-
-def test_half_a_surrogate_pair_is_refused_by_name(folder: Path) -> None:
-    with pytest.raises(InputError, match="surrogate"):
-        load_tokenizer(folder).encode("你好\ud800")
-
-
-def test_a_unigram_model_with_normalization_is_opened_as_it_is(tmp_path: Path) -> None:
-    out = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES), model_writer=out, vocab_size=68, minloglevel=2
-    )
-    (tmp_path / "tokenizer.model").write_bytes(out.getvalue())
-    whole = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
-    tokenizer = load_tokenizer(tmp_path)
-    for text in (" ＡＢＣ  小兔子\n\n你好 ", "", "fox"):
-        assert tokenizer.encode(text)[1:] == whole.encode(text)

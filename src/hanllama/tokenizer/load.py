@@ -1,17 +1,10 @@
 """Text to token ids and back, from any tokenizer folder, the same ids as everybody else's.
 
-Two back ends stand behind one `Tokenizer`. Where `tokenizer.model` lies in the folder it is
-SentencePiece, the fastest; a `tokenizer.json` beside it must then describe the same vocabulary,
-or the folder is refused rather than guessed about. Otherwise the `tokenizers` library reads
-`tokenizer.json`. What a user types never becomes a special token: `<s>` in a text is five
+Two back ends stand behind one `Tokenizer` (`backends.py`). Where `tokenizer.model` lies in the
+folder it is SentencePiece, the fastest; a `tokenizer.json` beside it must then describe the same
+vocabulary, or the folder is refused rather than guessed about. Otherwise the `tokenizers` library
+reads `tokenizer.json`. What a user types never becomes a special token: `<s>` in a text is five
 characters, as with transformers' `split_special_tokens=True`.
-
-Long documents. SentencePiece's BPE merges over the whole string it is given, which costs n log n
-and the cache: a novel takes three times as long as its pages. When no piece holds a newline
-together with anything else, no merge can cross one, so a text may be cut after newlines and the
-ids put end to end: the same ids, by construction. `segments.py` carries this to every boundary
-that no piece crosses. `_SentencePiece` checks the conditions on the model; a model that does not
-meet them is encoded whole.
 """
 
 from __future__ import annotations
@@ -22,7 +15,7 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +23,7 @@ from numpy.typing import NDArray
 from hanllama import fs
 from hanllama.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
-from hanllama.tokenizer.segments import BLOCK, SegmentEncoder
+from hanllama.tokenizer.backends import Backend, JsonBackend, SentencePieceBackend
 
 FILES = (
     "tokenizer.model",
@@ -40,9 +33,6 @@ FILES = (
     "added_tokens.json",
     "chat_template.jinja",
 )
-# Characters to encode at once: measured best between 500 and 1,000 (22 MB/s, against 7 for a
-# whole novel and 17 for single lines).
-_CHUNK = 600
 
 
 class Tokenizer:
@@ -59,7 +49,7 @@ class Tokenizer:
             where they stand in a rendered chat.
     """
 
-    def __init__(self, folder: Path, backend: _Backend, settings: _Settings) -> None:
+    def __init__(self, folder: Path, backend: Backend, settings: _Settings) -> None:
         self.folder = folder
         self._backend = backend
         self.bos_id, self.eos_id, self.pad_id = settings.bos_id, settings.eos_id, settings.pad_id
@@ -219,13 +209,13 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             description = fs.read_json(described)
             extra = _check_same(folder, proto, description)
             bos_by_template = _template_adds_bos(description)
-        backend: _Backend = _SentencePiece(proto, data)
+        backend: Backend = SentencePieceBackend(proto, data)
         ids = {p.piece: i for i, p in enumerate(proto.pieces)}
         ids.update({content: i for i, content, _ in extra})
         roles = {**hf.special_names(proto), **roles}
     elif described.is_file():
         description = fs.read_json(described)
-        backend = _Json(described, description)
+        backend = JsonBackend(described, description)
         extra = []
         ids = backend.ids
         bos_by_template = _template_adds_bos(description)
@@ -355,222 +345,7 @@ def _check_same(
     return sorted(extra)
 
 
-# --- the two back ends -----------------------------------------------------------------------
-
-
-class _Backend(Protocol):
-    """What a back end offers: pieces as bytes, and texts to raw ids (no BOS, no EOS)."""
-
-    pieces: list[bytes]
-    special: set[int]
-    special_tokens: dict[str, int]
-    fallback: list[int]
-    byte_ids: set[int]  # pieces that are one byte of whatever character
-    prefixed: bool
-    spelt_spaces: bool  # a word model spells the spaces (as U+2581) of unknown words in bytes
-    digest: str
-
-    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of all texts end to end, and how many each has."""
-        ...
-
-
-class _SentencePiece:
-    """`tokenizer.model` by the sentencepiece library."""
-
-    def __init__(self, proto: Any, data: bytes) -> None:
-        import sentencepiece
-
-        self.digest = hashlib.sha256(data).hexdigest()
-        # Each field asked of a message is a call, so they are asked once.
-        pieces = [(p.piece, p.type) for p in proto.pieces]
-        kinds = [kind for _, kind in pieces]
-        self.pieces = [_piece_bytes(*piece) for piece in pieces]
-        hidden, named = (hf.UNKNOWN, hf.CONTROL, hf.UNUSED), (hf.UNKNOWN, hf.CONTROL)
-        self.special = {i for i, kind in enumerate(kinds) if kind in hidden}
-        self.special_tokens = {text: i for i, (text, kind) in enumerate(pieces) if kind in named}
-        self.byte_ids = {i for i, kind in enumerate(kinds) if kind == hf.BYTE}
-        self.fallback = [
-            i
-            for i, kind in enumerate(kinds)
-            if kind == hf.UNKNOWN or (kind == hf.BYTE and self.pieces[i] >= b"\x80")
-        ]
-        self.prefixed = bool(proto.normalizer_spec.add_dummy_prefix)
-        self.spelt_spaces = proto.trainer_spec.model_type == hf.WORD
-        self._cuttable = newline_stands_alone(proto)
-        self._prefix = ""
-        if self._cuttable and self.prefixed:
-            # The prefix belongs to the document, not to each of its chunks: the model gives it
-            # up, and a space before the first chunk does the same.
-            proto.normalizer_spec.add_dummy_prefix = False
-            self._prefix = " "
-            data = proto.SerializeToString()
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
-        self._segments = None
-        if self._cuttable and SegmentEncoder.fits(proto):
-            self._segments = SegmentEncoder(proto, self._run)
-
-    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        if not self._cuttable:
-            return _flat(self._run(list(texts)))
-        chunks: list[str] = []
-        ends = []
-        for text in texts:
-            if text and self._segments is None:
-                _cut(self._prefix + text, chunks, _CHUNK)
-            elif text:
-                _cut((self._prefix + text).replace(" ", hf.SPACE), chunks, BLOCK // 2)
-            ends.append(len(chunks))
-        if self._segments is not None:
-            try:
-                ids, counts = self._segments.encode(chunks)
-            except UnicodeEncodeError as error:
-                raise _not_text(texts, error) from error
-        else:
-            ids, counts = _flat(self._run(chunks))
-        token_ends = np.concatenate([[0], np.cumsum(counts)])[ends]
-        return ids, np.diff(token_ends, prepend=0)
-
-    def _run(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        try:
-            # One by one: a list makes sentencepiece start a thread pool, for a millisecond a call.
-            return [self._processor.encode(text, return_type="numpy") for text in texts]
-        except (TypeError, RuntimeError) as error:
-            raise _not_text(texts, error) from error
-
-
-class _Json:
-    """`tokenizer.json` by the tokenizers library."""
-
-    def __init__(self, path: Path, description: dict[str, Any]) -> None:
-        import tokenizers
-
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise CorruptError(f"{path} cannot be read as a tokenizer: {error}") from error
-        self._tokenizer.encode_special_tokens = True
-        self.spelt_spaces = False
-        self.digest = fs.sha256(path)
-        self.ids: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
-        added = {t["id"]: t for t in description.get("added_tokens", [])}
-        surface, self.prefixed = _surface(description.get("decoder") or {}, str(path))
-        self.pieces = [b""] * (max(self.ids.values()) + 1)
-        for piece, i in self.ids.items():
-            self.pieces[i] = piece.encode() if i in added else surface(piece)
-        # An id that no piece has is as good as special: nothing decodes to it.
-        unused = set(range(len(self.pieces))) - set(self.ids.values())
-        self.special_tokens = {t["content"]: i for i, t in added.items() if t.get("special")}
-        self.special = unused | set(self.special_tokens.values())
-        self.fallback = []
-        self.byte_ids: set[int] = set()
-        if description.get("model", {}).get("byte_fallback"):
-            names = [f"<0x{b:02X}>" for b in range(0x80, 0x100)]
-            self.fallback = [self.ids[n] for n in names if n in self.ids]
-            every = (f"<0x{b:02X}>" for b in range(0x100))
-            self.byte_ids = {self.ids[n] for n in every if n in self.ids}
-        unknown = description.get("model", {}).get("unk_token")
-        if unknown in self.ids:
-            self.fallback.append(self.ids[unknown])
-            self.special.add(self.ids[unknown])
-
-    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        try:
-            rows = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        except TypeError as error:
-            raise _not_text(texts, error) from error
-        return _flat([np.array(row.ids, dtype=np.int32) for row in rows])
-
-
-def _flat(rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    lengths = np.array([row.size for row in rows], dtype=np.int64)
-    return np.concatenate([np.zeros(0, np.int32), *rows]), lengths
-
-
-def newline_stands_alone(proto: Any) -> bool:
-    """Whether ids of a text are the ids of its lines (each with its newline) put end to end.
-
-    So it is for BPE when the text reaches the merges unchanged but for spaces, no piece joins a
-    newline with anything, and a newline is never the unknown (unknowns side by side fuse to one).
-    """
-    normal, spec = proto.normalizer_spec, proto.trainer_spec
-    plain = not (normal.precompiled_charsmap or normal.remove_extra_whitespaces)
-    plain = plain and normal.escape_whitespaces and not spec.treat_whitespace_as_suffix
-    known = spec.byte_fallback or any(p.piece == "\n" for p in proto.pieces)
-    joined = any("\n" in p.piece and p.piece != "\n" for p in proto.pieces)
-    spaced = any(p.type == hf.USER_DEFINED and p.piece[:1] in " ▁" for p in proto.pieces)
-    return bool(spec.model_type == hf.BPE and plain and known and not joined and not spaced)
-
-
-def _cut(text: str, chunks: list[str], length: int) -> None:
-    """Append `text` to `chunks` in parts of about `length` characters, each ending in a newline."""
-    begin, size = 0, len(text)
-    while size - begin > length:
-        end = text.find("\n", begin + length) + 1
-        if end == 0:
-            break
-        chunks.append(text[begin:end])
-        begin = end
-    if begin < size:
-        chunks.append(text[begin:] if begin else text)
-
-
-def _piece_bytes(text: str, kind: int) -> bytes:
-    if kind in (hf.UNKNOWN, hf.CONTROL, hf.UNUSED):
-        return b""
-    if kind == hf.BYTE:
-        return bytes([int(text[1:-1], 16)])
-    return text.replace(hf.SPACE, " ").encode()
-
-
-def _surface(decoder: dict[str, Any], where: str) -> tuple[Any, bool]:
-    """From tokenizer.json's decoder: piece -> bytes, and whether decoding drops a leading space."""
-    steps = decoder.get("decoders", [decoder])
-    kinds = [step.get("type") for step in steps]
-    if kinds == ["WordPiece"]:
-        inside = steps[0]["prefix"]
-        return (
-            lambda p: (p.removeprefix(inside) if p.startswith(inside) else f" {p}").encode()
-        ), True
-    if kinds == ["ByteLevel"]:
-        table = byte_level_table()
-        return (lambda piece: bytes(table[c] for c in piece)), False
-    known = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"}
-    if not kinds or not set(kinds) <= known:
-        raise InputError(f"{where}: decoders {kinds} are not known here; use a BPE tokenizer.json")
-    prefixed = any(
-        (step["type"] == "Strip" and step.get("start"))
-        or (step["type"] == "Metaspace" and step.get("prepend_scheme", "always") != "never")
-        for step in steps
-    )
-    by_byte = {f"<0x{b:02X}>": bytes([b]) for b in range(256)} if "ByteFallback" in kinds else {}
-
-    def surface(piece: str) -> bytes:
-        return by_byte.get(piece) or piece.replace(hf.SPACE, " ").encode()
-
-    return surface, prefixed
-
-
-def byte_level_table() -> dict[str, int]:
-    """GPT-2's spelling of bytes as printable characters, inverted."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(b): b for b in plain}
-    rest = [b for b in range(256) if b not in plain]
-    return table | {chr(256 + n): b for n, b in enumerate(rest)}
-
-
-def _not_text(texts: Sequence[str], error: Exception) -> Exception:
-    """What a back end's refusal of `texts` means; they say no more than `TypeError`."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as half:
-            around = ascii(text[max(half.start - 10, 0) : half.start + 10])
-            return InputError(
-                "a text holds half a surrogate pair (U+D800 to U+DFFF), which is no character:"
-                f" {around}; clean the corpus first (hanllama clean)"
-            )
-    return error
+# --- bytes that are no text -------------------------------------------------------------------
 
 
 def _replace_bytes(error: UnicodeError) -> tuple[str, int]:

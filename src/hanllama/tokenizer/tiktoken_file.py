@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.errors import CorruptError
-from hanllama.tokenizer.load import byte_level_table
+from hanllama.tokenizer.backends import byte_level_table
 
 
 @dataclass(frozen=True)
