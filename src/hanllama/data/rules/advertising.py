@@ -93,10 +93,13 @@ _OPEN, _CLOSE = "（(【[<＜｛{", "）)】]>＞｝}"
 _SENTENCE_START = re.compile(r"[。！？!?…”」』；;　]")
 _SENTENCE_END = re.compile(r"[。！？!?]+[”」』]?|…+[”」』]?")
 _CLAUSE_START, _CLAUSE_END = re.compile(r"[，,；;：:\s]"), re.compile(r"[，,；;]|(?=\s)")
-# 【某某书屋】: the name of a site in brackets that enclose no name of a person or a thing.
+# 【某某书屋】: the name of a site in brackets that enclose no name of a person or a thing; or who
+# made the file, 【某某整理校对】.
 _NAME = re.compile(
-    r"[【『\[｛{<＜][^【】『』\[\]｛｝。，！？\s]{1,6}"
-    r"(?:小说网?|书[屋吧城]|(?:文学|中文|阅读|读书)[网城])[】』\]｝}>＞]"
+    r"[【『\[｛{<＜](?:[^【】『』\[\]｛｝。，！？\s]{1,6}"
+    r"(?:小说网?|书[屋吧城]|(?:文学|中文|阅读|读书)[网城])"
+    r"|[^【】『』\[\]｛｝。，！？\s]{2,12}"
+    r"(?:(?:编辑|收集|录入|扫描)(?:整理|校对|制作)|(?:整理|校对)(?:制作|上传|校对)))[】』\]｝}>＞]"
 )
 
 # 小^说*网, 电|子|书: short pieces with signs between them, of a site's words in all.
@@ -250,6 +253,7 @@ EXAMPLES = [
     ),
     ("天才一秒记住【某某小说】，为您提供精彩小说阅读。\n雪停了。", "雪停了。"),
     ("画的是松【某某书屋】树，（3）陈淳（求月票！）", "画的是松树，（3）陈淳"),
+    ("【某某读书社录入校对】\n雪停了。\n〔经某某整理校对〕", "雪停了。\n〔经某某整理校对〕"),
     ("雪还在下。（本章未完，请点击下一页继续阅读）", "雪还在下。"),
     ("寺里众人天晓起来，不见了客人。小^说^无广告的~顶点*小说~网", "寺里众人天晓起来，不见了客人。"),
     ("小 说-天 堂小 说 天 堂\n雪停了。", "雪停了。"),
