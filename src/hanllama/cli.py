@@ -197,8 +197,8 @@ COMMANDS: dict[str, Command] = {
         "describe a model folder: parameters, context, vocabulary, lineage, memory",
     ),
     "plan": Command(
-        "hanllama.plan:PlanConfig",
-        "hanllama.plan:plan",
+        "hanllama.plan.options:PlanConfig",
+        "hanllama.plan.run:plan",
         "before any spending: parameters, steps, memory, hours and cost of a training",
     ),
 }

@@ -3,8 +3,8 @@
 Counted are the tensors that the loop, the model and the chunked loss really hold, at each of the
 moments that can be the highest: while the loss makes its gradient (all activations live), during
 the first layer's backward pass (all gradients live), and in an evaluation between two steps (the
-last step's gradients still live). `tests/test_plan.py` compares the activations with what autograd
-saves; `benchmarks/plan_accuracy.py` the whole with the peak of real runs.
+last step's gradients still live). `tests/train/test_memory.py` compares the activations with what
+autograd saves; `benchmarks/plan_accuracy.py` the whole with the peak of real runs.
 
 Shapes: N tokens of a micro-batch, T of a row, D hidden, A heads x head_dim, K key-value heads x
 head_dim, F intermediate, H heads, V vocabulary, P parameters, L layers.

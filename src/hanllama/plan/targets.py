@@ -1,0 +1,68 @@
+"""The devices a forecast is made for: one of the table, or the one here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.train import devices, memory
+from hanllama.train.config import LoopConfig
+
+# A device cannot give everything away: its driver and its display keep some.
+_USABLE = 0.97
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device as a forecast needs it.
+
+    flops: peak FLOP/s in the run's dtype; mfu: the share of it to assume.
+    """
+
+    name: str
+    kind: memory.Kind
+    half: bool
+    flops: float
+    mfu: float
+    memory_bytes: float
+    dollars_per_hour: float | None
+
+
+def named(name: str, loop: LoopConfig) -> Target:
+    """A device of the table; ConfigError when it is unknown."""
+    device = devices.find(name)
+    half = loop.dtype != "float32"
+    return Target(
+        device.name,
+        "gpu",
+        half,
+        1e12 * (device.tflops_16 if half else device.tflops_32),
+        device.mfu,
+        _USABLE * device.memory_gib * memory.GIB,
+        device.dollars_per_hour,
+    )
+
+
+def here(loop: LoopConfig) -> Target:
+    """The device that a run on this machine would take."""
+    import torch
+
+    from hanllama.model.device import choose_device, choose_dtype
+    from hanllama.train.speed import peak_flops
+
+    device = choose_device(loop.device)
+    dtype = choose_dtype(loop.dtype, device)
+    half = dtype != torch.float32
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        known = devices.match(name)
+        limit = float(torch.cuda.get_device_properties(device).total_memory) * _USABLE
+        mfu = known.mfu if known else devices.GPU_MFU
+        # An unknown GPU has no data sheet here: its speed must be measured or given.
+        flops = peak_flops(device, dtype) or 1e13
+        return Target(name, "gpu", half, flops, mfu, limit, None)
+    import psutil
+
+    limit = float(psutil.virtual_memory().total) * _USABLE
+    flops = peak_flops(torch.device("cpu"), dtype)  # MPS too: a floor, where nothing is measured
+    name = f"{device.type}, {torch.get_num_threads()} threads"
+    return Target(name, "cpu", half, flops, devices.CPU_MFU, limit, None)
