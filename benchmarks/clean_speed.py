@@ -2,18 +2,21 @@
 
     python benchmarks/clean_speed.py rules FOLDER [--rules webnovel]
     python benchmarks/clean_speed.py workers FOLDER [--rules webnovel] [--rounds 3]
-    python benchmarks/clean_speed.py memory FOLDER [--gigabytes 3] [--scratch DIR]
+    python benchmarks/clean_speed.py memory FOLDER [--gigabytes 3] [--scratch DIR] [--dedup WORDS]
 
 `rules` applies the preset in this process to every document of FOLDER and prints megabytes (of
 UTF-8, as they come in) per CPU second, for each rule and for all. `workers` runs `hanllama clean`
 with one worker and with two, in turns, and compares wall clocks. `memory` writes a corpus of that
 size by putting FOLDER's lines together anew (books of 1 to 5 MB, and records of a few lines),
-cleans it, and watches the resident memory of each process.
+cleans it, and watches the resident memory of each process. Every line then stands in the corpus a
+hundred times and more; with `--numbered` every line begins with a number of its own. `--dedup`,
+the last option, takes those of `hanllama dedup`, which then runs instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -41,6 +44,8 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=3)
     parser.add_argument("--workers", type=int, default=2, help="of `memory`")
     parser.add_argument("--scratch", type=Path, help="where `memory` writes; needs twice the size")
+    parser.add_argument("--numbered", action="store_true", help="`memory`: no line occurs twice")
+    parser.add_argument("--dedup", nargs=argparse.REMAINDER, help="`memory`: words of dedup")
     options = parser.parse_args()
     {"rules": by_rule, "workers": by_workers, "memory": by_memory}[options.what](options)
 
@@ -117,8 +122,11 @@ def clean(options: argparse.Namespace, source: str, output: Path, workers: int) 
 
 
 def command(options: argparse.Namespace, source: str, output: Path, workers: int) -> list[str]:
-    words = [sys.executable, "-m", "hanllama", "clean", source, "--output", str(output)]
-    return [*words, "--workers", str(workers), "--rules", *options.rules]
+    verb, further = "clean", ["--rules", *options.rules]
+    if options.dedup is not None:
+        verb, further = "dedup", options.dedup
+    words = [sys.executable, "-m", "hanllama", verb, source, "--output", str(output)]
+    return [*words, "--workers", str(workers), *further]
 
 
 def children_cpu() -> float:
@@ -135,7 +143,7 @@ def by_memory(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         source = Path(scratch) / "source"
         source.mkdir()
-        written = write_corpus(options.folder, source, options.gigabytes)
+        written = write_corpus(options.folder, source, options.gigabytes, options.numbered)
         print(f"{written / 1e9:.2f} GB written", flush=True)
         began = time.perf_counter()
         log = Path(scratch) / "log"
@@ -158,7 +166,8 @@ def by_memory(options: argparse.Namespace) -> None:
         minutes = (time.perf_counter() - began) / 60
         if running.returncode:
             raise SystemExit(log.read_text(encoding="utf-8"))
-        print(f"cleaned in {minutes:.1f} minutes with {options.workers} workers\n")
+        print(f"done in {minutes:.1f} minutes with {options.workers} workers; it said at last:")
+        print(*log.read_text(encoding="utf-8").splitlines()[-8:], "", sep="\n")
         print("| process | peak resident MiB |\n| --- | --- |")
         print(f"| parent | {peaks.pop(running.pid) / 2**20:.0f} |")
         for number, size in enumerate(sorted(peaks.values(), reverse=True)[: options.workers], 1):
@@ -174,7 +183,7 @@ def family(parent: object) -> list:
         return []
 
 
-def write_corpus(folder: str, target: Path, gigabytes: float) -> int:
+def write_corpus(folder: str, target: Path, gigabytes: float, numbered: bool) -> int:
     """Half of the bytes as txt books, half as JSON lines of short records; by seed."""
     rng = random.Random(0)
     lines = [
@@ -183,11 +192,15 @@ def write_corpus(folder: str, target: Path, gigabytes: float) -> int:
         for line in document.text.split("\n")
         if line.strip()
     ]
+    numbers = map("{} ".format, itertools.count()) if numbered else itertools.repeat("")
+
+    def text(n_bytes: int) -> str:
+        return "\n".join(map(str.__add__, numbers, some_lines(lines, rng, n_bytes)))
+
     wanted = gigabytes * 1e9
     written = number = 0
     while written < wanted / 2:
-        book = "\n".join(some_lines(lines, rng, rng.randrange(1_000_000, 5_000_000)))
-        data = book.encode()
+        data = text(rng.randrange(1_000_000, 5_000_000)).encode()
         (target / f"book-{number:05d}.txt").write_bytes(data)
         written += len(data)
         number += 1
@@ -195,8 +208,7 @@ def write_corpus(folder: str, target: Path, gigabytes: float) -> int:
     while written < wanted:
         with open(target / f"records-{part:03d}.jsonl", "wb") as out:
             while out.tell() < 64e6 and written + out.tell() < wanted:
-                text = "\n".join(some_lines(lines, rng, rng.randrange(200, 6000)))
-                record = json.dumps({"text": text}, ensure_ascii=False)
+                record = json.dumps({"text": text(rng.randrange(200, 6000))}, ensure_ascii=False)
                 out.write(record.encode() + b"\n")
             written += out.tell()
         part += 1
