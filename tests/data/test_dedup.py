@@ -495,6 +495,30 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_input_that_changes_inside_a_character_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a line said, and where, is remembered in bytes: they may cut a new character in two."""
+    from hanllama.data.dedup import run as running
+
+    source = tmp_path / "in.jsonl"
+    was = '{"text": "AAAA AAAA", "s": "aa", "id": "bbb"}\n' * 2
+    becomes = '{"text": "AAAA AAAA", "s": "a", "id": "中b"}\n' * 2
+    assert len(was.encode()) == len(becomes.encode())
+    source.write_text(was, encoding="utf-8")
+    before = running._removed
+
+    def meddle(*arguments: Any) -> Any:
+        result = before(*arguments)
+        source.write_text(becomes, encoding="utf-8")
+        return result
+
+    monkeypatch.setattr(running, "_removed", meddle)
+    with pytest.raises(InputError, match="changed while it was being read"):
+        run(source, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_editions_and_contained_works_of_the_real_novels(shared_data: Path, tmp_path: Path) -> None:
     """春风沉醉的晚上 inside its author's collected works, and two editions of a novel."""
     messy, novels = shared_data / "messy", shared_data / "pretrain" / "novels"
