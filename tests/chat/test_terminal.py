@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -18,8 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
 
+import tiny
 from hanllama import cli, fs
 from hanllama.chat.session import Answer, ModelSpeaker, Session
 from hanllama.chat.terminal import Chat, Pipe, Terminal, joined
@@ -30,6 +28,7 @@ from hanllama.model.presets import LlamaConfig
 from hanllama.model.sampling import Sampling
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
+from typed import Typed
 
 
 def _model(
@@ -292,54 +291,10 @@ def test_the_conversation_given_is_gone_on_with(model: Path, tmp_path: Path) -> 
 # --- on a terminal -------------------------------------------------------------------------------
 
 
-class _Typed:
-    """The program at a terminal of its own."""
-
-    def __init__(self, model: Path, *words: str, **environment: str) -> None:
-        import pty
-
-        self.master, slave = pty.openpty()
-        command = [sys.executable, "-m", "hanllama", *_words(model, *words)]
-        settings = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **environment}
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=settings
-        )
-        os.close(slave)
-        # A character's bytes may come in two readings.
-        self.decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self.seen, self.looked = "", 0
-
-    def until(self, words: str, seconds: float = 120) -> str:
-        """What appears from the last place looked at until `words` do."""
-        begin, until = self.looked, time.monotonic() + seconds
-        while words not in self.seen[begin:]:
-            assert time.monotonic() < until, self.seen
-            self.read()
-        self.looked = self.seen.index(words, begin) + len(words)
-        return self.seen[begin : self.looked]
-
-    def read(self) -> None:
-        """Whatever the program has written by now; waits a moment for it."""
-        if select.select([self.master], [], [], 0.1)[0]:
-            self.seen += self.decode(os.read(self.master, 65536))
-
-    def shows(self, words: str, seconds: float) -> bool:
-        """Whether `words` appear in time."""
-        try:
-            self.until(words, seconds)
-        except AssertionError:
-            return False
-        return True
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")
 def test_on_a_terminal_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     endless = _model(tmp_path, template=True, context=100_000, endless=True)
-    typed = _Typed(endless, "--max-new-tokens", "20000", "--temperature", "1")
-    try:
+    with Typed(*_words(endless, "--max-new-tokens", "20000", "--temperature", "1")) as typed:
         typed.until("> ")
         typed.type("你好\n")
         typed.until("你好\r\n")
@@ -358,10 +313,6 @@ def test_on_a_terminal_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Pat
         typed.until("> ")
         typed.type("\x04")
         assert typed.process.wait(20) == 0
-    finally:
-        typed.process.kill()
-        typed.process.wait()
-        os.close(typed.master)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")
@@ -369,8 +320,7 @@ def test_on_a_terminal_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Pat
 def test_chinese_can_be_typed_and_taken_back_where_no_locale_is_set_up(
     model: Path, name: str
 ) -> None:
-    typed = _Typed(model, *SHORT, LC_ALL=name)
-    try:
+    with Typed(*_words(model, *SHORT), LC_ALL=name) as typed:
         typed.until("> ")
         typed.type("/system 你好们\x7f\n")  # one key takes one character back
         typed.until("> ")
@@ -378,7 +328,3 @@ def test_chinese_can_be_typed_and_taken_back_where_no_locale_is_set_up(
         assert "system prompt: 你好\x1b[0m" in typed.until("> ")
         typed.type("\x04")
         assert typed.process.wait(20) == 0
-    finally:
-        typed.process.kill()
-        typed.process.wait()
-        os.close(typed.master)

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +11,9 @@ import tiny
 from hanllama import cli
 from hanllama.data import view
 from hanllama.data.clean import CleanConfig, clean
+from typed import Typed
+
+SCREEN = {"COLUMNS": "80", "LINES": "24"}
 
 
 @pytest.fixture
@@ -127,24 +124,10 @@ def test_the_mask_is_underlined_on_a_terminal(chats: tuple[str, str], colour: bo
     path, tok = chats
     options = ["--mask", "--tokenizer", tok, "--template", "chatml"]
     options += [] if colour else ["--no-colour"]
-    terminal, its_end = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hanllama", "data", "view", path, *options],
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
-    )
-    os.close(its_end)
-    text = ""
-    deadline = time.monotonic() + 30
-    while view.KEYS not in text:
-        assert time.monotonic() < deadline, text
-        if select.select([terminal], [], [], 0.1)[0]:
-            text += os.read(terminal, 65536).decode("utf-8", "replace")
-    os.write(terminal, b"q")
-    assert process.wait(timeout=30) == 0
-    os.close(terminal)
+    with Typed("data", "view", path, *options, **SCREEN) as typed:
+        text = typed.until(view.KEYS)
+        typed.type("q")
+        assert typed.process.wait(timeout=30) == 0
     # 4 underlines, 32 is green; a reader who sees no colour sees the line.
     assert ("\x1b[4;32m小" in text) == colour
     assert ("⟦小" in text) == (not colour)
@@ -153,42 +136,19 @@ def test_the_mask_is_underlined_on_a_terminal(chats: tuple[str, str], colour: bo
 def test_keys_turn_the_pages_of_a_terminal(tmp_path: Path) -> None:
     lines = [json.dumps({"text": f"第{n}篇。\n" * 40, "id": f"doc{n}"}) for n in range(3)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    terminal, its_end = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hanllama", "data", "view", str(tmp_path / "a.jsonl")],
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
-    )
-    os.close(its_end)
-
-    def screen_with(wanted: str) -> str:
-        text = ""
-        deadline = time.monotonic() + 30
-        while wanted not in text:
-            assert time.monotonic() < deadline, text
-            if not select.select([terminal], [], [], 0.1)[0]:
-                continue
-            text += os.read(terminal, 65536).decode("utf-8", "replace")
-        return text
-
-    def press(key: str) -> None:
-        os.write(terminal, key.encode())
-
-    assert "doc0" in screen_with("lines 1–20 of 41")
-    press(" ")
-    screen_with("lines 21–40 of 41")
-    press("n")
-    assert "doc1" in screen_with("2 · lines 1–20")
-    press("p")
-    assert "doc0" in screen_with("1 · lines 1–20")
-    press("n")
-    screen_with("2 · lines 1–20")
-    press("n")
-    screen_with("3 · lines 1–20")
-    press("n")  # there is no fourth
-    assert "doc2" in screen_with("3 · lines 1–20")
-    press("q")
-    assert process.wait(timeout=30) == 0
-    os.close(terminal)
+    with Typed("data", "view", str(tmp_path / "a.jsonl"), **SCREEN) as typed:
+        assert "doc0" in typed.until("lines 1–20 of 41")
+        typed.type(" ")
+        typed.until("lines 21–40 of 41")
+        typed.type("n")
+        assert "doc1" in typed.until("2 · lines 1–20")
+        typed.type("p")
+        assert "doc0" in typed.until("1 · lines 1–20")
+        typed.type("n")
+        typed.until("2 · lines 1–20")
+        typed.type("n")
+        typed.until("3 · lines 1–20")
+        typed.type("n")  # there is no fourth
+        assert "doc2" in typed.until("3 · lines 1–20")
+        typed.type("q")
+        assert typed.process.wait(timeout=30) == 0
