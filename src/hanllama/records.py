@@ -315,7 +315,9 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class Survey:
-    """The files that will be read, and those in the given folders that are of no known kind.
+    """The files that will be read, and what in the given folders is not read.
+
+    `ignored` are files of no known kind, and links back to a folder that is read already.
 
     A folder that may not be listed stands among the files: to read it gives its reject. What
     `ignored` says of an archive's members is `archive.zip!member`.
@@ -343,11 +345,11 @@ def files(inputs: Sequence[str]) -> list[Path]:
 
 
 def survey(inputs: Sequence[str]) -> Survey:
-    """Like `files`, with the files that are of no known kind."""
+    """Like `files`, with what is not read."""
     found: dict[str, Path] = {}
     ignored: list[Path] = []
     for name in inputs:
-        for path in _expand(str(name)):
+        for path in _expand(str(name), ignored):
             explicit = str(path) == str(Path(name))
             if _is_corpus_name(path.name) or os.path.isdir(path):
                 found.setdefault(os.path.realpath(path), path)
@@ -365,24 +367,27 @@ def survey(inputs: Sequence[str]) -> Survey:
     return Survey(tuple(found.values()), tuple(ignored))
 
 
-def _expand(name: str) -> list[Path]:
+def _expand(name: str, again: list[Path]) -> list[Path]:
     path = Path(name)
     if os.path.isdir(path):
-        return _walk(path)
+        return _walk(path, again)
     if os.path.lexists(path):
         return [path]
     if globbing.has_magic(name):
         matches = sorted(globbing.glob(name, recursive=True))
         if matches:
-            return [f for m in matches for f in (_walk(Path(m)) if os.path.isdir(m) else [Path(m)])]
+            folders = {m for m in matches if os.path.isdir(m)}
+            walked = ([Path(m)] if m not in folders else _walk(Path(m), again) for m in matches)
+            return [file for found in walked for file in found]
         raise InputError(f"{name}: no file matches")
     raise InputError(f"{name} does not exist; give a file, a folder or a glob")
 
 
-def _walk(folder: Path) -> list[Path]:
+def _walk(folder: Path, again: list[Path]) -> list[Path]:
     """Every visible file below a folder, sorted, and every folder that may not be listed.
 
-    Each real folder is entered once, however many links lead to it.
+    Each real folder is entered once, however many links lead to it; the other ways to it are added
+    to `again`.
     """
     seen: set[str] = set()
     found: list[Path] = []
@@ -393,6 +398,7 @@ def _walk(folder: Path) -> list[Path]:
     for here, folders, names in os.walk(folder, onerror=closed, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
+            again.append(Path(here))
             folders.clear()
             continue
         seen.add(real)

@@ -83,7 +83,7 @@ def _sections(funnel: Funnel) -> list[Section]:
         "characters read": funnel.characters,
         "characters kept": kept.characters,
         "records in quarantine": funnel.quarantine.total(),
-        "files of other kinds, not read": len(funnel.ignored),
+        "files of other kinds and links back to a folder, not read": len(funnel.ignored),
     }
     sections = [
         Section("Result", [report.facts(facts)]),
