@@ -176,16 +176,19 @@ def test_accumulate_over_two_ranks(kind: str, data: Path, base: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["kto", "reward"])
+@pytest.mark.parametrize("kind", ["dpo", "kto", "reward"])
 def test_accumulate_two_gloo_processes(kind: str, data: Path, base: Path, tmp_path: Path) -> None:
-    """torchrun with two processes gives the losses and figures of one, reference pass included."""
-    changes = {"loop": {"max_steps": 4, "save_every": 4}}
-    run(kind, data, tmp_path / "one", base, **changes)
-    if kind == "reward":
-        config: Any = preference_tiny.reward_config(data, tmp_path / "two", base, **changes)
-    else:
-        config = preference_tiny.dpo_config(data, tmp_path / "two", base, loss=kind, **changes)
+    """torchrun with two processes gives the losses and figures of one, reference pass included.
+
+    It is stopped half way, and its checkpoint goes on in one process.
+    """
+    steps = {"max_steps": 8, "save_every": 4}
+    run(kind, data, tmp_path / "one", base, loop=steps)
+    make = preference_tiny.reward_config if kind == "reward" else preference_tiny.dpo_config
+    given = {} if kind == "reward" else {"loss": kind}
+    changes = {"loop": {**steps, "stop_at": 4}, **given}
     file = tmp_path / "two.yaml"
+    config: Any = make(data, tmp_path / "two", base, **changes)
     file.write_text(configs.to_yaml(config), encoding="utf-8")
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = "reward" if kind == "reward" else "dpo"
@@ -196,7 +199,9 @@ def test_accumulate_two_gloo_processes(kind: str, data: Path, base: Path, tmp_pa
         timeout=120,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode != 0, "stopped early, and says so"
+    assert len(losses(tmp_path / "two")) == 4, done.stdout + done.stderr
+    run(kind, data, tmp_path / "two", base, loop=steps)
     one, two = (preference_tiny.metrics(tmp_path / name) for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         for name in a.keys() - {"tokens_per_second", "mfu", "tables"}:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import rl_tiny
+import sft_tiny
 from hanllama import cli
 from hanllama.errors import ConfigError, HanllamaError, InputError
 from hanllama.model.checkpoint import load_model
@@ -17,8 +18,10 @@ from hanllama.model.reward import load_reward_model, reward_model_from
 from hanllama.train import rollout_alarms, rollouts
 from hanllama.train.objectives.grpo import Grpo, grpo
 from hanllama.train.objectives.ppo import Ppo, ppo
+from hanllama.train.objectives.sft import sft
 from hanllama.train.rl_config import AlarmConfig, RolloutConfig, ScoringConfig
 from hanllama.train.rollouts import apart, log_probs_of, roll_out, together
+from hanllama.train.sft_config import SftOptimConfig
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +206,46 @@ def test_an_alarm_is_raised_once_and_stands_in_metrics(place: Path, tmp_path: Pa
     assert [m["step"] for m in events] == [1]
     assert "every answer got the reward 0.25" in events[0]["event"]
     assert "every answer got" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_policy_that_finds_one_token_rings_for_kl_and_entropy(
+    place: Path, tmp_path: Path
+) -> None:
+    """No figures made up: a reward for one token, and so large steps that nothing else is left."""
+    data, base, _ = toy(place)
+    rule = tmp_path / "ten.py"
+    rule.write_text(rl_tiny.EVEN.replace("i % 2 == 0", "i == 10"), encoding="utf-8")
+    rollout = RolloutConfig(max_new_tokens=16)
+    loop = {"max_steps": 40, "batch_size": 32, "micro_batch_size": 32, "save_every": 100}
+    grpo(rl_tiny.grpo_config(data, tmp_path / "run", base, rule, rollout=rollout, loop=loop))
+    lines = rl_tiny.metrics(tmp_path / "run")
+    rung = "; ".join(line["event"] for line in lines if "event" in line)
+    assert "nats an answer, above alarm.kl 30" in rung
+    assert "the policy hardly explores" in rung
+    assert lines[0]["entropy"] > 5 and [m for m in lines if "loss" in m][-1]["entropy"] < 1
+
+
+def test_a_policy_that_is_paid_by_the_token_rings_for_length(tmp_path: Path) -> None:
+    """A model that answers in a few words, because it was taught to, learns to go on."""
+    said = [{"role": "assistant", "content": "好。"}]
+    short = [
+        {"messages": [{"role": "user", "content": f"{n}？"}, *said], "id": n} for n in range(60)
+    ]
+    data = sft_tiny.write(tmp_path / "short.jsonl", short)
+    optim = SftOptimConfig(learning_rate=1e-2)
+    config = sft_tiny.config(
+        data, sft_tiny.base(tmp_path / "base"), tmp_path / "sft", max_steps=30, optim=optim
+    )
+    sft(config)
+    rule = tmp_path / "paid.py"
+    by_share = "sum(i % 2 == 0 for i in ids) / max(len(ids), 1)"
+    rule.write_text(rl_tiny.EVEN.replace(by_share, "len(ids)"), encoding="utf-8")
+    rollout = RolloutConfig(max_new_tokens=24)
+    loop = {"max_steps": 12, "batch_size": 32, "micro_batch_size": 32, "save_every": 100}
+    run, model = tmp_path / "run", tmp_path / "sft" / "model"
+    grpo(rl_tiny.grpo_config(data, run, model, rule, rollout=rollout, loop=loop))
+    rung = [line["event"] for line in rl_tiny.metrics(run) if "event" in line]
+    assert any("see whether the reward is for length" in words for words in rung), rung
 
 
 @pytest.mark.slow  # measuring the peak of a CPU without such arithmetic takes most of a minute
