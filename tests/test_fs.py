@@ -239,6 +239,20 @@ def test_a_published_folder_verifies_by_our_own_and_by_the_systems_tool(tmp_path
     assert tool.returncode == 0, tool.stderr
 
 
+def test_what_its_writer_hashed_is_not_read_again(tmp_path: Path) -> None:
+    """The disk's copy is checked against what was written, not against itself."""
+    _publish(tmp_path / "whole", NEW)
+    sums = (tmp_path / "whole" / fs.SUMS).read_text(encoding="utf-8")
+    known = {name: digest for digest, name in (line.split("  ") for line in sums.splitlines())}
+    with fs.publish(tmp_path / "hurt", sums=known) as folder:
+        for name in known:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(b"not what was to be written")
+    assert (tmp_path / "hurt" / fs.SUMS).read_text(encoding="utf-8") == sums
+    with pytest.raises(CorruptError, match="is corrupt"):
+        fs.verify_sums(tmp_path / "hurt")
+
+
 @pytest.mark.parametrize("name", ["a.txt", "inner/c.txt", "third.bin"])
 def test_one_flipped_bit_is_noticed_in_any_file(tmp_path: Path, name: str) -> None:
     _publish(tmp_path / "out", NEW)

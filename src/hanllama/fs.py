@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,9 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def publish(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def publish(
+    path: Path, *, replace: bool = False, sums: Mapping[str, str] | None = None
+) -> Iterator[Path]:
     """Write a folder that appears at `path` whole or not at all.
 
     Yields a temporary folder beside `path`. On a clean exit `SHA256SUMS` is written as its last
@@ -94,6 +96,8 @@ def publish(path: Path, *, replace: bool = False) -> Iterator[Path]:
         path: the folder to publish.
         replace: allow `path` to exist; the previous folder is moved aside, and removed once the
             new one is in place. `recover` repairs a kill between the two renames.
+        sums: the sha256 of files by their path in the folder, of a caller who hashed what he wrote;
+            looked at on the exit. The others are read again.
     """
     recover(path)
     if path.exists() and not replace:
@@ -106,21 +110,22 @@ def publish(path: Path, *, replace: bool = False) -> Iterator[Path]:
         # What the caller opens for reading may fail as well, so only what says "full" is ours.
         with _refusals(path, _FULL_ERRNOS):
             yield beside
-        put_in_place(beside, path)
+        put_in_place(beside, path, sums)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         recover(path)
         raise
 
 
-def put_in_place(folder: Path, path: Path) -> None:
+def put_in_place(folder: Path, path: Path, sums: Mapping[str, str] | None = None) -> None:
     """Publish a folder that was written elsewhere on the same file system as `path`.
 
     `SHA256SUMS` is written as its last file, everything is flushed, then it is renamed; what
-    stands at `path` is replaced. `recover` repairs a kill between the two renames.
+    stands at `path` is replaced. `recover` repairs a kill between the two renames. For `sums` see
+    `publish`.
     """
     with storage(path):
-        write_sums(folder)
+        write_sums(folder, sums)
         _sync_tree(folder)
         old = path.with_name(f".old-{path.name}")
         if path.exists():
@@ -140,9 +145,16 @@ def recover(path: Path) -> None:
             os.replace(old, path)
 
 
-def write_sums(folder: Path) -> None:
-    """Write `SHA256SUMS` over every file below `folder`, in the format of `sha256sum -c`."""
-    lines = [f"{sha256(f)}  {f.relative_to(folder).as_posix()}\n" for f in _files(folder)]
+def write_sums(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """Write `SHA256SUMS` over every file below `folder`, in the format of `sha256sum -c`.
+
+    Args:
+        known: the sha256 of some of the files, by their path in the folder.
+    """
+    lines = []
+    for file in _files(folder):
+        name = file.relative_to(folder).as_posix()
+        lines.append(f"{(known or {}).get(name) or sha256(file)}  {name}\n")
     write_text(folder / SUMS, "".join(lines))
 
 

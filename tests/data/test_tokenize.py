@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hanllama import cli
+from hanllama import cli, fs
 from hanllama.data.shards import open_shards
 from hanllama.tokenizer.load import load_tokenizer
 
@@ -90,12 +90,15 @@ def test_every_document_is_there_once_in_order_with_bos_and_eos(
 def test_the_same_bytes_with_any_number_of_workers(
     corpus: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for workers, job_bytes in (("1", 2**20), ("1", 1), ("2", 1), ("3", 2000)):
+    cases = [(1, 2**20, True), (1, 1, True), (2, 1, True), (3, 2000, True), (2, 1, False)]
+    for workers, job_bytes, forked in cases:
         monkeypatch.setattr("hanllama.data.workers.JOB_BYTES", job_bytes)
-        output = tmp_path / f"{workers}-{job_bytes}"
-        assert run(corpus, tokenizer, output, "--workers", workers) == 0
+        monkeypatch.setattr("hanllama.data.workers.forks", lambda forked=forked: forked)
+        output = tmp_path / f"{workers}-{job_bytes}-{forked}"
+        assert run(corpus, tokenizer, output, "--workers", str(workers)) == 0
+        fs.verify_sums(output)
     sums = {path.read_bytes() for path in tmp_path.glob("*/SHA256SUMS")}
-    assert len(list(tmp_path.glob("*/SHA256SUMS"))) == 4
+    assert len(list(tmp_path.glob("*/SHA256SUMS"))) == len(cases)
     assert len(sums) == 1
 
 

@@ -32,5 +32,8 @@ def folded() -> NDArray[np.uint32]:
 
 @functools.cache
 def counted() -> NDArray[np.bool_]:
-    """[0x110000] whether a code point counts."""
-    return np.not_equal(folded(), 0)
+    """[0x110000] whether a code point counts: what is not 0 in `folded`, without making that."""
+    table = np.ones(0x110000, dtype=bool)
+    plane = map(str.isalnum, map(chr, range(0x10000)))
+    table[:0x10000] = np.fromiter(plane, dtype=bool, count=0x10000)
+    return table

@@ -152,6 +152,11 @@ class ShardWriter:
             "shards": self._shards,
         }
 
+    def sums(self) -> dict[str, str]:
+        """The sha256 of each file, by its name; call it after `close`."""
+        files = ("file", "sha256"), ("index", "index_sha256"), ("mask", "mask_sha256")
+        return {s[what]: s[sha256] for s in self._shards for what, sha256 in files if what in s}
+
     def _name(self, suffix: str) -> str:
         return f"{self.split}-{len(self._shards):05d}{suffix}"
 

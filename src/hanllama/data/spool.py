@@ -138,12 +138,14 @@ class Journal:
         wanted: what the batches depend on, by name.
 
     Attributes:
+        found: whether there is one.
         batches: how many are there to go on from.
         why: what differs from the journal that was found, and is lost; "" when nothing.
     """
 
     def __init__(self, output: Path, wanted: Mapping[str, str]) -> None:
-        self.folder = journal_folder(output)
+        self.folder = output.with_name(f"{output.name}.partial")
+        self.found = self.folder.exists()
         self.wanted = dict(wanted)
         self.batches = size = 0
         self.why = ""
@@ -217,11 +219,6 @@ class Journal:
         """Forget the unfinished work, its state first."""
         (self.folder / "state.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def journal_folder(output: Path) -> Path:
-    """Where the journal of an output lies."""
-    return output.with_name(f"{output.name}.partial")
 
 
 def _written(batch: Batch) -> bytes:

@@ -20,7 +20,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 
 from hanllama import __version__, fingerprint, fs, records
 from hanllama.config import option
+from hanllama.data import letters, workers
 from hanllama.data import split as splitting
-from hanllama.data import workers
 from hanllama.data.shards import (
     MANIFEST,
     SHARD_TOKENS,
@@ -40,7 +39,7 @@ from hanllama.data.shards import (
     token_dtype,
     write_manifest,
 )
-from hanllama.data.spool import Batch, Journal, Spool, journal_folder
+from hanllama.data.spool import Batch, Journal, Spool
 from hanllama.errors import ConfigError, InputError
 from hanllama.progress import Progress, duration
 from hanllama.records import Document, Piece, Reject
@@ -84,36 +83,35 @@ def tokenize(options: TokenizeConfig) -> Path:
     """
     output = Path(options.output)
     began = time.monotonic()
-    # Beside the start of the worker processes, which takes as long.
-    with ThreadPoolExecutor(2) as thread:
-        loading = thread.submit(load_tokenizer, options.tokenizer)
-        making = thread.submit(_made_from, options, loading)
-        if output.exists() and not options.force:
-            if (why := _differs(output, making)) is not None:
-                raise InputError(
-                    f"{output} exists already ({why}); choose another folder or give --force"
-                )
-            Journal(output, making.result()).remove()
+    worker = _Worker(options)
+    if workers.forks():
+        worker.load()  # for all processes; elsewhere each loads its own, all at the same time
+    pieces, size = _pieces(options.inputs)
+    made = output.exists() and not options.force
+    n_workers = 1 if made else workers.count(options.workers, size, _SMALL_BYTES)
+    processes = workers.Workers[_Job, Batch](n_workers, _itself, (worker,))
+    with contextlib.closing(processes):
+        worker.load()
+        made_from = _made_from(options, worker.tokenizer)
+        if made and (why := _differs(output, made_from)) is not None:
+            raise InputError(
+                f"{output} exists already ({why}); choose another folder or give --force"
+            )
+        journal = Journal(output, made_from)
+        if made:
+            journal.remove()
             print(f"{output} is complete: the same text, tokenizer and options")
             return output
-        journal = Journal(output, making.result()) if journal_folder(output).exists() else None
-        if journal is not None and (journal.why or not journal.batches):
+        if journal.found and not journal.batches:
             print(f"beginning again: {journal.why or 'nothing was finished'}")
-        elif journal is not None:
+        elif journal.found:
             print(f"going on from {journal.folder}: {journal.batches:,} batches are there")
-        pieces, size = _pieces(options.inputs)
-        processes = workers.Workers[_Job, Batch](
-            workers.count(options.workers, size, _SMALL_BYTES), _Worker, (options,)
-        )
-        with (
-            contextlib.closing(processes),
-            fs.publish(output, replace=options.force) as folder,
-        ):
-            journal = journal or Journal(output, making.result())
-            results = functools.partial(processes.ordered, build=lambda: _Worker(options, loading))
+        sums: dict[str, str] = {}
+        with fs.publish(output, replace=options.force, sums=sums) as folder:
+            results = functools.partial(processes.ordered, build=lambda: worker)
             spool, quarantine = _fill_spool(options, pieces, results, folder, journal)
             processes.close()  # and their memory
-            tokenizer = loading.result()
+            tokenizer = worker.tokenizer
             holdout = spool.sketch.choose(options.holdout)
             writers = _deal(options, tokenizer, folder, spool, holdout)
             spool.path.unlink(missing_ok=True)
@@ -126,14 +124,16 @@ def tokenize(options: TokenizeConfig) -> Path:
                 tokenizer_hash=tokenizer.hash,
                 token_bytes=tokenizer.token_bytes(),
                 facts=_facts(options, tokenizer, spool, holdout, quarantine)
-                | {"made_from": making.result()},
+                | {"made_from": made_from},
             )
+            for writer in writers.values():
+                sums |= writer.sums()
         journal.remove()
     _report(options, tokenizer, spool, holdout, quarantine, writers, time.monotonic() - began)
     return output
 
 
-def _made_from(options: TokenizeConfig, loading: Future[Tokenizer]) -> dict[str, str]:
+def _made_from(options: TokenizeConfig, tokenizer: Tokenizer) -> dict[str, str]:
     """What the shards depend on, as hashes; reading the text for it costs a hundredth or so."""
     corpus = ""  # standard input cannot be read twice
     if list(options.inputs) != ["-"]:
@@ -150,7 +150,7 @@ def _made_from(options: TokenizeConfig, loading: Future[Tokenizer]) -> dict[str,
     return {
         "corpus": corpus,
         "options": fingerprint.of_json(wanted),
-        "tokenizer": loading.result().hash,
+        "tokenizer": tokenizer.hash,
         "version": __version__,
     }
 
@@ -158,12 +158,11 @@ def _made_from(options: TokenizeConfig, loading: Future[Tokenizer]) -> dict[str,
 _DECIDING = ("holdout", "seed", "shard_tokens", "text_field")  # options that change the shards
 
 
-def _differs(output: Path, making: Future[dict[str, str]]) -> str | None:
+def _differs(output: Path, wanted: dict[str, str]) -> str | None:
     """Why the folder at `output` is not what would be made; None when it is."""
     if not (output / MANIFEST).is_file() or not (output / fs.SUMS).is_file():
         return "it is no shards folder"
     found = fs.read_json(output / MANIFEST).get("made_from", {})
-    wanted = making.result()
     if not wanted["corpus"]:
         return "standard input is not compared"
     changed = [name for name, value in wanted.items() if found.get(name) != value]
@@ -179,16 +178,25 @@ _Job = tuple[list[Piece], int]  # what to tokenize, and `Sketch.kept_of` at the 
 class _Worker:
     """Parses and tokenizes pieces, in whatever process.
 
-    A process loads the tokenizer with its first job, so that one that cannot be read is an error
-    of that job, and said like any other.
+    A forked process has what `load` loaded before. Another one loads it with its first job, so
+    that a tokenizer that cannot be read is an error of that job, and said like any other.
     """
 
-    def __init__(self, options: TokenizeConfig, loading: Future[Tokenizer] | None = None) -> None:
-        self.options, self._loading = options, loading
+    def __init__(self, options: TokenizeConfig) -> None:
+        self.options = options
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"options": self.options}
+
+    def load(self) -> None:
+        """Load what the first job would."""
+        if self.options.holdout:
+            letters.counted()
+        assert self.is_fallback.size == self.tokenizer.vocab_size
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        return self._loading.result() if self._loading else load_tokenizer(self.options.tokenizer)
+        return load_tokenizer(self.options.tokenizer)
 
     @functools.cached_property
     def is_fallback(self) -> NDArray[np.bool_]:
@@ -226,6 +234,11 @@ class _Worker:
             int(np.count_nonzero(self.is_fallback.take(ids))),
             sketch,
         )
+
+
+def _itself(worker: _Worker) -> _Worker:
+    """What another process calls, made of what it was given."""
+    return worker
 
 
 def _is_blank(document: Document) -> bool:

@@ -10,6 +10,9 @@ whatever is made of them does not depend on how many processes there are.
 This process is one of the workers: it cuts the jobs and uses the results, and does a job itself
 whenever the others have enough to do. So it begins while they are still starting, and with one
 worker there is no other process at all.
+
+Where it is safe the others are forked, and have at once what this process has loaded; elsewhere
+they start from nothing, which costs each half a second of imports (`forks`).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -36,6 +40,12 @@ JOB_BYTES = 2**20  # many small files, or one run of lines, or one book
 _AHEAD = 3
 # Finished jobs that wait for an unfinished one before them, for each process: memory's bound.
 _HELD = 6
+# How long this process may keep another one waiting whose result is being taken in, 64 KB by 64 KB:
+# by Python's own 5 ms it is a tenth of its time.
+_SWITCH_SECONDS = 5e-4
+# Libraries whose threads may hold a lock at the moment of a fork, which nobody would ever open in
+# the copy. (NumPy's own threads end before a fork.)
+_THREADED = ("numba", "pyarrow", "tokenizers", "torch")
 
 
 def ordered(
@@ -63,12 +73,11 @@ class Workers(Generic[Job, Result]):
         arguments: tuple[Any, ...],
     ) -> None:
         self._others = workers - 1
+        self._interval = sys.getswitchinterval()
         if self._others:
-            # spawn: a forked child would inherit the locks of threads that pyarrow and others
-            # started.
-            self._executor = ProcessPoolExecutor(
-                self._others, multiprocessing.get_context("spawn"), _start, (build, arguments)
-            )
+            sys.setswitchinterval(_SWITCH_SECONDS)
+            context = multiprocessing.get_context("fork" if forks() else "spawn")
+            self._executor = ProcessPoolExecutor(self._others, context, _start, (build, arguments))
             # One starts with each job that finds none idle.
             self._started, *_ = [self._executor.submit(_nothing) for _ in range(self._others)]
 
@@ -109,6 +118,17 @@ class Workers(Generic[Job, Result]):
         """End the processes."""
         if self._others:
             self._executor.shutdown(cancel_futures=True)
+            sys.setswitchinterval(self._interval)
+
+
+def forks() -> bool:
+    """Whether other processes would begin as copies of this one, with all that it has loaded.
+
+    Only of a process without other threads, whose locks the copies would inherit.
+    """
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return False
+    return sys.modules.keys().isdisjoint(_THREADED)
 
 
 _END: Any = object()
@@ -146,6 +166,7 @@ _call: Callable[[Any], Any] | None = None  # of this worker process
 def _start(build: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
     global _call
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the parent of a copy may have caught
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _call = build(*arguments)
 
