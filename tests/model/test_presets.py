@@ -86,6 +86,7 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         ({"hidden_size": 36, "num_attention_heads": 4}, "head_dim 9 .* must be even"),
         ({"rope_theta": 0.0}, "rope_theta must be a positive number"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a positive number"),
+        ({"rms_norm_eps": None}, "rms_norm_eps must be a positive number"),
     ],
 )
 def test_impossible_dimensions_are_refused(change: dict[str, int], words: str) -> None:

@@ -173,6 +173,12 @@ def read_card(folder: str | Path) -> ModelCard | None:
         raise CorruptError(f"{path}: its front matter cannot be read: {error}") from error
 
 
+def card_of(folder: str | Path) -> ModelCard:
+    """The card of a model that something is made from; where it has none, a new one names it."""
+    name = Path(folder).name
+    return read_card(folder) or ModelCard(name=name, base_model=name)
+
+
 def _row(stage: Stage) -> str:
     facts = ", ".join(f"{key} {_number(value)}" for key, value in stage.facts.items())
     cells = (stage.name, f"{stage.tokens:,}", f"{stage.steps:,}", facts, stage.config, stage.data)

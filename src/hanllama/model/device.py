@@ -28,9 +28,12 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", local)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} is not here: {torch.cuda.device_count()} GPUs found")
+        raise ConfigError(
+            f"device {name!r} is not here: {torch.cuda.device_count()} GPUs found; auto takes what"
+            " there is"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device 'mps' is not here")
+        raise ConfigError("device 'mps' is not here; auto takes what there is")
     return device
 
 

@@ -14,7 +14,7 @@ from hanllama import fs
 from hanllama.config import option
 from hanllama.errors import InputError
 from hanllama.model.adapter import find_base, is_adapter
-from hanllama.model.card import ModelCard, read_card
+from hanllama.model.card import card_of, read_card
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def merge(config: MergeConfig) -> Path:
     load = load_reward_model if is_reward_model(adapter) else load_model
     model = load(adapter, base=config.base)
     dtype = None if config.dtype == "base" else getattr(torch, config.dtype)
-    card = read_card(adapter) or read_card(base) or ModelCard(base.name, base_model=base.name)
+    card = read_card(adapter) or card_of(base)
     tokenizer = adapter if _has_tokenizer(adapter) else base if _has_tokenizer(base) else None
     with fs.publish(output, replace=config.force) as beside:
         save_model(beside, model, tokenizer, card, dtype=dtype)

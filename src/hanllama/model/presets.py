@@ -82,7 +82,7 @@ class LlamaConfig:
             )
         for name in ("rms_norm_eps", "rope_theta", "initializer_range"):
             value = getattr(self, name)
-            if not 0 < value < float("inf"):
+            if not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be a positive number, not {value!r}")
 
     def _require_size(self, name: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from hanllama.errors import ConfigError
-from hanllama.model.card import ModelCard, read_card
+from hanllama.model.card import ModelCard, card_of
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import choose_device
 from hanllama.model.llama import Llama
@@ -71,8 +71,7 @@ class Session:
             )
         if lora is not None and lora.rank:
             adapt(model, lora, folder, self.seed)
-        name = Path(folder).name
-        return model, read_card(folder) or ModelCard(name=name, base_model=name)
+        return model, card_of(folder)
 
     def adopt(self, model: Llama) -> None:
         """Bring a model to the device, with the same weights on every process."""

@@ -131,6 +131,15 @@ class LoopConfig:
         return replace(self, max_steps=steps)
 
 
+def refuse_compile(loop: LoopConfig, what: str) -> None:
+    """ConfigError for `loop.compile` where rows are as wide as the longest of each batch."""
+    if loop.compile:
+        raise ConfigError(
+            f"loop.compile does nothing for {what}, whose batches have another shape every time;"
+            " leave it out"
+        )
+
+
 # What may differ between the command that began a run and the one that resumes it: it changes
 # what is shown or kept or how the same sums are divided, never a gradient.
 RESUME_MAY_CHANGE = frozenset(

@@ -40,7 +40,7 @@ class Objective(ABC):
     """
 
     name: str
-    """Its file name in `train/objectives/`."""
+    """What the model card and the progress bar call it; of a preference loss its own name."""
 
     model: Llama
     """The model that is trained, sampled and published."""

@@ -8,7 +8,7 @@ from typing import Any
 from hanllama.config import option
 from hanllama.errors import ConfigError
 from hanllama.model.lora_config import LoraConfig
-from hanllama.train.config import LoopConfig, OptimConfig
+from hanllama.train.config import LoopConfig, OptimConfig, refuse_compile
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,4 @@ def _check_shares(config: Any) -> None:
             raise ConfigError(f"{name} must be from 0 to below 1, not {getattr(config, name)}")
     if config.context < 0:
         raise ConfigError(f"context must be 0 or more, not {config.context}")
-    if config.loop.compile:
-        raise ConfigError(
-            "loop.compile does nothing for preferences, whose batches have another shape every"
-            " time; leave it out"
-        )
+    refuse_compile(config.loop, "preferences")

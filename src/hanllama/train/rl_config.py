@@ -8,7 +8,7 @@ from typing import Any, Literal
 from hanllama.config import option
 from hanllama.errors import ConfigError
 from hanllama.model.lora_config import LoraConfig
-from hanllama.train.config import LoopConfig, OptimConfig
+from hanllama.train.config import LoopConfig, OptimConfig, refuse_compile
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,19 @@ class RlOptimConfig(OptimConfig):
     learning_rate: float = option(1e-6, help="peak learning rate; 1e-5 and more for small models")
     warmup: float = option(0.05, help="share of the steps spent warming up")
     weight_decay: float = option(0.0, help="AdamW weight decay, on matrices only")
+
+
+@dataclass(frozen=True)
+class RlLoopConfig(LoopConfig):
+    """The loop, counted in answers."""
+
+    epochs: float = option(1.0, help="passes over the prompts, where max_steps is 0")
+    batch_size: int = option(32, help="answers of one optimizer step, over all processes")
+    micro_batch_size: int = option(8, help="answers of one forward and backward pass")
+    eval_rows: int = option(256, help="held-out prompts that an evaluation answers; 0 means all")
+    sample_prompts: tuple[str, ...] = option(
+        ("请介绍一下你自己。", "给小朋友讲一个短故事。"), help="what the samples are asked"
+    )
 
 
 @dataclass(frozen=True)
@@ -110,14 +123,15 @@ class PpoConfig:
     alarm: AlarmConfig = option(AlarmConfig(), help="when to raise an alarm")
     lora: LoraConfig = option(LoraConfig(), help="adapters instead of the whole model")
     optim: RlOptimConfig = option(RlOptimConfig(), help="optimizer and learning rate")
-    loop: LoopConfig = option(LoopConfig(), help="the training loop")
+    loop: RlLoopConfig = option(RlLoopConfig(), help="the training loop")
 
     def __post_init__(self) -> None:
         _check_counts(self, "mini_batches", "ppo_epochs", "kl_horizon")
-        _check_shares(self, "heldout_share", "gamma", "lam")
+        _check_shares(self, "heldout_share", "max_quarantine_share", "gamma", "lam")
         _check_not_negative(
-            self, "kl_coefficient", "kl_target", "value_clip", "value_learning_rate"
+            self, "kl_coefficient", "kl_target", "value_clip", "value_weight", "value_learning_rate"
         )
+        refuse_compile(self.loop, "reinforcement learning")
         if self.kl_target and not self.kl_coefficient:
             raise ConfigError("kl_target adapts kl_coefficient, which must then be above 0")
         if not 0 < self.clip < 1:
@@ -168,12 +182,13 @@ class GrpoConfig:
     alarm: AlarmConfig = option(AlarmConfig(), help="when to raise an alarm")
     lora: LoraConfig = option(LoraConfig(), help="adapters instead of the whole model")
     optim: RlOptimConfig = option(RlOptimConfig(), help="optimizer and learning rate")
-    loop: LoopConfig = option(LoopConfig(), help="the training loop")
+    loop: RlLoopConfig = option(RlLoopConfig(), help="the training loop")
 
     def __post_init__(self) -> None:
         _check_counts(self, "mini_batches", "iterations")
-        _check_shares(self, "heldout_share")
+        _check_shares(self, "heldout_share", "max_quarantine_share")
         _check_not_negative(self, "kl_coefficient", "clip_high")
+        refuse_compile(self.loop, "reinforcement learning")
         if not 0 < self.clip_low <= 1:
             raise ConfigError(f"clip_low must be above 0 and at most 1, not {self.clip_low}")
         if self.group_size < 2:

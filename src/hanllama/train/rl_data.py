@@ -28,8 +28,6 @@ from hanllama.errors import InputError
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.train import prompt_layout
 
-__all__ = ["Prompt", "PromptReader", "Prompts", "encode_prompts"]
-
 LEFT_OUT = "left_out.jsonl"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from hanllama import config as configs
 from hanllama import fs, plugins
-from hanllama.errors import CorruptError, InputError, ResumeError
+from hanllama.errors import ConfigError, CorruptError, InputError, ResumeError
 from hanllama.train.config import RESUME_MAY_CHANGE
 
 CONFIG = "config.yaml"
@@ -109,12 +109,16 @@ def _may_precede(file: Path) -> bool:
 
 
 def require_same_config(path: Path, values: Mapping[str, Any]) -> None:
-    """Refuse a config that would change the result of a run begun with the one at `path`."""
-    import yaml
+    """Refuse a config that would change the result of a run begun with the one at `path`.
 
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(before, dict):
-        raise CorruptError(f"{path} is no config; remove the folder or choose another")
+    Raises ResumeError, naming the option, and CorruptError where that one cannot be read.
+    """
+    try:
+        before = configs.read_yaml(path)
+    except ConfigError as error:
+        raise CorruptError(
+            f"{error}; a run was begun with it: restore it, or choose another output folder"
+        ) from error
     old, new = flatten(before), flatten(values)
     for key in sorted({*old, *new}):
         # Paths may move; what lies behind them is compared by content (the fingerprint).

@@ -27,6 +27,7 @@ from hanllama.train.advantages import (
     kl_estimate,
     token_rewards,
     whiten,
+    within,
 )
 from hanllama.train.command import training
 from hanllama.train.experience import Experience, Learnable, LearnsFromAnswers, Setting
@@ -92,9 +93,7 @@ class Ppo(LearnsFromAnswers):
         scores_A = experience.scores_A.to(self.device)
         rewards_AT = token_rewards(kl_AT, scores_A, lengths_A, self.kl_coefficient)
         advantages_AT, returns_AT = gae(rewards_AT, values_AT, lengths_A, config.gamma, config.lam)
-        inside_AT = advantages_AT.new_zeros(advantages_AT.shape, dtype=torch.bool)
-        for row, length in enumerate(lengths_A.tolist()):
-            inside_AT[row, :length] = True
+        inside_AT = within(lengths_A, values_AT.shape[1])
         advantages_N = advantages_AT[inside_AT]
         if config.whiten:
             advantages_N = whiten(advantages_N, self.setting.world)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hanllama import fingerprint
-from hanllama.model.card import ModelCard, read_card
+from hanllama.model.card import card_of
 from hanllama.model.device import choose_dtype
 from hanllama.model.lora import adapt
 from hanllama.model.reward import RewardModel, padding_id, reward_model_from
@@ -245,13 +244,12 @@ def reward(config: RewardConfig) -> None:
             session.processes,
             {**prepared.fingerprint, "model": fingerprint.of_json(model.config.to_hf())},
         )
-        base = Path(config.base_model)
         session.train(
             objective,
             config.optim,
             replace(loop, sample_tokens=0),  # a reward model writes nothing
             tokenizer_folder=prepared.tokenizer_folder,
-            card=read_card(base) or ModelCard(name=base.name, base_model=base.name),
+            card=card_of(config.base_model),
             context=rows.longest,
             announcement=f"{rows.summary}\n{loop.max_steps:,} steps of {loop.batch_size}",
         )

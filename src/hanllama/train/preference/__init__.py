@@ -20,9 +20,9 @@ A file of your own works as well: give its path, ending in `.py`, where the name
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -111,8 +111,3 @@ def build(name: str, options: Sequence[str] = ()) -> PreferenceLoss:
         values[key.strip()] = value.strip()
     loss: PreferenceLoss = config.load(cls, values, f"loss {name}")
     return loss
-
-
-def parameters(loss: PreferenceLoss) -> Mapping[str, Any]:
-    """The loss's parameters as plain values."""
-    return config.to_dict(loss)

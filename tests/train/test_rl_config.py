@@ -1,0 +1,45 @@
+"""Options of reinforcement learning and of preferences: none is taken in silence for nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hanllama.errors import ConfigError
+from hanllama.train.config import LoopConfig
+from hanllama.train.preference_config import DpoConfig, RewardConfig
+from hanllama.train.rl_config import GrpoConfig, PpoConfig, ScoringConfig
+
+GIVEN: dict[str, Any] = {"data": ("prompts.jsonl",), "output": "run", "base_model": "model"}
+SCORED = {**GIVEN, "reward": ScoringConfig(rules=("length",))}
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [(PpoConfig, SCORED), (GrpoConfig, SCORED), (DpoConfig, GIVEN), (RewardConfig, GIVEN)],
+)
+def test_compiling_is_refused_where_it_would_do_nothing(cls: Any, values: dict[str, Any]) -> None:
+    cls(**values)
+    with pytest.raises(ConfigError, match=r"loop\.compile does nothing for .*leave it out"):
+        cls(**values, loop=LoopConfig(compile=True))
+
+
+@pytest.mark.parametrize("cls", [PpoConfig, GrpoConfig])
+def test_samples_of_a_chat_model_answer_a_question(cls: Any) -> None:
+    assert all(cls(**SCORED).loop.sample_prompts)
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (PpoConfig, {"max_quarantine_share": 5}, "max_quarantine_share must be from 0 to 1"),
+        (GrpoConfig, {"max_quarantine_share": -0.1}, "max_quarantine_share must be from 0 to 1"),
+        (PpoConfig, {"value_weight": -1.0}, "value_weight must be 0 or more"),
+    ],
+)
+def test_a_number_without_a_meaning_is_refused(
+    cls: Any, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cls(**SCORED, **values)

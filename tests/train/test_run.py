@@ -1,0 +1,25 @@
+"""The run folder: what it was begun with is compared, and what it cannot compare it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hanllama.errors import CorruptError, ResumeError
+from hanllama.train.config import PretrainConfig
+from hanllama.train.run import CONFIG, RunFolder
+
+
+def test_a_config_that_cannot_be_read_or_is_another_ends_with_a_remedy(tmp_path: Path) -> None:
+    config = PretrainConfig(data="data", output=str(tmp_path))
+    run = RunFolder(tmp_path, config)
+    run.begin(0, (), "run")
+    run.end()
+    RunFolder(tmp_path, config)
+    with pytest.raises(ResumeError, match="begun with context 0, now it is 64"):
+        RunFolder(tmp_path, PretrainConfig(data="data", output=str(tmp_path), context=64))
+    for broken in (b"loop: [1, 2\n", b"a list is no config", b"\xff\xfe"):
+        (tmp_path / CONFIG).write_bytes(broken)
+        with pytest.raises(CorruptError, match="restore it, or choose another output folder"):
+            RunFolder(tmp_path, config)
