@@ -150,6 +150,10 @@ def test_user_symbols_come_with_a_warning_of_who_will_differ(
         (["--chat-template", "chatm"], "did you mean 'chatml'"),
         (["--algorithm", "byte_bpe", "--vocab-size", "90000"], "the largest that works is"),
         (["--algorithm", "unigram", "--vocab-size", "90000"], "the largest that works is"),
+        (
+            ["--algorithm", "byte_bpe", "bpe", "--vocab-size", "90000"],
+            "algorithm byte_bpe: vocab_size 90000 is larger",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(

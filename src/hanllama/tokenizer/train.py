@@ -179,7 +179,10 @@ def _train_one(
 ) -> Tokenizer:
     """Train by one algorithm into a folder, and open what came out."""
     module: Algorithm = plugins.load(ALGORITHMS, name)  # type: ignore[assignment]
-    module.train(folder, sample.lines, settings_of(options))
+    try:
+        module.train(folder, sample.lines, settings_of(options))
+    except ConfigError as error:  # each of several supports another size of the vocabulary
+        raise ConfigError(f"algorithm {name}: {error}") from error
     if options.chat_template:
         fs.write_text(folder / chat.FILE, chat.source(options.chat_template))
     return load_tokenizer(folder)
