@@ -108,6 +108,7 @@ def test_the_models_best_answer_by_rules(
     ranked = PreferenceReader([str(out / "candidates")])
     several = [c for c in contests if len(c.answers) > 1]
     assert [r.answers for r in ranked.ranked()] == [c.answers for c in several]
+    assert ranked.quarantine.count == 0
     fs.verify_sums(out)
 
 
@@ -117,6 +118,9 @@ def test_answers_at_several_temperatures_and_several_pairs_of_a_prompt(
     options = {"model": str(models[0]), "rules": SHORT, "n": 4}
     greedy = _config(tmp_path / "greedy", prompts, **options, temperature=(0.0,))
     best = {c.id: c.answers[0] for c in bn.best_of_n(greedy) or []}
+    # One answer alone is nothing to rank: `data rank` would put it in quarantine.
+    assert len(_lines(tmp_path / "greedy" / "sft" / "part-00000.jsonl")) == len(best) == 20
+    assert _lines(tmp_path / "greedy" / "candidates" / "part-00000.jsonl") == []
     both = _config(tmp_path / "both", prompts, **options, temperature=(0.0, 2.0), pairs=2)
     contests = bn.best_of_n(both)
     assert contests

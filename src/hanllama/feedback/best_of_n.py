@@ -9,7 +9,8 @@ few of them to be careful; of answers that were all drawn alike it needs many mo
 
     OUTPUT/sft/part-00000.jsonl         {"messages"}: prompt and best answer
     OUTPUT/pairs/part-00000.jsonl       {"prompt", "chosen", "rejected", "margin"}
-    OUTPUT/candidates/part-00000.jsonl  {"prompt", "answers", "scores"}: best first, for `data rank`
+    OUTPUT/candidates/part-00000.jsonl  {"prompt", "answers", "scores"}: two or more, best first,
+                                        for `data rank`
 """
 
 from __future__ import annotations
@@ -413,7 +414,8 @@ def _write(folder: Path, config: BestOfNConfig, contests: Sequence[Contest]) -> 
             out[name] = stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
         for contest in contests:
             out["sft"].write(_line(contest.best().record()))
-            out["candidates"].write(_line(contest.record()))
+            if len(contest.answers) > 1:
+                out["candidates"].write(_line(contest.record()))
             for pair in contest.pairs(config.pairs, config.least_gain):
                 out["pairs"].write(_line(pair.record()))
                 pairs += 1
@@ -451,3 +453,5 @@ def _remarks(contests: Sequence[Contest]) -> Iterator[str]:
         yield f"mean score {mean:.4g}, of the best {best:.4g}"
         yield f"{equal:,} of {len(scored):,} prompts have answers of equal score alone"
     yield f"{fmean(len(c.answers) for c in contests):.3g} different answers a prompt"
+    if single := sum(len(c.answers) == 1 for c in contests):
+        yield f"{single:,} prompts got one answer alone, which is no candidate for a ranking"
