@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hanllama import cli, config, fs
 from hanllama.data.dedup import plain_lines, work
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.data.dedup.run import dedup
+from hanllama.data.dedup.work import SegmentWriter
 from hanllama.errors import ConfigError, InputError
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
@@ -125,6 +127,37 @@ def test_a_document_of_nothing_but_boilerplate_goes(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["stages"][-1]["stage"] == "nothing else left"
     assert report["stages"][-1]["characters"] == sum(map(len, kept.values()))
+
+
+@pytest.mark.parametrize("keep", ["none", "first"])
+def test_boilerplate_of_many_jobs_is_told_once_and_counted_right(
+    keep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory: each line's text is stored by the document that has it first, elsewhere a number."""
+    monkeypatch.setattr(work, "SEGMENT_BYTES", 3000)
+    monkeypatch.setattr("hanllama.data.dedup.scan._JOB_BYTES", 1000)
+    adverts = [prose(1000 + n, 30) for n in range(5)]
+    rng, texts = random.Random(0), {}
+    for i in range(80):
+        shared = [line for line in adverts for _ in range(rng.randrange(3))]
+        texts[str(i)] = "\n".join([*shared, prose(i, 60)])
+    times = Counter(line for text in texts.values() for line in text.split("\n")[:-1])
+    stored = []
+    before = SegmentWriter.flush
+
+    def flush(self: SegmentWriter) -> None:
+        stored.extend(b.arrays["told"].tobytes() for b in self._held if "told" in b.arrays)
+        before(self)
+
+    monkeypatch.setattr(SegmentWriter, "flush", flush)
+    source = corpus(tmp_path / "in.jsonl", texts)
+    run(source, output=tmp_path / "out", exact_lines=True, line_keep=keep, method="none")
+    lines = (tmp_path / "out" / "clusters.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    told = list(dict.fromkeys(x for t in texts.values() for x in t.split("\n")[:-1]))
+    assert [(x["text"], x["removed"]) for x in map(json.loads, lines)] == [
+        (line, times[line] - (keep == "first")) for line in told
+    ]
+    assert len(stored) > 5 and sorted(b"".join(stored)) == sorted("".join(adverts).encode())
 
 
 # --- near duplicates -----------------------------------------------------------------------------

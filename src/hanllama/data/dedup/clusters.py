@@ -8,7 +8,6 @@ document that stays with everything whose pointers end at it.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,13 +105,45 @@ class Names:
                 yield file.read(end - start).decode("utf-8").split("\0")
 
 
+class Lines:
+    """The boilerplate lines that were cut, and how often each; their texts stay on disk.
+
+    Attributes:
+        times: [boilerplate lines] how often each was cut.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.times = np.zeros(0, dtype=np.int64)
+        for removed in store.blocks("removed"):
+            missing = int(removed[:, 0].max(initial=0)) + 1 - len(self.times)
+            self.times = np.pad(self.times, (0, max(0, missing)))
+            np.add.at(self.times, removed[:, 0], removed[:, 1])
+
+    @property
+    def distinct(self) -> int:
+        """How many different lines were cut."""
+        return int(np.count_nonzero(self.times))
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """(line, times), in the order in which the corpus has them first."""
+        for texts, lines in zip(
+            self._store.blocks("told"), self._store.blocks("told_lines"), strict=True
+        ):
+            data, at = texts.tobytes(), 0
+            for row, size in lines.tolist():
+                if self.times[row]:
+                    yield data[at : at + size].decode("utf-8"), int(self.times[row])
+                at += size
+
+
 def write(
     path: Path,
     fates: Fates,
     store: Store,
     names: Names,
     corpora: Sequence[str],
-    lines: Counter[str],
+    lines: Lines,
 ) -> list[dict[str, Any]]:
     """Write one line a cluster, then one a boilerplate line; returns the largest few clusters.
 
@@ -127,7 +158,7 @@ def write(
             largest.append(cluster)
             if len(largest) > 100:
                 largest = _largest(largest)
-        for text, removed in sorted(lines.items()):
+        for text, removed in lines:
             entry = {"how": "line", "text": text, "removed": removed}
             out.write(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
     return _largest(largest)

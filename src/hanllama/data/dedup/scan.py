@@ -149,8 +149,10 @@ class Read:
         line_bytes, places: [lines of all parts] see `plain_lines.surveyed`.
         cuts: [lines that were cut, 3] document, and where in its text the cut begins and ends.
         emptied: [documents] whether nothing is left of it.
-        removed_lines: what was cut, without white space around; how often.
-        cut_characters: with that, and the line breaks.
+        removed: [boilerplate lines that were cut, 2] its row of BOILERPLATE, and how often.
+        told, told_lines: the texts of the boilerplate lines that no document before had, end to
+            end, without white space around; and [such lines, 2] row and bytes of each.
+        cut_characters: of what was cut, line breaks included.
     """
 
     data: bytes
@@ -162,7 +164,9 @@ class Read:
     places: plain_lines.Places
     cuts: NDArray[np.int64]
     emptied: NDArray[np.bool_]
-    removed_lines: Counter[str] = field(default_factory=Counter)
+    removed: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    told: bytes = b""
+    told_lines: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
     cut_characters: int = 0
 
     def __len__(self) -> int:
@@ -251,18 +255,19 @@ class Reader:
         known = self.boilerplate["hash"]
         at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
         hit = known[at] == hashes
-        if self.keep_first:
-            # The first occurrence in the document that has it first.
-            own = self.boilerplate["first"][at] == places[:, 0] + first
-            _, firsts = np.unique(hashes, return_index=True)
-            earliest = np.zeros(len(hashes), dtype=bool)
-            earliest[firsts] = True
-            hit &= ~(own & earliest)
         places = places[hit]  # in the order of the documents
+        rows, earliest, times = np.unique(at[hit], return_index=True, return_counts=True)
+        new = self.boilerplate["first"][rows] == places[earliest, 0] + first
+        order = np.argsort(earliest[new])
+        told = places[earliest[new][order], 3:5]
+        read.told = b"".join(read.data[low:high] for low, high in told.tolist())
+        read.told_lines = np.stack([rows[new][order], told[:, 1] - told[:, 0]], axis=1)
+        if self.keep_first:
+            places = np.delete(places, earliest[new], axis=0)
+            times -= new
+        read.removed = np.stack([rows, times], axis=1)
         if not len(places):
             return
-        found = Counter(read.data[low:high] for low, high in places[:, 3:5].tolist())
-        read.removed_lines.update({line.decode("utf-8"): n for line, n in found.items()})
         starts = read.starts
         sizes = np.diff(read.ends, prepend=0)
         texts: list[bytes] = []
@@ -371,9 +376,12 @@ class Scanner:
             "cut": read.cuts[:, 1:].astype(np.uint32),
             "cut_document": read.cuts[:, 0],
             "emptied": read.emptied,
+            "removed": read.removed.astype(np.uint32),
+            "told": np.frombuffer(read.told, dtype=np.uint8),
+            "told_lines": read.told_lines.astype(np.uint32),
             "job_sums": np.array([[len(read.cuts), len(utf8)]]),
         }
-        return Batch(n, len(utf8), arrays, read.rejects, read.removed_lines)
+        return Batch(n, len(utf8), arrays, read.rejects)
 
 
 def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hanllama import fs, report
-from hanllama.data.dedup.clusters import Fates
+from hanllama.data.dedup.clusters import Fates, Lines
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.data.dedup.work import Store
 
@@ -29,7 +30,7 @@ class Summary:
     Attributes:
         documents_kept, characters_kept: of what was written.
         emptied: documents of which nothing but boilerplate lines was left.
-        lines: how often each boilerplate line was removed.
+        lines: the boilerplate lines that were removed.
         clusters: the largest ones, as in clusters.jsonl.
     """
 
@@ -48,7 +49,7 @@ class Summary:
         self._corpus_of = _corpora(store, fates.document)
         self._kept_corpus_of = _corpora(store, fates.root)
         self.documents_kept = self.characters_kept = self.emptied = 0
-        self.lines = store.removed_lines
+        self.lines = Lines(store)
         self.clusters: list[dict[str, Any]] = []
 
     def rows(self) -> list[tuple[str, int, int, str, int]]:
@@ -95,8 +96,8 @@ class Summary:
             "kept": {"documents": self.documents_kept, "characters": self.characters_kept},
             "clusters": len(self.fates.roots),
             "lines": {
-                "distinct": len(self.lines),
-                "removed": self.lines.total(),
+                "distinct": self.lines.distinct,
+                "removed": int(self.lines.times.sum()),
                 "first": dict(self._top_lines()),
             },
             "quarantined": dict(sorted(self.quarantined.items())),
@@ -108,7 +109,7 @@ class Summary:
         report.write(folder / "report.html", "Deduplication", self._sections())
 
     def _top_lines(self) -> list[tuple[str, int]]:
-        return sorted(self.lines.items(), key=lambda item: (-item[1], item[0]))[:MAX_LINES]
+        return heapq.nsmallest(MAX_LINES, self.lines, key=lambda item: (-item[1], item[0]))
 
     def _sections(self) -> list[report.Section]:
         facts = {
@@ -116,7 +117,7 @@ class Summary:
             "documents kept": self.documents_kept,
             "characters kept": self.characters_kept,
             "clusters": len(self.fates.roots),
-            "boilerplate lines removed": self.lines.total(),
+            "boilerplate lines removed": int(self.lines.times.sum()),
             "records in quarantine": self.quarantined.total(),
         }
         headings = ["stage", "documents", "characters", "of what was read", "documents removed"]
@@ -140,7 +141,7 @@ class Summary:
             sections.append(report.Section("Similarities", shares))
         if self.clusters:
             sections.append(report.Section("Largest clusters", [self._cluster_table()]))
-        if self.lines:
+        if self.lines.distinct:
             blocks = [report.table(self._top_lines(), headings=["line", "times removed"])]
             sections.append(report.Section("Boilerplate lines", blocks))
         if self.quarantined:

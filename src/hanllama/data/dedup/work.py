@@ -158,14 +158,12 @@ class Batch:
         arrays: one row a document, or a sketch, or a sample; values of an array whose name ends in
             `_document` are numbers of documents, counted from the job's first.
         rejects: reasons of the records that could not be read.
-        removed_lines: boilerplate that was cut.
     """
 
     documents: int
     bytes: int
     arrays: dict[str, NDArray[Any]]
     rejects: Counter[str] = field(default_factory=Counter)
-    removed_lines: Counter[str] = field(default_factory=Counter)
 
 
 class SegmentWriter:
@@ -205,7 +203,6 @@ class SegmentWriter:
                 "jobs": [batch.documents for batch in self._held],
                 "bytes": self._bytes,
                 "rejects": _total(batch.rejects for batch in self._held),
-                "removed_lines": _total(batch.removed_lines for batch in self._held),
             }
             fs.write_json(folder / "meta.json", meta)
         self._number += 1
@@ -236,11 +233,6 @@ class Store:
     def rejects(self) -> Counter[str]:
         """How many records could not be read, for each reason."""
         return _total(meta["rejects"] for meta in self.metas)
-
-    @property
-    def removed_lines(self) -> Counter[str]:
-        """How often each line of boilerplate was cut out of a document."""
-        return _total(meta["removed_lines"] for meta in self.metas)
 
     def starts(self, name: str) -> NDArray[np.int64]:
         """[segments + 1] the first row of each segment, then the number of rows."""
