@@ -175,6 +175,8 @@ def test_errors_a_user_can_cause(data: Path, tmp_path: Path) -> None:
         pretrain(replace(config, model=replace(config.model, num_attention_heads=5)))
     with pytest.raises(ConfigError, match=r"model\.hidden_size is missing"):
         pretrain(replace(config, output=str(tmp_path / "b"), model=tiny.ModelShape()))
+    with pytest.raises(ConfigError, match=r"model\.rope_theta describes a new model"):
+        replace(config, base_model="a", model=tiny.ModelShape(rope_theta=500.0))
     with pytest.raises(ConfigError, match="device 'cuda"):
         pretrain(tiny.pretrain_config(data, tmp_path / "c", device="cuda:7"))
     (tmp_path / "full").mkdir()

@@ -82,6 +82,21 @@ class OptimConfig:
         for name in ("min_learning_rate", "warmup", "decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"optim.{name} is a share from 0 to 1, not {getattr(self, name)}")
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ConfigError(
+                f"optim.warmup {self.warmup} and optim.decay {self.decay} are shares of the same"
+                " steps: together they can be 1 at most"
+            )
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"optim.{name} must lie from 0 up to 1, not {getattr(self, name)}"
+                )
+        if self.epsilon <= 0:
+            raise ConfigError(f"optim.epsilon must be positive, not {self.epsilon}")
+        for name in ("weight_decay", "max_grad_norm"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"optim.{name} cannot be negative, as {getattr(self, name)} is")
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,9 @@ class LoopConfig:
         for name in ("batch_size", "micro_batch_size", "log_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"loop.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("eval_every", "eval_rows", "sample_every", "sample_tokens", "stop_at"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"loop.{name} cannot be negative, as {getattr(self, name)} is")
         if self.max_steps < 0 or (self.max_steps == 0 and self.epochs <= 0):
             raise ConfigError("loop.max_steps or loop.epochs must be positive")
 
@@ -180,3 +198,11 @@ class PretrainConfig:
     model: ModelShape = option(ModelShape(), help="the size of a new model")
     optim: OptimConfig = option(OptimConfig(), help="optimizer and learning rate")
     loop: LoopConfig = option(LoopConfig(), help="the training loop")
+
+    def __post_init__(self) -> None:
+        given = [name for name, value in vars(self.model).items() if value not in (None, "")]
+        if self.base_model and given:
+            raise ConfigError(
+                f"model.{given[0]} describes a new model, and base_model {self.base_model} has its"
+                " own dimensions: leave one of the two out"
+            )

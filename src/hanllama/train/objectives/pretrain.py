@@ -168,8 +168,6 @@ def _model(config: PretrainConfig, shards: Shards, session: Session) -> tuple[Ll
     """The model to train, on the CPU, with the card it has before this stage."""
     tokenizer = load_tokenizer(shards.tokenizer_folder)
     if config.base_model:
-        if config.model.preset or config.model.hidden_size:
-            raise ConfigError("give base_model or the size of a new model, not both")
         found = load_tokenizer(config.base_model)
         if found.hash != tokenizer.hash:
             raise InputError(
