@@ -231,7 +231,7 @@ def test_clean_kill_in_the_middle_then_the_same_bytes(tmp_path: Path, workers: i
     process = start(source, out, workers)
     wait_for_a_state(process, out)
     workers_of_it = children(process.pid)
-    assert len(workers_of_it) >= (workers if workers > 1 else 0)
+    assert len(workers_of_it) >= workers - 1  # the first process works, too
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not out.exists()
