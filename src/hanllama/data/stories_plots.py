@@ -519,8 +519,8 @@ BIRTHDAY = Plot(
         ),
         PARAGRAPH,
         (
-            "明天是{friend}的生日，{hero}想送{friend.he}一份礼物。",
-            "{friend}的生日快到了，{hero}想送{friend.he}一份礼物。",
+            "明天是{friend}的生日，{hero}想准备一份礼物。",
+            "{friend}的生日快到了，{hero}要准备一份礼物。",
         ),
         (
             "{hero}问{elder}：“送什么好呢？”",
@@ -601,7 +601,7 @@ PLANT = Plot(
         ),
         PARAGRAPH,
         (
-            "有一天，{garden}长出了一棵绿绿的小苗。",
+            "有一天，那里长出了一棵绿绿的小苗。",
             "有一天，一棵小苗从地里钻了出来。",
         ),
         (
@@ -648,8 +648,8 @@ WAY_HOME = Plot(
             "{hero}拉起{friend}的手，说：“我知道在哪里，走吧！”",
         ),
         (
-            "{they}走啊走，终于看见了那{landmark.cl}{landmark}。",
-            "{they}走了很久，终于来到了那{landmark.cl}{landmark}旁边。",
+            "{they}走啊走，终于看见了{friend}的家。",
+            "{they}走了很久，终于来到了那个地方。",
         ),
         PARAGRAPH,
         (
