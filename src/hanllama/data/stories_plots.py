@@ -255,8 +255,8 @@ SHARE = Plot(
         ),
         PARAGRAPH,
         (
-            "{time}，{elder}给了{hero}一{food.cl}{food}。",
-            "{time}，{hero}得到了一{food.cl}{food}，是{elder}给的。",
+            "{time}，{elder}给{hero}准备了{food}。",
+            "{time}，{hero}得到了{elder}给的{food}。",
         ),
         (
             "{hero}{hold}{food}来到{place.in}，正要{food.v}，看见了{friend.full}。",
@@ -268,7 +268,7 @@ SHARE = Plot(
         ),
         (
             "{hero}看看{food}，又看看{friend}，有点舍不得。",
-            "{hero}只有一{food.cl}{food}，有点舍不得。",
+            "{hero}只有这一份，有点舍不得。",
         ),
         (
             "可是，{hero.he}想起{elder}的话：好东西要和朋友分享。",
@@ -277,7 +277,7 @@ SHARE = Plot(
         PARAGRAPH,
         (
             "{hero}说：“{friend}，我们一人一半，一起{food.v}吧！”",
-            "{hero}走过去，说：“这{food.cl}{food}，我们一人一半吧！”",
+            "{hero}走过去，说：“{food}不多，我们一人一半吧！”",
         ),
         (
             "{friend}{glad}地说：“谢谢你，{hero}！”",
@@ -289,7 +289,7 @@ SHARE = Plot(
         ),
         PARAGRAPH,
         (
-            "第二天，{friend}带来了一{second_food.cl}{second_food}，也分给{hero}一半。",
+            "第二天，{friend}带来了{second_food}，也分给{hero}一半。",
             "第二天，{friend}对{hero}说：“今天我请你{second_food.v}{second_food}！”",
         ),
         (
