@@ -129,8 +129,8 @@ LOST = Plot(
             "{friend}说：“不用谢，朋友就要互相帮助。”",
         ),
         (
-            "从那以后，{hero}每次{object.vn}都很小心。",
-            "从那以后，{hero}{object.vn}的时候，总会叫上{friend}。",
+            "从那以后，{hero}做什么都很小心。",
+            "从那以后，{hero}出去玩的时候，总会叫上{friend}。",
             "从那以后，{hero}和{friend}常常一起玩。",
         ),
     ),
@@ -408,8 +408,8 @@ PROMISE = Plot(
         ),
         PARAGRAPH,
         (
-            "{time}，{friend}对{hero}说：“明天我们去{place.in}{game.vn}，好吗？”",
-            "{time}，{friend}问{hero}：“明天你能和我去{place.in}{game.vn}吗？”",
+            "{time}，{hero}听见{friend}说：“明天我们去{place.in}{game.vn}，好吗？”",
+            "{time}，{hero}听见{friend}问：“明天你能和我去{place.in}{game.vn}吗？”",
         ),
         (
             "{hero}说：“好，我一定来！”",
@@ -473,7 +473,7 @@ MISTAKE = Plot(
         ),
         (
             "{hero}害怕极了，心里怦怦地跳。",
-            "{friend}没有看见，{hero}不知道怎么办才好。",
+            "{hero}看看四周，不知道怎么办才好。",
         ),
         (
             "这时，{hero.he}想起{elder}的话：做错了事，要说真话。",
