@@ -101,7 +101,7 @@ def write(rng: random.Random, forced: Word | None = None, plots: Sequence[Plot] 
             if slot == "":
                 parts.append(form)
             elif slot == "they":
-                parts.append(they(bound["hero"]))
+                parts.append(they(bound["hero"], bound["friend"]))
             elif slot in FREE:
                 parts.append(pick(rng, plot.slots[slot]).form(form))
             else:
@@ -248,7 +248,7 @@ def _match(source: _Text, plot: Plot, template: _Template, start: _Reading) -> l
             if slot == "":
                 options = [(form, None)]
             elif slot == "they":
-                options = [(they(reading.words["hero"][0]), None)]
+                options = [(they(reading.words["hero"][0], reading.words["friend"][0]), None)]
             elif slot in FREE:
                 options = [(word.form(form), None) for word in plot.slots[slot]]
             else:

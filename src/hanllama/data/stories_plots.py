@@ -129,8 +129,8 @@ LOST = Plot(
             "{friend}说：“不用谢，朋友就要互相帮助。”",
         ),
         (
-            "从那以后，{hero}做什么都很小心。",
-            "从那以后，{hero}出去玩的时候，总会叫上{friend}。",
+            "从那以后，{hero}每次{object.vn}都很小心。",
+            "从那以后，{hero}{object.vn}的时候，总会叫上{friend}。",
             "从那以后，{hero}和{friend}常常一起玩。",
         ),
     ),
@@ -255,8 +255,8 @@ SHARE = Plot(
         ),
         PARAGRAPH,
         (
-            "{time}，{elder}给{hero}准备了{food}。",
-            "{time}，{hero}得到了{elder}给的{food}。",
+            "{time}，{elder}给了{hero}一{food.cl}{food}。",
+            "{time}，{hero}得到了一{food.cl}{food}，是{elder}给的。",
         ),
         (
             "{hero}{hold}{food}来到{place.in}，正要{food.v}，看见了{friend.full}。",
@@ -268,7 +268,7 @@ SHARE = Plot(
         ),
         (
             "{hero}看看{food}，又看看{friend}，有点舍不得。",
-            "{hero}只有这一份，有点舍不得。",
+            "{hero}只有一{food.cl}{food}，有点舍不得。",
         ),
         (
             "可是，{hero.he}想起{elder}的话：好东西要和朋友分享。",
@@ -277,7 +277,7 @@ SHARE = Plot(
         PARAGRAPH,
         (
             "{hero}说：“{friend}，我们一人一半，一起{food.v}吧！”",
-            "{hero}走过去，说：“{food}不多，我们一人一半吧！”",
+            "{hero}走过去，说：“这{food.cl}{food}，我们一人一半吧！”",
         ),
         (
             "{friend}{glad}地说：“谢谢你，{hero}！”",
@@ -289,7 +289,7 @@ SHARE = Plot(
         ),
         PARAGRAPH,
         (
-            "第二天，{friend}带来了{second_food}，也分给{hero}一半。",
+            "第二天，{friend}带来了一{second_food.cl}{second_food}，也分给{hero}一半。",
             "第二天，{friend}对{hero}说：“今天我请你{second_food.v}{second_food}！”",
         ),
         (
@@ -408,8 +408,8 @@ PROMISE = Plot(
         ),
         PARAGRAPH,
         (
-            "{time}，{hero}听见{friend}说：“明天我们去{place.in}{game.vn}，好吗？”",
-            "{time}，{hero}听见{friend}问：“明天你能和我去{place.in}{game.vn}吗？”",
+            "{time}，{friend}对{hero}说：“明天我们去{place.in}{game.vn}，好吗？”",
+            "{time}，{friend}问{hero}：“明天你能和我去{place.in}{game.vn}吗？”",
         ),
         (
             "{hero}说：“好，我一定来！”",
@@ -473,7 +473,7 @@ MISTAKE = Plot(
         ),
         (
             "{hero}害怕极了，心里怦怦地跳。",
-            "{hero}看看四周，不知道怎么办才好。",
+            "{friend}没有看见，{hero}不知道怎么办才好。",
         ),
         (
             "这时，{hero.he}想起{elder}的话：做错了事，要说真话。",
@@ -519,8 +519,8 @@ BIRTHDAY = Plot(
         ),
         PARAGRAPH,
         (
-            "明天是{friend}的生日，{hero}想准备一份礼物。",
-            "{friend}的生日快到了，{hero}要准备一份礼物。",
+            "明天是{friend}的生日，{hero}想送{friend.he}一份礼物。",
+            "{friend}的生日快到了，{hero}想送{friend.he}一份礼物。",
         ),
         (
             "{hero}问{elder}：“送什么好呢？”",
@@ -601,7 +601,7 @@ PLANT = Plot(
         ),
         PARAGRAPH,
         (
-            "有一天，那里长出了一棵绿绿的小苗。",
+            "有一天，{garden}长出了一棵绿绿的小苗。",
             "有一天，一棵小苗从地里钻了出来。",
         ),
         (
@@ -648,8 +648,8 @@ WAY_HOME = Plot(
             "{hero}拉起{friend}的手，说：“我知道在哪里，走吧！”",
         ),
         (
-            "{they}走啊走，终于看见了{friend}的家。",
-            "{they}走了很久，终于来到了那个地方。",
+            "{they}走啊走，终于看见了那{landmark.cl}{landmark}。",
+            "{they}走了很久，终于来到了那{landmark.cl}{landmark}旁边。",
         ),
         PARAGRAPH,
         (

@@ -53,8 +53,7 @@ def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
     """Whether `word` may fill `slot` in a story whose other slots hold `bound`.
 
     The rules: everything belongs to the hero's world; a thing that belongs somewhere is there;
-    boys are friends with boys and girls with girls, so that one pronoun tells the next; two slots
-    never hold the same word. Nothing more is forbidden: two rabbits may be friends, and
+    two slots never hold the same word. Nothing more is forbidden: two rabbits may be friends, and
     who likes cake may be given cake.
     """
     hero = bound.get("hero")
@@ -65,8 +64,6 @@ def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
             continue
         if other is word:
             return False
-        if {slot, other_slot} == {"hero", "friend"} and word.more["he"] != other.more["he"]:
-            return False
         if other_slot == "place" and word.at and other.n not in word.at:
             return False
         if slot == "place" and other.at and word.n not in other.at:
@@ -74,9 +71,12 @@ def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
     return True
 
 
-def they(hero: Word) -> str:
-    """The plural pronoun of the hero and a friend: 他们, 她们 or 它们."""
-    return hero.more["he"] + "们"
+def they(first: Word, second: Word) -> str:
+    """The plural pronoun of two people: 它们 for animals, 她们 for girls, 他们 otherwise."""
+    if first.world == "animal":
+        return "它们"
+    both_girls = first.more["he"] == second.more["he"] == "她"
+    return "她们" if both_girls else "他们"
 
 
 def _table(text: str, world: str = "", at: tuple[str, ...] = ()) -> Bank:
@@ -105,16 +105,14 @@ def _person(name: str, kind: str, cl: str, he: str, world: str) -> Word:
 
 
 # No name is the other half of another (小明 beside 明明): a small model writes 小明明.
-# None begins with 小: a tokenizer joins that to whatever often stands before it, and a name must be
-# the same token wherever it stands, or a small model does not learn to repeat it.
-_BOYS = """亮亮 强强 军军 杰杰 龙龙 航航 峰峰 宇宇 涛涛 鹏鹏 东东 阳阳 磊磊 壮壮 浩浩 阿宝
+_BOYS = """小明 小刚 小军 小强 小杰 小龙 小宇 小航 小峰 小亮 东东 阳阳 磊磊 壮壮 浩浩 阿宝
     大勇 安安"""
-_GIRLS = """丽丽 芳芳 兰兰 梅梅 丹丹 玲玲 娜娜 雯雯 萌萌 珊珊 婷婷 蓉蓉 佳佳 圆圆 琪琪
+_GIRLS = """小红 小丽 小芳 小美 小兰 小梅 小玉 小云 小雅 小燕 婷婷 蓉蓉 佳佳 圆圆 琪琪
     倩倩 阿珍"""
 _ANIMAL_KINDS = """只 小兔子 小猫 小狗 小熊 小松鼠 小猴子 小狐狸 小刺猬 小鸭子 小鸡 小老鼠
     小青蛙 小乌龟 小羊 小鹿 小浣熊"""
-_ANIMAL_NAMES = """豆豆 果果 球球 咪咪 绒绒 朵朵 团团 多多 奇奇 皮皮 乐乐 跳跳 嘟嘟 贝贝 欢欢
-    糖糖 丁丁 米米 可可 晶晶"""
+_ANIMAL_NAMES = """豆豆 果果 球球 点点 毛毛 朵朵 团团 多多 奇奇 皮皮 乐乐 跳跳 嘟嘟 贝贝 欢欢
+    糖糖 丁丁 米米 可可 心心"""
 
 
 def _people() -> Bank:
