@@ -9,64 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
 
+from feedback_tiny import TOOL, lines_of
 from hanllama import fs
 from hanllama.data.conversations import ConversationReader
 from hanllama.data.preferences import PreferenceReader
 from hanllama.errors import ConfigError, InputError, ResumeError
 from hanllama.feedback import best_of_n as bn
-from hanllama.feedback.endpoint import Reply
-from hanllama.feedback.grade import GradeConfig, grade, read_grade
-from hanllama.feedback.options import JudgeConfig
-from hanllama.losses import token_log_probs
 from hanllama.model import answers as answering
 from hanllama.model import reward
-from hanllama.model.card import ModelCard
-from hanllama.model.checkpoint import load_model, save_model
-from hanllama.model.llama import Llama
-from hanllama.model.presets import LlamaConfig
-from hanllama.model.reward import RewardModel, load_reward_model
+from hanllama.model.reward import load_reward_model
 from hanllama.model.sampling import Sampling
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import sequences
-from lookalike_endpoint import LookalikeEndpoint
-
-
-def _models(place: Path, template: str) -> tuple[Path, Path]:
-    """A random chat model and a random reward model on one tokenizer."""
-    tokenizer = tiny.tokenizer(place / "tokenizer")
-    (tokenizer / chat.FILE).write_text(chat.source(template), encoding="utf-8")
-    config = LlamaConfig(
-        vocab_size=load_tokenizer(tokenizer).vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=160,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    torch.manual_seed(4)
-    with fs.publish(place / "model") as folder:
-        save_model(folder, Llama(config), tokenizer, ModelCard("tiny"))
-    with fs.publish(place / "reward") as folder:
-        save_model(folder, RewardModel(config), tokenizer, ModelCard("tiny"))
-    return place / "model", place / "reward"
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return _models(tmp_path_factory.mktemp("models"), "llama2")
-
-
-@pytest.fixture(scope="module")
-def chatml(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return _models(tmp_path_factory.mktemp("chatml"), "chatml")
 
 
 @pytest.fixture
@@ -81,10 +37,6 @@ def prompts(tmp_path: Path) -> Path:
 def _config(output: Path, *inputs: Path, **options: Any) -> bn.BestOfNConfig:
     settings: dict[str, Any] = {"n": 4, "max_new_tokens": 12, "device": "cpu", **options}
     return bn.BestOfNConfig(inputs=tuple(map(str, inputs)), output=str(output), **settings)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 SHORT = ({"length": {"maximum": 3, "tolerance": 20.0}},)
@@ -119,8 +71,8 @@ def test_answers_at_several_temperatures_and_several_pairs_of_a_prompt(
     greedy = _config(tmp_path / "greedy", prompts, **options, temperature=(0.0,))
     best = {c.id: c.answers[0] for c in bn.best_of_n(greedy) or []}
     # One answer alone is nothing to rank: `data rank` would put it in quarantine.
-    assert len(_lines(tmp_path / "greedy" / "sft" / "part-00000.jsonl")) == len(best) == 20
-    assert _lines(tmp_path / "greedy" / "candidates" / "part-00000.jsonl") == []
+    assert len(lines_of(tmp_path / "greedy" / "sft" / "part-00000.jsonl")) == len(best) == 20
+    assert lines_of(tmp_path / "greedy" / "candidates" / "part-00000.jsonl") == []
     both = _config(tmp_path / "both", prompts, **options, temperature=(0.0, 2.0), pairs=2)
     contests = bn.best_of_n(both)
     assert contests
@@ -223,7 +175,7 @@ def test_what_the_template_refuses_is_named_and_the_rest_goes_on(
     """Llama 2 has no role `tool`: neither the model nor the reward model can be shown it."""
     source = tmp_path / "ranked.jsonl"
     lines = [
-        {"prompt": _TOOL[:3], "answers": ["好", "坏"], "id": "tool"},
+        {"prompt": TOOL[:3], "answers": ["好", "坏"], "id": "tool"},
         {"prompt": "谁在河边？", "answers": ["好", "坏"], "id": "plain"},
     ]
     source.write_text("".join(json.dumps(r) + "\n" for r in lines))
@@ -235,17 +187,9 @@ def test_what_the_template_refuses_is_named_and_the_rest_goes_on(
         out = tmp_path / f"out{number}"
         made = bn.best_of_n(_config(out, source, **options))
         assert made is not None and [c.id for c in made] == ["plain"]
-        (dropped,) = _lines(out / "dropped.jsonl")
+        (dropped,) = lines_of(out / "dropped.jsonl")
         assert dropped["id"] == "tool" and "not tool" in dropped["reason"]
         assert "dropped 1 x chat template" in capsys.readouterr().out
-
-
-_TOOL = [
-    {"role": "user", "content": "今天下雨吗？"},
-    {"role": "assistant", "content": "我看看。"},
-    {"role": "tool", "content": "晴"},
-    {"role": "assistant", "content": "今天晴。"},
-]
 
 
 def test_a_rule_that_gives_no_number_is_refused_by_name(tmp_path: Path) -> None:
@@ -315,7 +259,7 @@ def test_without_a_model_the_best_is_what_people_put_first(tmp_path: Path) -> No
     assert contests is not None
     best = list(ConversationReader([str(tmp_path / "out" / "sft")]))
     assert [c.messages[-1]["content"] for c in best] == ["二。", "四。"]
-    pairs = _lines(tmp_path / "out" / "pairs" / "part-00000.jsonl")
+    pairs = lines_of(tmp_path / "out" / "pairs" / "part-00000.jsonl")
     assert pairs[0]["rejected"][0]["content"] == "三。" and "margin" not in pairs[0]
 
 
@@ -333,142 +277,6 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             _config(tmp_path / "out", tmp_path, **{"model": "m", "rules": ("length",), **wrong})
 
 
-# --- grades --------------------------------------------------------------------------------------
-
-
-def _talks(path: Path) -> list[dict[str, Any]]:
-    records = [
-        {
-            "messages": [
-                {"role": "user", "content": "小明在哪里？"},
-                {"role": "assistant", "content": "小明在河边看见苹果。"},
-            ]
-        },
-        {
-            "messages": [
-                {"role": "user", "content": "你好"},
-                {"role": "assistant", "content": "你好。"},
-                {"role": "user", "content": "谁在山上？"},
-                {"role": "assistant", "content": "老王在山上画了小船。"},
-            ]
-        },
-        {
-            "messages": [
-                {"role": "user", "content": "长" * 100},
-                {"role": "assistant", "content": "好"},
-            ]
-        },
-    ]
-    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    return records
-
-
-@pytest.mark.parametrize("by", ["perplexity", "ifd"])
-def test_a_local_models_grade_is_its_definition(
-    tmp_path: Path, models: tuple[Path, Path], by: Any
-) -> None:
-    records = _talks(tmp_path / "talks.jsonl")
-    config = GradeConfig(
-        inputs=(str(tmp_path / "talks.jsonl"),),
-        output=str(tmp_path / "out"),
-        by=by,
-        model=str(models[0]),
-        device="cpu",
-    )
-    assert grade(config) == 2
-    model, tokenizer = load_model(models[0]), load_tokenizer(models[0])
-    template = chat.ChatTemplate(tokenizer)
-
-    def losses(ids: list[int]) -> torch.Tensor:
-        tokens = torch.tensor([ids])
-        with torch.no_grad():
-            hidden = model.hidden(tokens)[0, :-1]
-            return -token_log_probs(hidden, model.output_weight(), tokens[0, 1:])
-
-    graded = _lines(tmp_path / "out" / "part-00000.jsonl")
-    for record, found in zip(records[:-1], graded, strict=True):  # the last one is too long
-        encoded = template.encode(record["messages"])
-        ids, mask = encoded.ids.tolist(), torch.from_numpy(encoded.mask)
-        given = losses(ids)[mask[1:]].mean()
-        wanted = given.exp()
-        if by == "ifd":
-            alone, span = [], []
-            for token, counts in zip([*ids, 0], [*mask.tolist(), False], strict=True):
-                if counts:
-                    span.append(token)
-                elif span:
-                    alone.append(losses([tokenizer.bos_id or 0, *span]))
-                    span = []
-            wanted = (given - torch.cat(alone).mean()).exp()
-        assert found["grade"] == pytest.approx(float(wanted), rel=1e-4)
-    dropped = _lines(tmp_path / "out" / "dropped.jsonl")
-    assert "context of 160" in dropped[0]["reason"]
-
-
-def test_what_the_template_refuses_gets_no_grade_and_the_others_do(
-    tmp_path: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = tmp_path / "talks.jsonl"
-    talks = [{"messages": m} for m in (_TOOL, [_TOOL[0], _TOOL[3]])]
-    source.write_text("".join(json.dumps(t) + "\n" for t in talks))
-    config = GradeConfig(
-        inputs=(str(source),), output=str(tmp_path / "out"), model=str(models[0]), device="cpu"
-    )
-    assert grade(config) == 1
-    (dropped,) = _lines(tmp_path / "out" / "dropped.jsonl")
-    assert dropped["messages"] == _TOOL and "not tool" in dropped["reason"]
-    assert "dropped 1 x chat template" in capsys.readouterr().out
-
-
-def test_a_judge_grades_and_what_it_does_not_grade_is_dropped(tmp_path: Path) -> None:
-    _talks(tmp_path / "talks.jsonl")
-
-    def judge(body: dict[str, Any]) -> str:
-        text = body["messages"][-1]["content"]
-        return "难度：2" if "小明" in text else "4" if "山上" in text else "不好说"
-
-    with LookalikeEndpoint(answer=judge) as fake:
-        config = GradeConfig(
-            inputs=(str(tmp_path / "talks.jsonl"),),
-            output=str(tmp_path / "out"),
-            by="judge",
-            endpoint=fake.url,
-            judge="judge",
-            ask=JudgeConfig(retries=0),
-        )
-        assert grade(config) == 2
-        assert grade(config) is None and len(fake.asked) == 3
-        assert "小明在河边看见" not in "".join(fake.contents())  # the task is graded, no answer
-    found = _lines(tmp_path / "out" / "part-00000.jsonl")
-    assert [f["grade"] for f in found] == [2.0, 4.0] and found[0]["messages"]
-    assert "no grade" in _lines(tmp_path / "out" / "dropped.jsonl")[0]["reason"]
-
-
-def test_grades_that_stand_by_themselves() -> None:
-    said = {"3": 3, "难度：5。": 5, "我给4分": 4, "10": None, "3.5": None, "很难": None, "6": None}
-    assert {text: read_grade(Reply(text)) for text in said} == said
-
-
-@pytest.mark.parametrize("wrong", [{"by": "judge"}, {"by": "ifd"}, {"model": "m", "batch": 0}])
-def test_a_grade_needs_somebody_who_grades(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError):
-        GradeConfig(inputs=("x",), output=str(tmp_path / "out"), **wrong)
-
-
-def test_nothing_graded_is_an_error(tmp_path: Path) -> None:
-    _talks(tmp_path / "talks.jsonl")
-    with LookalikeEndpoint(answer=lambda body: "不知道") as fake:
-        config = GradeConfig(
-            inputs=(str(tmp_path / "talks.jsonl"),),
-            output=str(tmp_path / "out"),
-            by="judge",
-            endpoint=fake.url,
-            judge="judge",
-        )
-        with pytest.raises(InputError, match="nothing could be graded"):
-            grade(config)
-
-
 def test_what_does_not_fit_is_dropped_by_name_and_the_rest_goes_on(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
@@ -479,14 +287,14 @@ def test_what_does_not_fit_is_dropped_by_name_and_the_rest_goes_on(
         _config(tmp_path / "out", source, model=str(models[0]), rules=SHORT, max_new_tokens=4)
     )
     assert made is not None and [c.id for c in made] == ["short"]
-    assert _lines(tmp_path / "out" / "dropped.jsonl") == [{"id": "long", "reason": bn.NO_ANSWER}]
+    assert lines_of(tmp_path / "out" / "dropped.jsonl") == [{"id": "long", "reason": bn.NO_ANSWER}]
     ranked = tmp_path / "ranked.jsonl"
     answers = [["好", "坏"], ["好" * 300, "坏"]]
     lines = [{"prompt": "问", "answers": a, "id": str(n)} for n, a in enumerate(answers)]
     ranked.write_text("".join(json.dumps(r) + "\n" for r in lines))
     made = bn.best_of_n(_config(tmp_path / "scored", ranked, reward_model=str(models[1])))
     assert made is not None and [c.id for c in made] == ["0"]
-    assert _lines(tmp_path / "scored" / "dropped.jsonl") == [{"id": "1", "reason": bn.TOO_LONG}]
+    assert lines_of(tmp_path / "scored" / "dropped.jsonl") == [{"id": "1", "reason": bn.TOO_LONG}]
 
 
 def test_input_that_changed_is_not_taken_for_what_was_done(tmp_path: Path) -> None:
