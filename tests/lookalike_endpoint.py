@@ -68,6 +68,7 @@ class LookalikeEndpoint:
 class _Handler(BaseHTTPRequestHandler):
     fake: LookalikeEndpoint
     protocol_version = "HTTP/1.1"
+    _under_way = False
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -81,13 +82,19 @@ class _Handler(BaseHTTPRequestHandler):
             fault = fake.faults.pop(0) if fake.faults else Fault()
             fake.now += 1
             fake.most_at_a_time = max(fake.most_at_a_time, fake.now)
+        self._under_way = True
         try:
             self._reply(body, fault)
         except OSError:
             self.close_connection = True
         finally:
-            with fake.lock:
-                fake.now -= 1
+            self._answered()
+
+    def _answered(self) -> None:
+        """The request no longer counts, before its answer leaves: the next may follow at once."""
+        with self.fake.lock:
+            self.fake.now -= self._under_way
+            self._under_way = False
 
     def _reply(self, body: dict[str, Any], fault: Fault) -> None:
         fake = self.fake
@@ -129,6 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", fault.retry_after)
         if fault.location:
             self.send_header("Location", fault.location)
+        self._answered()
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if fault.cut else data)
         self.wfile.flush()
