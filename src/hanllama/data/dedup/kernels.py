@@ -261,16 +261,12 @@ def _newline(utf8: Bytes, at: int, stop: int) -> int:
         for k in range(BLOCK):
             newlines = np.uint8(newlines | np.uint8(block[k] == np.uint8(0x0A)))
         if newlines:
-            break
+            first = np.uint8(BLOCK)
+            for k in range(BLOCK):
+                here = np.uint8(k) if block[k] == np.uint8(0x0A) else np.uint8(BLOCK)
+                first = min(first, here)
+            return at + int(first)
         at += BLOCK
-    while at + QUARTER <= stop:
-        part = utf8[at : at + QUARTER]
-        newlines = np.uint8(0)
-        for k in range(QUARTER):
-            newlines = np.uint8(newlines | np.uint8(part[k] == np.uint8(0x0A)))
-        if newlines:
-            break
-        at += QUARTER
     while at < stop and utf8[at] != 0x0A:
         at += 1
     return at
@@ -359,56 +355,98 @@ def _string(raw: Bytes, at: int, stop: int, out: Bytes, into: int) -> tuple[int,
     """
     escapes = 0
     i = at
-    while i < stop:
-        # As many bytes at once as a vector holds, as long as none of them means anything.
-        while i + BLOCK <= stop:
+    while True:
+        # Beyond `stop` is a newline, which ends the search, or nothing.
+        while i + BLOCK <= len(raw):
             block, room = raw[i : i + BLOCK], out[into : into + BLOCK]
             special = np.uint8(0)
             for k in range(BLOCK):
                 byte = block[k]
                 room[k] = byte
-                special = np.uint8(
-                    special
-                    | np.uint8(byte == np.uint8(0x22))
-                    | np.uint8(byte == np.uint8(0x5C))
-                    | np.uint8(byte < np.uint8(0x20))
-                )
+                special = np.uint8(special | _is_special(byte))
             if special:
+                first = _first_special(block)
+                i += first
+                into += first
                 break
             i += BLOCK
             into += BLOCK
-        while i < stop:
-            byte = raw[i]
-            if byte == 0x22:
-                return i, into, escapes
-            if byte == 0x5C:
-                break
-            if byte < 0x20:
-                return -1, into, escapes
-            out[into] = byte
+        while i < stop and not _is_special(raw[i]):
+            out[into] = raw[i]
             i += 1
             into += 1
-        if i + 1 >= stop:
+        if i < stop and raw[i] == 0x22:
+            return i, into, escapes
+        if i + 1 >= stop or raw[i] != 0x5C:
             return -1, into, escapes
-        code = raw[i + 1]
-        if code == 0x6E:  # n
-            out[into] = 0x0A
-        elif code == 0x22 or code == 0x5C:
-            out[into] = code
-        elif code == 0x74:  # t
-            out[into] = 0x09
-        elif code == 0x72:  # r
-            out[into] = 0x0D
-        elif code == 0x62:  # b
-            out[into] = 0x08
-        elif code == 0x66:  # f
-            out[into] = 0x0C
-        else:
+        code = _meant(raw[i + 1])
+        if code == 0:
             return -1, into, escapes
+        out[into] = code
         escapes += 1
         i += 2
         into += 1
-    return -1, into, escapes
+
+
+@compiled
+def _string_end(raw: Bytes, at: int, stop: int) -> tuple[int, int]:
+    """The place and the escapes that `_string` gives, without a copy."""
+    escapes = 0
+    i = at
+    while True:
+        while i + BLOCK <= len(raw):
+            block = raw[i : i + BLOCK]
+            special = np.uint8(0)
+            for k in range(BLOCK):
+                special = np.uint8(special | _is_special(block[k]))
+            if special:
+                i += _first_special(block)
+                break
+            i += BLOCK
+        while i < stop and not _is_special(raw[i]):
+            i += 1
+        if i < stop and raw[i] == 0x22:
+            return i, escapes
+        if i + 1 >= stop or raw[i] != 0x5C or _meant(raw[i + 1]) == 0:
+            return -1, escapes
+        escapes += 1
+        i += 2
+
+
+@compiled
+def _first_special(block: Bytes) -> int:
+    first = np.uint8(BLOCK)
+    for k in range(BLOCK):
+        first = min(first, np.uint8(k) if _is_special(block[k]) else np.uint8(BLOCK))
+    return int(first)
+
+
+@compiled
+def _is_special(byte: np.uint8) -> np.uint8:
+    """1 for what is not itself inside of a JSON string."""
+    return np.uint8(
+        np.uint8(byte == np.uint8(0x22))
+        | np.uint8(byte == np.uint8(0x5C))
+        | np.uint8(byte < np.uint8(0x20))
+    )
+
+
+@compiled
+def _meant(code: np.uint8) -> int:
+    """What a backslash and this byte stand for; 0: nothing that `json.dumps` would write so."""
+    if code == 0x6E:  # n
+        return 0x0A
+    if code == 0x22 or code == 0x5C:
+        return int(code)
+    if code == 0x74:  # t
+        return 0x09
+    if code == 0x72:  # r
+        return 0x0D
+    if code == 0x62:  # b
+        return 0x08
+    if code == 0x66:  # f
+        return 0x0C
+    return 0
 
 
 @compiled
@@ -436,7 +474,6 @@ def plain_lines(
     A plain line has the text, no field of ours twice, no label with an escape, no field `license`
     (which may stand for `licence`), and no white space but blanks.
     """
-    skipped = np.empty(len(raw) + BLOCK, dtype=np.uint8)
     start = written = 0
     for number in range(len(ends)):
         stop = ends[number]
@@ -457,7 +494,7 @@ def plain_lines(
             if not plain:
                 break
             name = i + 1
-            i, _, escapes = _string(raw, name, stop, skipped, 0)
+            i, escapes = _string_end(raw, name, stop)
             plain = i >= 0 and escapes == 0
             if not plain:
                 break
@@ -474,7 +511,7 @@ def plain_lines(
             if field == 0:
                 i, end, _ = _string(raw, value, stop, texts, written)
             else:
-                i, _, escapes = _string(raw, value, stop, skipped, 0)
+                i, escapes = _string_end(raw, value, stop)
                 plain = field < 0 or escapes == 0
             plain = plain and i >= 0
             if not plain:
@@ -523,10 +560,18 @@ def _named(raw: Bytes, start: int, stop: int, keys: Bytes, key_ends: Places) -> 
 
 @compiled
 def _characters(utf8: Bytes) -> int:
-    count = 0
-    for i in range(len(utf8)):
-        count += (utf8[i] & np.uint8(0xC0)) != np.uint8(0x80)
-    return count
+    total = at = 0
+    while at + BLOCK <= len(utf8):
+        block = utf8[at : at + BLOCK]
+        count = np.uint8(0)
+        for k in range(BLOCK):
+            count = np.uint8(count + np.uint8((block[k] & np.uint8(0xC0)) != np.uint8(0x80)))
+        total += int(count)
+        at += BLOCK
+    while at < len(utf8):
+        total += (utf8[at] & np.uint8(0xC0)) != np.uint8(0x80)
+        at += 1
+    return total
 
 
 @compiled
