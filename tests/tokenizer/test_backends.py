@@ -38,7 +38,7 @@ def test_a_long_text_cut_at_newlines_has_the_ids_of_the_whole(
     if segments:
         monkeypatch.setattr(backends, "BLOCK", 1000)
     else:
-        monkeypatch.setattr(SegmentEncoder, "fits", lambda proto: False)
+        monkeypatch.setattr(SegmentEncoder, "fits", lambda *model: False)
     whole = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     tokenizer = load_tokenizer(folder)
     texts = [document(seed, lines) for seed in range(40) for lines in (1, 3, 200)]
@@ -50,12 +50,12 @@ def test_a_long_text_cut_at_newlines_has_the_ids_of_the_whole(
 
 def test_a_model_whose_pieces_cross_newlines_is_encoded_whole(folder: Path) -> None:
     proto = hf.parse_model((folder / "tokenizer.model").read_bytes(), "test")
-    assert newline_stands_alone(proto)
+    assert newline_stands_alone(proto, hf.pieces_of(proto))
     piece = proto.pieces.add()
     piece.piece, piece.score, piece.type = "\n小", -1.0, hf.NORMAL
-    assert not newline_stands_alone(proto)
+    assert not newline_stands_alone(proto, hf.pieces_of(proto))
     data = proto.SerializeToString()
-    backend = SentencePieceBackend(proto, data)
+    backend = SentencePieceBackend(proto, data, hf.pieces_of(proto))
     whole = sentencepiece.SentencePieceProcessor(model_proto=data)
     text = ("小兔子\n小兔子说" * 5 + "\n") * 60
     assert backend.encode_flat([text])[0].tolist() == whole.encode(text)

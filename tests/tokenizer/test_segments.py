@@ -55,9 +55,10 @@ def test_ids_are_those_of_sentencepiece(
     monkeypatch.setattr(segments, "_PAIR_BITS", pair_bits)
     monkeypatch.setattr(segments, "BLOCK", block)
     processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
-    assert SegmentEncoder.fits(proto)
+    pieces = hf.pieces_of(proto)
+    assert SegmentEncoder.fits(proto, pieces)
     encoder = SegmentEncoder(
-        proto, lambda many: [np.array(processor.encode(t), dtype=np.int32) for t in many]
+        pieces, lambda many: [np.array(processor.encode(t), dtype=np.int32) for t in many]
     )
     given = texts()
     expected = [processor.encode(t) for t in given]
@@ -75,7 +76,7 @@ def test_common_text_never_reaches_sentencepiece_again(proto: Any) -> None:
         asked.extend(many)
         return [np.array(processor.encode(t), dtype=np.int32) for t in many]
 
-    encoder = SegmentEncoder(proto, whole)
+    encoder = SegmentEncoder(hf.pieces_of(proto), whole)
     text = "你好，世界！齉𠮷\n" * 3
     first = encoder.encode([text])[0].tolist()
     seen = len(asked)
@@ -89,4 +90,4 @@ def test_a_model_without_all_bytes_or_with_symbols_of_its_own_does_not_fit(proto
     for place, kind in ((-1, hf.USER_DEFINED), (-1, hf.UNUSED), (10, hf.NORMAL)):
         changed = hf.parse_model(proto.SerializeToString(), "test")
         changed.pieces[place].type = kind
-        assert not SegmentEncoder.fits(changed)
+        assert not SegmentEncoder.fits(changed, hf.pieces_of(changed))

@@ -51,26 +51,24 @@ class Backend(Protocol):
 class SentencePieceBackend:
     """`tokenizer.model` by the sentencepiece library."""
 
-    def __init__(self, proto: Any, data: bytes) -> None:
+    def __init__(self, proto: Any, data: bytes, pieces: hf.Pieces) -> None:
         import sentencepiece
 
         self.digest = hashlib.sha256(data).hexdigest()
-        # Each field asked of a message is a call, so they are asked once.
-        pieces = [(p.piece, p.type) for p in proto.pieces]
-        kinds = [kind for _, kind in pieces]
-        self.pieces = [_piece_bytes(*piece) for piece in pieces]
-        hidden, named = (hf.UNKNOWN, hf.CONTROL, hf.UNUSED), (hf.UNKNOWN, hf.CONTROL)
-        self.special = {i for i, kind in enumerate(kinds) if kind in hidden}
-        self.special_tokens = {text: i for i, (text, kind) in enumerate(pieces) if kind in named}
-        self.byte_ids = {i for i, kind in enumerate(kinds) if kind == hf.BYTE}
-        self.fallback = [
-            i
-            for i, kind in enumerate(kinds)
-            if kind == hf.UNKNOWN or (kind == hf.BYTE and self.pieces[i] >= b"\x80")
-        ]
+        self.pieces = [text.replace(hf.SPACE, " ").encode() for text in pieces.texts]
+        self.special = set(pieces.of_kind(hf.UNKNOWN, hf.CONTROL, hf.UNUSED))
+        self.byte_ids = set(pieces.of_kind(hf.BYTE))
+        for i in self.special:
+            self.pieces[i] = b""
+        for i in self.byte_ids:
+            self.pieces[i] = bytes([int(pieces.texts[i][1:-1], 16)])
+        named = pieces.of_kind(hf.UNKNOWN, hf.CONTROL)
+        self.special_tokens = {pieces.texts[i]: i for i in named}
+        spelling = pieces.of_kind(hf.UNKNOWN, hf.BYTE)
+        self.fallback = [i for i in spelling if not self.pieces[i].isascii() or i in self.special]
         self.prefixed = bool(proto.normalizer_spec.add_dummy_prefix)
         self.spelt_spaces = proto.trainer_spec.model_type == hf.WORD
-        self._cuttable = newline_stands_alone(proto)
+        self._cuttable = newline_stands_alone(proto, pieces)
         self._prefix = ""
         if self._cuttable and self.prefixed:
             # The prefix belongs to the document, not to each of its chunks: the model gives it
@@ -80,8 +78,8 @@ class SentencePieceBackend:
             data = proto.SerializeToString()
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
         self._segments = None
-        if self._cuttable and SegmentEncoder.fits(proto):
-            self._segments = SegmentEncoder(proto, self._run)
+        if self._cuttable and SegmentEncoder.fits(proto, pieces):
+            self._segments = SegmentEncoder(pieces, self._run)
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         if not self._cuttable:
@@ -160,7 +158,7 @@ def _flat(rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.
     return np.concatenate([np.zeros(0, np.int32), *rows]), lengths
 
 
-def newline_stands_alone(proto: Any) -> bool:
+def newline_stands_alone(proto: Any, pieces: hf.Pieces) -> bool:
     """Whether ids of a text are the ids of its lines (each with its newline) put end to end.
 
     So it is for BPE when the text reaches the merges unchanged but for spaces, no piece joins a
@@ -169,9 +167,10 @@ def newline_stands_alone(proto: Any) -> bool:
     normal, spec = proto.normalizer_spec, proto.trainer_spec
     plain = not (normal.precompiled_charsmap or normal.remove_extra_whitespaces)
     plain = plain and normal.escape_whitespaces and not spec.treat_whitespace_as_suffix
-    known = spec.byte_fallback or any(p.piece == "\n" for p in proto.pieces)
-    joined = any("\n" in p.piece and p.piece != "\n" for p in proto.pieces)
-    spaced = any(p.type == hf.USER_DEFINED and p.piece[:1] in " ▁" for p in proto.pieces)
+    with_newline = {text for text in pieces.texts if "\n" in text}
+    known = spec.byte_fallback or "\n" in with_newline
+    joined = with_newline - {"\n"}
+    spaced = any(pieces.texts[i][:1] in " ▁" for i in pieces.of_kind(hf.USER_DEFINED))
     return bool(spec.model_type == hf.BPE and plain and known and not joined and not spaced)
 
 
@@ -186,14 +185,6 @@ def _cut(text: str, chunks: list[str], length: int) -> None:
         begin = end
     if begin < size:
         chunks.append(text[begin:] if begin else text)
-
-
-def _piece_bytes(text: str, kind: int) -> bytes:
-    if kind in (hf.UNKNOWN, hf.CONTROL, hf.UNUSED):
-        return b""
-    if kind == hf.BYTE:
-        return bytes([int(text[1:-1], 16)])
-    return text.replace(hf.SPACE, " ").encode()
 
 
 def _surface(decoder: dict[str, Any], where: str) -> tuple[Callable[[str], bytes], bool]:

@@ -20,6 +20,7 @@ find a typed "<0x41>" among them. A word model has no such form.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,28 @@ def parse_model(data: bytes, where: str) -> Any:
     if not proto.pieces:
         raise CorruptError(f"{where} is not a SentencePiece model: it has no pieces")
     return proto
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of a model and their types, by id."""
+
+    texts: list[str]
+    kinds: list[int]
+
+    def of_kind(self, *kinds: int) -> list[int]:
+        """Ids of the pieces of these types."""
+        return [i for i, kind in enumerate(self.kinds) if kind in kinds]
+
+    def normal(self) -> list[str]:
+        """The pieces that text is cut into, in the order of their ids."""
+        return [text for text, kind in zip(self.texts, self.kinds, strict=True) if kind == NORMAL]
+
+
+def pieces_of(proto: Any) -> Pieces:
+    """The pieces of a `ModelProto`, asked once: each field of a message is a call of protobuf's."""
+    pieces = list(proto.pieces)
+    return Pieces([p.piece for p in pieces], [p.type for p in pieces])
 
 
 def write_files(folder: Path, proto: Any, *, adds_bos: bool = True) -> None:

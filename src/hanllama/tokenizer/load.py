@@ -203,14 +203,15 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     if model.is_file():
         data = model.read_bytes()
         proto = hf.parse_model(data, str(model))
+        pieces = hf.pieces_of(proto)
         extra: list[tuple[int, str, bool]] = []
         bos_by_template = True
         if described.is_file():
             description = fs.read_json(described)
-            extra = _check_same(folder, proto, description)
+            extra = _check_same(folder, pieces, description)
             bos_by_template = _template_adds_bos(description)
-        backend: Backend = SentencePieceBackend(proto, data)
-        ids = {p.piece: i for i, p in enumerate(proto.pieces)}
+        backend: Backend = SentencePieceBackend(proto, data, pieces)
+        ids = {text: i for i, text in enumerate(pieces.texts)}
         ids.update({content: i for i, content, _ in extra})
         roles = {**hf.special_names(proto), **roles}
     elif described.is_file():
@@ -320,14 +321,14 @@ def _template_adds_bos(description: dict[str, Any]) -> bool:
 
 
 def _check_same(
-    folder: Path, proto: Any, description: dict[str, Any]
+    folder: Path, model: hf.Pieces, description: dict[str, Any]
 ) -> list[tuple[int, str, bool]]:
     """Refuse a folder whose two tokenizers differ; return special tokens added after the pieces."""
     vocabulary = description.get("model", {}).get("vocab", {})
     if isinstance(vocabulary, list):  # a unigram model's: [piece, score] in the order of the ids
         vocabulary = {piece: i for i, (piece, _) in enumerate(vocabulary)}
     other = dict(vocabulary)
-    pieces = {p.piece: i for i, p in enumerate(proto.pieces)}
+    pieces = {text: i for i, text in enumerate(model.texts)}
     extra = []
     for token in description.get("added_tokens", []):
         i, content = token["id"], token["content"]

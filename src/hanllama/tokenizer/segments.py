@@ -53,62 +53,64 @@ class SegmentEncoder:
     """Encodes with a SentencePiece BPE model that `fits`.
 
     Args:
-        proto: the model.
+        model: the pieces of the model.
         whole: encodes strings with that model, without prefix: the truth for what is new.
     """
 
-    def __init__(self, proto: Any, whole: Callable[[list[str]], list[Ids]]) -> None:
+    def __init__(self, model: hf.Pieces, whole: Callable[[list[str]], list[Ids]]) -> None:
         self._whole = whole
         self._thread = threading.local()
         self._character_ids = np.full(0x110000, -1, dtype=np.int32)
         self._byte_ids = np.full(256, -1, dtype=np.int32)
         self._numbers = np.zeros(0x110000, dtype=np.uint16)  # 0: is never joined with anything
         self._pairs = np.zeros(1 << _PAIR_BITS, dtype=bool)
-        pairs: set[str] = set()
-        pieces: dict[str, int] = {}
-        for i, piece in enumerate(proto.pieces):
-            text = piece.piece
-            if piece.type == hf.BYTE:
-                self._byte_ids[int(text[1:-1], 16)] = i
-            elif piece.type == hf.NORMAL:
-                if len(text) == 1:
-                    self._character_ids[ord(text)] = i
-                elif len(text) == 2:
-                    pieces[text] = i
-                pairs.update(map("".join, itertools.pairwise(text)))
+        self._seed = np.full((1 << _SLOT_BITS, 2), _EMPTY, dtype=np.uint64)
+        for i in model.of_kind(hf.BYTE):
+            self._byte_ids[int(model.texts[i][1:-1], 16)] = i
+        ids = np.array(model.of_kind(hf.NORMAL), dtype=np.int32)
+        texts = model.normal()
+        sizes = np.array([len(text) for text in texts], dtype=np.int64)
+        codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
+        starts = np.cumsum(sizes) - sizes
+        self._character_ids[codes[starts[sizes == 1]]] = ids[sizes == 1]
         ascii_ids = self._character_ids[:0x80]
         np.copyto(ascii_ids, self._byte_ids[:0x80], where=ascii_ids < 0)
-        self._seed = np.full((1 << _SLOT_BITS, 2), _EMPTY, dtype=np.uint64)
-        joinable = sorted(map(ord, set("".join(pairs))))
-        self._numbers[joinable] = np.arange(1, len(joinable) + 1)
-        if pairs:
-            self._learn_pairs(sorted(pairs), pieces)
+        beside = _pair_key(codes[:-1], codes[1:])
+        pairs = np.unique(np.delete(beside, starts[1:] - 1))  # less those across two pieces
+        joinable = np.unique(pairs.view("<u4"))
+        self._numbers[joinable] = np.arange(1, joinable.size + 1)
+        as_piece = np.full(pairs.size, -1, dtype=np.int64)
+        as_piece[np.searchsorted(pairs, beside[starts[sizes == 2]])] = ids[sizes == 2]
+        self._learn_pairs(pairs, as_piece)
 
-    def _learn_pairs(self, pairs: list[str], pieces: dict[str, int]) -> None:
-        """Mark the pairs that occur in pieces; of each, alone, the ids are one piece or two."""
-        codes = np.frombuffer("".join(pairs).encode("utf-32-le"), dtype="<u4").reshape(-1, 2)
+    def _learn_pairs(self, pairs: NDArray[np.uint64], as_piece: NDArray[np.int64]) -> None:
+        """Mark the pairs that occur in pieces; of each, alone, the ids are one piece or two.
+
+        Args:
+            pairs: [pairs] by `_pair_key`.
+            as_piece: [pairs] the id of the piece that is this pair, or -1.
+        """
+        codes = pairs.astype("<u8").view("<u4").reshape(-1, 2)[:, ::-1]
         self._pairs[_pair_slot(codes[:, 0], codes[:, 1])] = True
-        whole = np.array([pieces.get(pair, -1) for pair in pairs])
         ids = self._character_ids[codes]
-        ids[whole >= 0, 0] = whole[whole >= 0]
-        ids[whole >= 0, 1] = 0
+        ids[as_piece >= 0, 0] = as_piece[as_piece >= 0]
+        ids[as_piece >= 0, 1] = 0
         known = (ids >= 0).all(axis=1)
         wide, tokens = self._numbers[codes[known]].astype(np.uint64), ids[known].astype(np.uint64)
-        counts = np.where(whole[known] >= 0, 1, 2).astype(np.uint64)
+        counts = np.where(as_piece[known] >= 0, 1, 2).astype(np.uint64)
         packed = tokens[:, 0] | tokens[:, 1] << np.uint64(_ID_BITS)
         packed |= counts << np.uint64(3 * _ID_BITS)
         _insert(self._seed, wide[:, 0] | wide[:, 1] << np.uint64(16), packed)
 
     @staticmethod
-    def fits(proto: Any) -> bool:
+    def fits(proto: Any, model: hf.Pieces) -> bool:
         """Whether segments of this model are independent: plain BPE with bytes for the unknown."""
-        pieces = [(p.piece, p.type) for p in proto.pieces]
-        kinds = Counter(kind for _, kind in pieces)
+        kinds = Counter(model.kinds)
         plain = proto.trainer_spec.model_type == hf.BPE and proto.trainer_spec.byte_fallback
         # Symbols cut out beforehand, and pieces that fall apart again, follow other rules.
         special = kinds[hf.USER_DEFINED] or kinds[hf.UNUSED]
-        whole = kinds[hf.BYTE] == 256 and len(pieces) < 1 << _ID_BITS
-        joinable = set().union(*(text for text, kind in pieces if kind == hf.NORMAL))
+        whole = kinds[hf.BYTE] == 256 and len(model.kinds) < 1 << _ID_BITS
+        joinable = set("".join(model.normal()))
         return bool(plain and not special and whole and len(joinable) < 2**16 - 1)
 
     def encode(self, parts: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
@@ -296,6 +298,11 @@ def _key_slot(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     mixed = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _SLOT_BITS)
     slots: NDArray[np.int64] = mixed.astype(np.int64)
     return slots
+
+
+def _pair_key(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """Both code points in one number; the keys sort as the pairs do."""
+    return left.astype(np.uint64) << np.uint64(32) | right
 
 
 def _pair_slot(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.int64]:
