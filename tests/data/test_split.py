@@ -49,6 +49,19 @@ def test_the_order_of_the_corpus_does_not_matter() -> None:
     assert {turned[i].id for i in choose(turned, 0.05).documents} == names
 
 
+@pytest.mark.parametrize("filter_bits", [4, 20])  # 4: nearly everything passes the filter
+def test_how_copies_are_looked_for_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch, filter_bits: int
+) -> None:
+    documents = corpus(60, 400)
+    documents += [replace(d, id=f"copy-{d.id}", text=d.text + "。") for d in documents[:30]]
+    chosen = choose(documents, 0.2)
+    assert chosen.refused, "nothing of it is a copy"
+    monkeypatch.setattr(splitting, "_FILTER_BITS", filter_bits)
+    monkeypatch.setattr(splitting, "_HITS_AT_ONCE", 1)
+    assert choose(documents, 0.2) == chosen
+
+
 def test_a_second_edition_stays_in_training() -> None:
     documents = corpus(40)
     first = choose(documents, 0.03).documents[0]

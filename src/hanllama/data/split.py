@@ -17,7 +17,7 @@ are enough: against a threshold of 20 %, a chance hit in 10,000 n-grams does not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,8 @@ _CANDIDATES_A_ROUND = 512
 # Candidates beyond this multiple of the wanted share are not looked at: a corpus of which so much
 # repeats itself is made that way (generated stories), and will not yield.
 _SEARCHED_SHARES = 4
-_FILTER_BITS = 22
+_FILTER_BITS = 20  # 1 MiB of bytes: stays in the second-level cache
+_HITS_AT_ONCE = 1 << 16  # enough that calls cost nothing; 512 KiB an array
 
 Hashes = NDArray[np.uint32]  # of n-grams
 Names = NDArray[np.uint64]  # hashes of whole texts and of ids
@@ -195,31 +196,43 @@ class Sketch:
         by_gram = np.argsort(grams, kind="stable")
         grams = grams[by_gram]
         owners = np.repeat(np.arange(len(pairs)), n_own)[by_gram]
-        table = np.zeros(1 << _FILTER_BITS, dtype=bool)
-        table[_slot(grams)] = True
-        first_document = 0
-        for counts, all_grams in zip(self._counts, self._grams, strict=True):
-            maybe = np.flatnonzero(table[_slot(all_grams)])
-            # Which document of the batch each hit lies in, then each (document, n-gram) once.
-            document = np.searchsorted(np.cumsum(counts), maybe, side="right")
-            found = all_grams[maybe]
-            low = np.searchsorted(grams, found, side="left")
-            size = np.searchsorted(grams, found, side="right") - low
-            _, once = np.unique(document * (grams.size + 1) + low, return_index=True)
-            once = once[size[once] > 0]
-            document, low, size = document[once], low[once], size[once]
+        for document, low in self._occurrences(grams):
+            size = np.searchsorted(grams, grams[low], side="right") - low
             # Every owner of such an n-gram gets a point from that document.
             step = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
             owner = owners[np.repeat(low, size) + step]
             giver = np.repeat(document, size)
-            foreign = candidates[owner] != giver + first_document
+            foreign = candidates[owner] != giver
             keys, points = np.unique(
                 giver[foreign] * len(pairs) + owner[foreign], return_counts=True
             )
             at = keys % len(pairs)
             np.maximum.at(worst, at, points / np.maximum(n_own[at], 1))
-            first_document += counts.size
         return worst
+
+    def _occurrences(self, grams: Hashes) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Which documents hold which of some sorted n-grams: the documents' numbers, and for each
+        the place of an n-gram, where it first stands. Each pair comes once.
+        """
+        table = np.zeros(1 << _FILTER_BITS, dtype=bool)
+        table[_slot(grams)] = True
+        documents: list[NDArray[np.int64]] = []
+        found: list[Hashes] = []
+        first = n_found = 0
+        for batch, (counts, there) in enumerate(zip(self._counts, self._grams, strict=True), 1):
+            maybe = np.flatnonzero(table.take(_slot(there)))
+            documents.append(np.searchsorted(np.cumsum(counts), maybe, side="right") + first)
+            found.append(there.take(maybe))
+            first += counts.size
+            n_found += maybe.size
+            if n_found >= _HITS_AT_ONCE or batch == len(self._grams):
+                gram = np.concatenate(found)
+                low = np.searchsorted(grams, gram)
+                low[low == grams.size] = 0
+                true = grams.take(low) == gram
+                pairs = np.unique(np.concatenate(documents)[true] * grams.size + low[true])
+                yield np.divmod(pairs, max(grams.size, 1))
+                documents, found, n_found = [], [], 0
 
     def _grams_of(self, number: int) -> Hashes:
         for counts, grams in zip(self._counts, self._grams, strict=True):
