@@ -129,6 +129,15 @@ def test_a_document_of_nothing_but_boilerplate_goes(tmp_path: Path) -> None:
     assert report["stages"][-1]["characters"] == sum(map(len, kept.values()))
 
 
+def test_what_is_left_beside_boilerplate_counts_unless_it_is_white_space(tmp_path: Path) -> None:
+    white = [" \u3000\t", "\u2028", "\x85\xa0", "\u2003\n\u1680", "\x1c\r", "\n" * 500]
+    others = ["€", "、", "\u200b", "é", "x", "字", "\x00", "𠮷", "\u3000" * 70 + "、"]
+    texts = {str(n): f"{ADVERT}\n{rest}" for n, rest in enumerate(white + others)}
+    source = corpus(tmp_path / "in.jsonl", texts)
+    kept = run(source, output=tmp_path / "out", exact_lines=True, exact_documents=False)
+    assert list(kept.values()) == others
+
+
 @pytest.mark.parametrize("keep", ["none", "first"])
 def test_boilerplate_of_many_jobs_is_told_once_and_counted_right(
     keep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -322,6 +331,17 @@ def test_small_memory_small_segments_and_workers_give_the_same_bytes(
     assert contents(tmp_path / "one") == contents(tmp_path / "small")
 
 
+def test_the_checksums_of_many_parts_are_those_of_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hanllama.data.parts.PART_BYTES", 20_000)
+    inputs = mixture(tmp_path)
+    kept = run(*inputs, output=tmp_path / "out", workers=1)  # which checks them
+    names = [line.split("  ")[1] for line in (tmp_path / "out" / fs.SUMS).read_text().splitlines()]
+    parts = sorted(path.name for path in (tmp_path / "out").glob("part-*.jsonl"))
+    assert len(parts) > 10 and len(kept) > 50 and set(parts) < set(names)
+
+
 def test_plain_and_odd_json_lines_are_written_as_the_general_reader_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,7 +369,7 @@ def test_plain_and_odd_json_lines_are_written_as_the_general_reader_would(
     source.write_bytes(b"\n".join(lines))
     options = {"max_quarantine_share": 0.9, "workers": 1}
     run(source, output=tmp_path / "plain", **options)
-    monkeypatch.setattr(plain_lines, "_data", lambda part: None)
+    monkeypatch.setattr(plain_lines, "_raw", lambda part, arena: None)
     run(source, output=tmp_path / "general", **options)
     assert contents(tmp_path / "plain") == contents(tmp_path / "general")
     rows = (tmp_path / "plain" / "part-00000.jsonl").read_bytes().split(b"\n")[:-1]
@@ -373,7 +393,7 @@ def test_damaged_utf8_is_judged_as_the_general_reader_judges_it(
     source.write_bytes(b"\n".join(lines))
     options = {"max_quarantine_share": 1.0, "workers": 1, "method": "none", "containment": 0.0}
     run(source, output=tmp_path / "plain", **options)
-    monkeypatch.setattr(plain_lines, "_data", lambda part: None)
+    monkeypatch.setattr(plain_lines, "_raw", lambda part, arena: None)
     run(source, output=tmp_path / "general", **options)
     assert contents(tmp_path / "plain") == contents(tmp_path / "general")
     report = json.loads((tmp_path / "plain" / "report.json").read_text())
@@ -406,7 +426,7 @@ def test_cut_lines_and_every_way_to_store_them_give_what_the_general_reader_give
     options = {"exact_lines": True, "line_keep": keep, "workers": 1, "line_characters": 15}
     monkeypatch.setattr("hanllama.data.dedup.scan._JOB_BYTES", 5000)
     run(source.parent, output=tmp_path / "spans", **options)
-    monkeypatch.setattr(plain_lines, "_data", lambda part: None)
+    monkeypatch.setattr(plain_lines, "_raw", lambda part, arena: None)
     run(source.parent, output=tmp_path / "general", **options)
     assert contents(tmp_path / "spans") == contents(tmp_path / "general")
     report = json.loads((tmp_path / "spans" / "report.json").read_text())

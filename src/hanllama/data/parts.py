@@ -7,6 +7,7 @@ network may lose without much harm. A document is never divided between two part
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,19 +29,26 @@ class Parts:
     Args:
         folder: where the parts are written.
         state: what `state` gave; what was written after it is cut off.
+        summed: hash what is written, for `fs.publish` to take over; not of parts of an earlier run.
 
     Attributes:
         number: parts begun.
         documents: lines written.
         bytes: of all parts.
+        sums: the sha256 of each closed part by its name, where `summed`.
     """
 
-    def __init__(self, folder: Path, state: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, state: Mapping[str, int] | None = None, *, summed: bool = False
+    ) -> None:
         self.folder = folder
+        self.summed = summed
+        self.sums: dict[str, str] = {}
         self.number = self.documents = self.bytes = 0
         self._path = folder
         self._held = 0
         self._out: Any = None
+        self._hash: Any = None
         if state is not None and state["number"]:
             self.number, self.documents = state["number"], state["documents"]
             self.bytes, self._held = state["bytes"], state["held"]
@@ -61,7 +69,7 @@ class Parts:
         run = list(lines)
         self.write_run(b"".join(run), [len(line) for line in run])
 
-    def write_run(self, data: bytes, sizes: Sequence[int]) -> None:
+    def write_run(self, data: bytes | memoryview, sizes: Sequence[int]) -> None:
         """The same of lines that lie end to end, given by their bytes."""
         ends = list(itertools.accumulate(sizes))
         view = memoryview(data)
@@ -74,6 +82,8 @@ class Parts:
             stop = max(fitting, done + 1)
             with fs.storage(self._path):
                 self._out.write(view[start : ends[stop - 1]])
+            if self._hash is not None:
+                self._hash.update(view[start : ends[stop - 1]])
             self._held += ends[stop - 1] - start
             self.bytes += ends[stop - 1] - start
             self.documents += stop - done
@@ -85,6 +95,7 @@ class Parts:
         self._path = self._part(self.number)
         with fs.storage(self._path):
             self._out = open(self._path, "wb")  # noqa: SIM115 (open across calls)
+        self._hash = hashlib.sha256() if self.summed else None
         self._held = 0
         self.number += 1
 
@@ -113,6 +124,8 @@ class Parts:
             with fs.storage(self._path):
                 self._out.close()
             self._out = None
+            if self._hash is not None:
+                self.sums[self._path.name] = self._hash.hexdigest()
 
     def __enter__(self) -> Parts:
         return self

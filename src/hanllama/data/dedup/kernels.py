@@ -592,18 +592,40 @@ def _copied_without(string: Bytes, cuts: Places, out: Bytes, into: int) -> int:
     at = place = cut = 0
     solid = into  # behind the last that is no line break
     while at < len(string):
-        size = 2 if string[at] == 0x5C else 1
         while cut < len(cuts) and place >= cuts[cut, 1]:
             cut += 1
-        if cut == len(cuts) or place < cuts[cut, 0]:
-            for k in range(size):
-                out[into + k] = string[at + k]
-            into += size
-            if size == 1 or string[at + 1] != 0x6E:
-                solid = into
-        at += size
-        place += 1
+        inside = cut < len(cuts) and place >= cuts[cut, 0]
+        border = cuts[cut, 1 if inside else 0] if cut < len(cuts) else place + len(string)
+        size = _backslash(string, at, min(len(string), at + border - place)) - at
+        if size > 0:  # bytes that stand for themselves, up to the border
+            if not inside:
+                into = solid = _copied(string[at : at + size], out, into)
+            at += size
+            place += size
+        else:
+            if not inside:
+                into = _copied(string[at : at + 2], out, into)
+                if string[at + 1] != 0x6E:
+                    solid = into
+            at += 2
+            place += 1
     return solid if place == cuts[-1, 1] else into
+
+
+@compiled
+def _backslash(string: Bytes, at: int, stop: int) -> int:
+    """Where the next backslash is; `stop` when there is none."""
+    while at + BLOCK <= stop:
+        block = string[at : at + BLOCK]
+        found = np.uint8(0)
+        for k in range(BLOCK):
+            found = np.uint8(found | np.uint8(block[k] == np.uint8(0x5C)))
+        if found:
+            break
+        at += BLOCK
+    while at < stop and string[at] != 0x5C:
+        at += 1
+    return at
 
 
 @compiled
@@ -814,6 +836,53 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
                 count += 1
         at = ends[d]
     return count
+
+
+@compiled
+def without_cuts(
+    utf8: Bytes, ends: Places, cuts: Places, out: Bytes, out_ends: Places, characters: Places,
+    blank: NDArray[np.bool_],
+) -> int:  # fmt: skip
+    """Copy documents without some of their lines; what is cut at the end takes the newlines before.
+
+    Args:
+        cuts: [cuts, 3] document, ascending, and where in its text the cut begins and ends.
+        out: room for the documents end to end.
+        out_ends: [documents] where each ends in `out`.
+        characters: [documents] of those that are cut, what is left.
+        blank: [documents] whether of one that is cut perhaps only white space is left: no byte is
+            that no white space has in UTF-8.
+
+    Returns the bytes that are left of all.
+    """
+    start = into = cut = 0
+    for d in range(len(ends)):
+        begin = into
+        at = start
+        whole = cut == len(cuts) or cuts[cut, 0] != d
+        while cut < len(cuts) and cuts[cut, 0] == d:
+            into = _copied(utf8[at : start + cuts[cut, 1]], out, into)
+            at = start + cuts[cut, 2]
+            cut += 1
+        into = _copied(utf8[at : ends[d]], out, into)
+        if at == ends[d] and not whole:
+            while into > begin and out[into - 1] == 0x0A:
+                into -= 1
+        if not whole:
+            characters[d] = _characters(out[begin:into])
+            blank[d] = _is_blank(out[begin:into])
+        out_ends[d] = into
+        start = ends[d]
+    return into
+
+
+@compiled
+def _is_blank(utf8: Bytes) -> bool:
+    """Whether no byte is printable ASCII or 0xE4 and above: those that no white space has."""
+    at = 0
+    while at < len(utf8) and utf8[at] < 0xE4 and not 0x20 < utf8[at] < 0x7F:
+        at += 1
+    return at == len(utf8)
 
 
 @compiled

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hanllama import records
 from hanllama.data.dedup import kernels
+from hanllama.data.dedup.arena import Arena
 from hanllama.data.dedup.spans import FORMAT, Span
 from hanllama.records import Document, Fields, Piece, Reject
 
@@ -91,7 +92,7 @@ class Lines:
         wanted: NDArray[np.bool_],
         cuts: NDArray[np.int64],
         bounds: NDArray[np.int64],
-    ) -> tuple[bytes, list[int]]:
+    ) -> tuple[NDArray[np.uint8], list[int]]:
         """What `records.document_line` gives for those lines of a plain run that are wanted.
 
         Args:
@@ -114,7 +115,7 @@ class Lines:
             raw, self.ends[lines] - start, self.places[lines], wanted, cuts, bounds,
             self.part.first + run.start, shown, _FRAME, _FRAME_ENDS, out, sizes,
         )  # fmt: skip
-        return out[: int(sizes.sum())].tobytes(), sizes[wanted].tolist()
+        return out[: int(sizes.sum())], sizes[wanted].tolist()
 
     def _start(self, number: int) -> int:
         return int(self.ends[number - 1]) if number else 0
@@ -141,13 +142,15 @@ class Texts:
     sizes: NDArray[np.int64]
 
 
-def survey(part: Piece | Span, fields: Fields) -> tuple[Lines, Texts] | None:
-    """The lines of a part and the texts of the plain ones; None: all of it is for `pieces`."""
+def survey(part: Piece | Span, fields: Fields, arena: Arena) -> tuple[Lines, Texts] | None:
+    """The lines of a part and the texts of the plain ones; None: all of it is for `pieces`.
+
+    Their bytes are taken from the arena.
+    """
     names = [fields.text, *(getattr(fields, name) for name in _LABELS)]
-    data = _data(part)
-    if not data or len({*names, "license"}) < 6:
+    raw = _raw(part, arena)
+    if raw is None or not len(raw) or len({*names, "license"}) < 6:
         return None
-    raw = np.frombuffer(data, dtype=np.uint8)
     # A line has at least its newline.
     ends = kernels.line_ends(raw)
     encoded = [name.encode("utf-8", "surrogatepass") for name in names]
@@ -155,22 +158,26 @@ def survey(part: Piece | Span, fields: Fields) -> tuple[Lines, Texts] | None:
     keys = np.frombuffer(b"".join(encoded), dtype=np.uint8)
     places = np.empty((len(ends), PLACES), dtype=np.int32)
     sizes = np.empty((len(ends), 2), dtype=np.int64)
-    texts = np.empty(len(raw) + kernels.BLOCK, dtype=np.uint8)
+    texts = arena.take(len(raw) + kernels.BLOCK)
     kernels.plain_lines(raw, ends, keys, key_ends, places, sizes, texts)
     return Lines(part, raw, ends, places), Texts(texts[: int(sizes[:, 0].sum())], sizes)
 
 
-def surveyed(part: Piece | Span, sizes: NDArray[np.uint32], places: Places) -> Lines | None:
+def surveyed(
+    part: Piece | Span, sizes: NDArray[np.uint32], places: Places, arena: Arena
+) -> Lines | None:
     """The same lines again, by what is known of them; None when the part is no longer the same.
+
+    Their bytes are taken from the arena.
 
     Args:
         sizes: [lines] bytes of each.
     """
-    data = _data(part)
+    raw = _raw(part, arena)
     ends = np.cumsum(sizes, dtype=np.int64)
-    if not data or len(data) != ends[-1]:
+    if raw is None or not len(raw) or len(raw) != ends[-1]:
         return None
-    return Lines(part, np.frombuffer(data, dtype=np.uint8), ends, places)
+    return Lines(part, raw, ends, places)
 
 
 def pieces(part: Piece | Span) -> list[Piece]:
@@ -178,11 +185,11 @@ def pieces(part: Piece | Span) -> list[Piece]:
     return list(part.pieces()) if isinstance(part, Span) else [part]
 
 
-def _data(part: Piece | Span) -> bytes | None:
+def _raw(part: Piece | Span, arena: Arena) -> NDArray[np.uint8] | None:
     """The lines of a part end to end; None when it has none, or none that may be held."""
     if isinstance(part, Span):
-        return part.data()
+        return part.data(arena)
     if part.format != FORMAT:
         return None
     lines = [b"" if isinstance(line, Reject) else line for line in part.lines]
-    return b"\n".join([*lines, b""])
+    return np.frombuffer(b"\n".join([*lines, b""]), dtype=np.uint8)

@@ -58,9 +58,10 @@ def dedup(config: DedupConfig) -> None:
         _check(work, store, config)
         fates = Fates(_removed(work, config, store, n_workers))
         summary = Summary(config, store, fates)
-        with fs.publish(output, replace=config.force) as folder:
+        sums: dict[str, str] = {}
+        with fs.publish(output, replace=config.force, sums=sums) as folder:
             with clusters.Names(work.folder / "names", fates.shown) as names:
-                write.write(folder, work, config, files, fates, summary, names, n_workers)
+                sums |= write.write(folder, work, config, files, fates, summary, names, n_workers)
             work.check_unchanged()
             summary.clusters = clusters.write(
                 folder / "clusters.jsonl", fates, store, names, config.inputs, summary.lines

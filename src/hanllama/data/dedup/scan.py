@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hanllama import fs, records
 from hanllama.data import workers
 from hanllama.data.dedup import kernels, plain_lines
+from hanllama.data.dedup.arena import Arena, joined
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.data.dedup.spans import Span, parts
 from hanllama.data.dedup.work import (
@@ -140,7 +141,7 @@ class Read:
     """The texts of a job's documents as UTF-8, and where they came from.
 
     Attributes:
-        data: all texts end to end.
+        utf8: all texts end to end.
         ends: [documents] where each ends, in bytes.
         characters: [documents] of each.
         rejects: why records could not be used.
@@ -155,7 +156,7 @@ class Read:
         cut_characters: of what was cut, line breaks included.
     """
 
-    data: bytes
+    utf8: NDArray[np.uint8]
     ends: NDArray[np.int64]
     characters: NDArray[np.int64]
     rejects: Counter[str]
@@ -173,11 +174,6 @@ class Read:
         return len(self.ends)
 
     @property
-    def utf8(self) -> NDArray[np.uint8]:
-        """The texts for a kernel."""
-        return np.frombuffer(self.data, dtype=np.uint8)
-
-    @property
     def starts(self) -> NDArray[np.int64]:
         """[documents] where each begins."""
         return np.concatenate([[0], self.ends[:-1]]) if len(self.ends) else self.ends
@@ -191,8 +187,10 @@ class Reader:
         self.minimum = config.line_characters
         self.keep_first = config.line_keep == "first"
         self.boilerplate = np.load(boilerplate) if boilerplate is not None else None
+        self.arena = Arena()  # of one job
 
     def __call__(self, job: Job) -> Read:
+        self.arena.clear()
         read = self._read(job)
         if self.boilerplate is not None and len(self.boilerplate) and len(read):
             self._cut(read, job.first)
@@ -215,7 +213,7 @@ class Reader:
                     sizes.append(np.array([[len(texts[-1]), len(item.text)]]))
 
         for part in job.parts:
-            surveyed = plain_lines.survey(part, self.fields)
+            surveyed = plain_lines.survey(part, self.fields, self.arena)
             if surveyed is None:
                 pieces = plain_lines.pieces(part)
                 for piece in pieces:
@@ -238,7 +236,7 @@ class Reader:
                     take(lines.parsed(run.start, self.fields))
         of_texts = np.concatenate(sizes)
         return Read(
-            b"".join(texts),  # type: ignore[arg-type]
+            joined(texts),
             np.cumsum(of_texts[:, 0], dtype=np.int64),
             of_texts[:, 1].copy(),
             rejects,
@@ -260,7 +258,7 @@ class Reader:
         new = self.boilerplate["first"][rows] == places[earliest, 0] + first
         order = np.argsort(earliest[new])
         told = places[earliest[new][order], 3:5]
-        read.told = b"".join(read.data[low:high] for low, high in told.tolist())
+        read.told = b"".join(read.utf8[low:high].tobytes() for low, high in told.tolist())
         read.told_lines = np.stack([rows[new][order], told[:, 1] - told[:, 0]], axis=1)
         if self.keep_first:
             places = np.delete(places, earliest[new], axis=0)
@@ -268,27 +266,20 @@ class Reader:
         read.removed = np.stack([rows, times], axis=1)
         if not len(places):
             return
+        read.cuts = places[:, :3].copy()
+        read.cuts[:, 1:] -= read.starts[read.cuts[:, :1]]
+        rest = self.arena.take(len(read.utf8))
+        rest_ends = np.empty_like(read.ends)
+        before = int(read.characters.sum())
+        size = kernels.without_cuts(
+            read.utf8, read.ends, read.cuts, rest, rest_ends, read.characters, read.emptied
+        )
+        read.utf8, read.ends = rest[:size], rest_ends
+        read.cut_characters = before - int(read.characters.sum())
         starts = read.starts
-        sizes = np.diff(read.ends, prepend=0)
-        texts: list[bytes] = []
-        done = 0
-        numbers, begins = np.unique(places[:, 0], return_index=True)
-        cuts = places[:, :3].copy()
-        cuts[:, 1:] -= starts[cuts[:, :1]]
-        for number, own in zip(numbers.tolist(), np.split(cuts[:, 1:], begins[1:]), strict=True):
-            start, stop = int(starts[number]), int(read.ends[number])
-            texts.append(read.data[done:start])
-            done = stop
-            texts.append(without(read.data[start:stop], own))
-            sizes[number] = len(texts[-1])
-            rest = texts[-1].decode("utf-8")
-            read.emptied[number] = not rest.strip()
-            read.cut_characters += int(read.characters[number]) - len(rest)
-            read.characters[number] = len(rest)
-        texts.append(read.data[done:])
-        read.cuts = cuts
-        read.data = b"".join(texts)
-        read.ends = np.cumsum(sizes, dtype=np.int64)
+        for number in np.flatnonzero(read.emptied).tolist():
+            text = read.utf8[starts[number] : read.ends[number]].tobytes().decode("utf-8")
+            read.emptied[number] = not text.strip()
 
 
 def without(text: bytes, cuts: NDArray[np.int64]) -> bytes:
@@ -329,6 +320,7 @@ class Scanner:
     def __call__(self, job: Job) -> Batch:
         read = self.reader(job)
         utf8, ends = read.utf8, read.ends
+        arena = self.reader.arena
         n, config = len(read), self.config
         slots = config.bands * config.rows if config.method == "minhash" else 0
         counts = np.zeros((n, 5), dtype=np.uint32)
@@ -360,7 +352,9 @@ class Scanner:
             )
         least = max(config.min_letters, config.shingle)
         arrays: dict[str, NDArray[np.generic]] = {
-            "digest": digests(utf8, ends) if config.exact_documents else np.empty((0, 2), "<u8"),
+            "digest": (
+                digests(utf8, ends, arena) if config.exact_documents else np.empty((0, 2), "<u8")
+            ),
             "counts": counts,
             "corpus": np.full(n, job.corpus, dtype=np.uint16),
             "sketch": sketches[:sketched],
@@ -384,7 +378,7 @@ class Scanner:
         return Batch(n, len(utf8), arrays, read.rejects)
 
 
-def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64], arena: Arena) -> NDArray[np.uint64]:
     """[documents, 2] XXH3 of each text without its white space, in 128 bits.
 
     Raises ConfigError when xxhash is not installed.
@@ -393,7 +387,7 @@ def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint
         from xxhash import xxh3_128_digest
     except ImportError as error:
         raise ConfigError("this command needs xxhash: pip install 'hanllama[data]'") from error
-    bare = np.empty_like(utf8)
+    bare = arena.take(len(utf8))
     bare_ends = np.empty_like(ends)
     kernels.without_space(utf8, ends, bare, bare_ends)
     view = memoryview(bare)  # type: ignore[arg-type]
@@ -428,7 +422,7 @@ class LineCounter:
             "line_count": counts[:n],
             "line_document": firsts[:n],
         }
-        return Batch(len(read), len(read.data), arrays, read.rejects)
+        return Batch(len(read), len(read.utf8), arrays, read.rejects)
 
 
 def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:
@@ -442,7 +436,8 @@ def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:
             hashes, rows = sorted_entries(path)
             counts = store.take("line_count", rows).astype(np.int64)
             documents = store.take("line_document", rows)
-            values, starts = np.unique(hashes, return_index=True)
+            starts = np.flatnonzero(np.diff(hashes, prepend=~hashes[:1]))
+            values = hashes[starts]
             total = np.add.reduceat(counts, starts)
             many = total > config.line_documents
             lines = np.empty(int(many.sum()), dtype=LINE_COUNT)

@@ -12,7 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hanllama import records
+from hanllama.data.dedup.arena import Arena
 from hanllama.formats import Source, _lines, _source
 from hanllama.records import Piece
 
@@ -34,20 +38,24 @@ class Span:
     stop: int
     first: int
 
-    def data(self) -> bytes | None:
-        """All lines; None when they need the care of `pieces`.
+    def data(self, arena: Arena) -> NDArray[np.uint8] | None:
+        """All lines, in an arena; None when they need the care of `pieces`.
 
         That is when the file cannot be read, and when a line may be longer than a record may be.
         """
         if self.stop - self.start > _lines.MAX_RECORD_BYTES:
             return None
+        data = arena.take(self.stop - self.start)
+        size = 0
         try:
-            with open(self.source.path, "rb") as file:
+            with open(self.source.path, "rb", buffering=0) as file:
                 file.seek(self.start)
-                data = file.read(self.stop - self.start)
+                while count := file.readinto(data[size:]):  # type: ignore[arg-type]
+                    size += count
         except OSError:
             return None
-        return data if self.start else data.removeprefix(codecs.BOM_UTF8)
+        begins = not self.start and data[: min(size, 3)].tobytes() == codecs.BOM_UTF8
+        return data[3 * begins : size]
 
     def pieces(self) -> Iterator[Piece]:
         """The span as the general reader cuts it."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hanllama import records
 from hanllama.data import workers
 from hanllama.data.dedup import plain_lines, scan
+from hanllama.data.dedup.arena import Arena, joined
 from hanllama.data.dedup.clusters import Fates, Names
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.data.dedup.plain_lines import Lines
@@ -41,8 +42,10 @@ def write(
     summary: Summary,
     names: Names,
     n_workers: int,
-) -> None:
+) -> dict[str, str]:
     """Write the parts and the quarantine; the counts go into the summary.
+
+    Returns the sha256 of the parts by their names.
 
     Raises InputError when the input is not what was scanned.
     """
@@ -56,17 +59,18 @@ def write(
         ) as results,
         Progress("write", sum(meta["bytes"] for meta in store.metas) / 1e6, "MB") as progress,
         Quarantine(folder / "quarantine.jsonl") as quarantine,
-        Parts(folder) as parts,
+        Parts(folder, summed=True) as parts,
     ):
         for written in results:
             for reject in written.rejects:
                 quarantine.put(reject)
-            parts.write_run(written.lines, written.sizes)
+            parts.write_run(written.lines.data, written.sizes)
             names.add(written.names)
             summary.characters_kept += written.characters
             summary.emptied += written.emptied
             progress.advance(written.text_bytes / 1e6, documents=parts.documents)
         summary.documents_kept = parts.documents
+    return parts.sums
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class _Written:
     """
 
     text_bytes: int
-    lines: bytes
+    lines: NDArray[np.uint8]
     sizes: list[int]
     names: list[bytes]
     characters: int
@@ -143,11 +147,13 @@ class _Writer:
     def __init__(self, config: DedupConfig, scanned: Path, work: Path) -> None:
         self.fields = config.fields
         self.store = Store(scanned)
+        self.arena = Arena()
         self.removed = np.load(work / "removed.npy")
         self.shown = np.load(work / "shown.npy")
 
     def __call__(self, known: _Known) -> _Written:
         first, count = known.job.first, known.documents
+        self.arena.clear()
         stays = np.ones(count, dtype=bool)
         stays[_within(self.removed, first, count)] = False
         emptied = stays & self.store.run("emptied", first, first + count)
@@ -165,7 +171,7 @@ class _Writer:
             if n_lines:
                 sizes = self.store.run("line_bytes", line, line + n_lines)
                 places = self.store.run("places", line, line + n_lines)
-                self._lines(plain_lines.surveyed(part, sizes, places), output)
+                self._lines(plain_lines.surveyed(part, sizes, places, self.arena), output)
                 line += n_lines
             else:
                 for piece in plain_lines.pieces(part):
@@ -174,7 +180,7 @@ class _Writer:
             raise changed()
         return _Written(
             known.text_bytes,
-            b"".join(output.chunks),
+            joined(output.chunks),
             output.sizes,
             output.names,
             int(characters[stays].sum(dtype=np.int64)),
@@ -217,7 +223,7 @@ class _Output:
     ) -> None:
         self.stays, self.shown, self.cut, self.spans = stays, shown, cut, spans
         self.number = 0  # of documents seen
-        self.chunks = list[bytes]()
+        self.chunks = list[bytes | NDArray[np.uint8]]()
         self.sizes = list[int]()
         self.names = list[bytes]()
         self.rejects = list[Reject]()
