@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hanllama import cli, config, fs
@@ -127,6 +128,18 @@ def test_a_document_of_nothing_but_boilerplate_goes(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["stages"][-1]["stage"] == "nothing else left"
     assert report["stages"][-1]["characters"] == sum(map(len, kept.values()))
+
+
+def test_lines_of_one_letter_over_and_over_are_told_apart() -> None:
+    """Rulers, tables, 哈哈哈: they differ in their length, or in a letter at an end."""
+    from hanllama.data.dedup.scan import lines_of
+
+    bodies = [letter * n for letter in ("-", "=", " -", "哈", "…") for n in range(1, 90)]
+    ends = ["", "+", "-", "|", "。", "x"]
+    lines = {b for start in ends for body in bodies for e in ends if (b := start + body + e)}
+    text = "\n".join(sorted({line.strip() for line in lines})).encode()
+    hashes, _ = lines_of(np.frombuffer(text, dtype=np.uint8), np.array([len(text)]), 1)
+    assert len(hashes) == len(set(hashes.tolist())) == text.count(b"\n") + 1 > 10_000
 
 
 def test_what_is_left_beside_boilerplate_counts_unless_it_is_white_space(tmp_path: Path) -> None:

@@ -921,20 +921,26 @@ def documents_of_lines(
 
 @compiled
 def _line_hash(line: Bytes) -> np.uint64:
-    value = np.uint64(len(line))
+    size = len(line)
+    value = np.uint64(size) * _STEP  # in all bits: no other first letter makes up for a length
+    if size < 8:
+        for i in range(size):
+            value = (value ^ np.uint64(line[i])) * _STEP
+        return _mixed(value)
     i = 0
-    while i + 8 <= len(line):
-        word = line[i : i + 8]
-        bits = np.uint64(0)
-        for k in range(8):
-            bits |= np.uint64(word[k]) << np.uint64(8 * k)
-        value = (value ^ bits) * _STEP
-        value ^= value >> np.uint64(29)  # a product's upper bits never come down by themselves
+    while i + 8 < size:
+        value = _stirred(value, line[i : i + 8])
         i += 8
-    while i < len(line):
-        value = (value ^ np.uint64(line[i])) * _STEP
-        i += 1
-    return _mixed(value)
+    return _mixed(_stirred(value, line[size - 8 : size]))  # some of them once more
+
+
+@compiled
+def _stirred(value: np.uint64, word: Bytes) -> np.uint64:
+    bits = np.uint64(0)
+    for k in range(8):
+        bits |= np.uint64(word[k]) << np.uint64(8 * k)
+    value = (value ^ bits) * _STEP
+    return value ^ (value >> np.uint64(29))  # a product's upper bits never come down by themselves
 
 
 # --- bands, pairs, clusters --------------------------------------------------------------------

@@ -187,6 +187,9 @@ class Reader:
         self.minimum = config.line_characters
         self.keep_first = config.line_keep == "first"
         self.boilerplate = np.load(boilerplate) if boilerplate is not None else None
+        if self.boilerplate is not None:
+            self.known = Buckets(4 * len(self.boilerplate), config.memory)
+            self.known.add(self.boilerplate["hash"], self.boilerplate["documents"])
         self.arena = Arena()  # of one job
 
     def __call__(self, job: Job) -> Read:
@@ -250,10 +253,12 @@ class Reader:
     def _cut(self, read: Read, first: int) -> None:
         assert self.boilerplate is not None
         hashes, places = lines_of(read.utf8, read.ends, self.minimum)
+        perhaps = np.flatnonzero(self.known.of(hashes))
+        hashes = hashes[perhaps]
         known = self.boilerplate["hash"]
         at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
         hit = known[at] == hashes
-        places = places[hit]  # in the order of the documents
+        places = places[perhaps[hit]]  # in the order of the documents
         rows, earliest, times = np.unique(at[hit], return_index=True, return_counts=True)
         new = self.boilerplate["first"][rows] == places[earliest, 0] + first
         order = np.argsort(earliest[new])
@@ -428,22 +433,59 @@ class LineCounter:
 def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:
     """Find the lines of more than `line_documents` documents: LINE_COUNT sorted by hash."""
     with fs.publish(stage) as folder:
-        parts = Partitions(folder, int(store.starts("line")[-1]), config.memory, packed=False)
-        for values, start in zip(store.blocks("line"), store.starts("line")[:-1], strict=True):
-            parts.add(values, np.arange(start, start + len(values)))
+        _deal_lines(store, config, folder)
         found = [np.empty(0, dtype=LINE_COUNT)]
         for path in partitions_in(folder):  # in the order of the hashes
             hashes, rows = sorted_entries(path)
             counts = store.take("line_count", rows).astype(np.int64)
             documents = store.take("line_document", rows)
-            starts = np.flatnonzero(np.diff(hashes, prepend=~hashes[:1]))
-            values = hashes[starts]
-            total = np.add.reduceat(counts, starts)
+            first = np.flatnonzero(np.diff(hashes, prepend=~hashes[:1]))
+            values = hashes[first]
+            total = np.add.reduceat(counts, first)
             many = total > config.line_documents
             lines = np.empty(int(many.sum()), dtype=LINE_COUNT)
             lines["hash"], lines["documents"] = values[many], total[many]
-            lines["first"] = np.minimum.reduceat(documents, starts)[many]
+            lines["first"] = np.minimum.reduceat(documents, first)[many]
             found.append(lines)
             path.unlink()
         save(folder / BOILERPLATE, np.concatenate(found))
     return stage / BOILERPLATE
+
+
+def _deal_lines(store: Store, config: DedupConfig, folder: Path) -> None:
+    """Partitions of the lines that may be boilerplate.
+
+    Most lines are rare, and need not be sorted: their whole bucket has few documents.
+    """
+    starts = store.starts("line")
+    buckets = Buckets(int(starts[-1]), config.memory)
+    for values, counts in zip(store.blocks("line"), store.blocks("line_count"), strict=True):
+        buckets.add(values, counts)
+    parts = Partitions(folder, int(starts[-1]), config.memory, packed=False)
+    for values, start in zip(store.blocks("line"), starts[:-1], strict=True):
+        perhaps = np.flatnonzero(buckets.of(values) > config.line_documents)
+        parts.add(values[perhaps], perhaps + start)
+
+
+class Buckets:
+    """Documents of hashes, added up by the hashes' last bits: never fewer than one hash has.
+
+    Args:
+        hashes: how many there will be; 4 to 8 bytes are held for each.
+        memory_mib: a quarter of it is not exceeded.
+    """
+
+    def __init__(self, hashes: int, memory_mib: int) -> None:
+        largest = (memory_mib * 2**16).bit_length() - 1  # words of 4 bytes
+        self.sums = np.zeros(1 << min(max(hashes.bit_length(), 16), largest), dtype=np.uint32)
+
+    def add(self, hashes: NDArray[np.uint64], documents: NDArray[np.uint32]) -> None:
+        """Add the documents of each hash."""
+        np.add.at(self.sums, self._places(hashes), documents)
+
+    def of(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """[hashes] the sum of each one's bucket."""
+        return self.sums[self._places(hashes)]
+
+    def _places(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        return hashes & np.uint64(len(self.sums) - 1)
