@@ -145,6 +145,22 @@ def test_a_killed_worker_is_said_so() -> None:
             pass
 
 
+@pytest.mark.usefixtures("start")
+def test_the_last_jobs_are_not_left_to_the_others(tmp_path: Path) -> None:
+    """However long the other process takes, this one does its half of four jobs meanwhile."""
+    stuck = tmp_path / "go on"
+    freeing = threading.Timer(1.0, stuck.touch)
+    arguments = ("wait", os.getpid(), str(stuck))
+    both = workers.Workers[int, tuple[int, int]](2, Task, arguments)
+    with contextlib.closing(both):
+        both._started.result(PATIENCE)
+        freeing.start()
+        results = both.ordered(range(4), lambda: Task(*arguments))
+        done_here = sum(process == os.getpid() for _, process in results)
+    freeing.join()
+    assert done_here == 2
+
+
 def test_what_waits_for_a_slow_job_is_bounded(tmp_path: Path) -> None:
     """The other process hangs on a job; this one does not do the rest of the corpus meanwhile."""
     pulled = delivered = most = 0

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import itertools
 import os
 import time
@@ -86,6 +87,9 @@ def tokenize(options: TokenizeConfig) -> Path:
     worker = _Worker(options)
     if workers.forks():
         worker.load()  # for all processes; elsewhere each loads its own, all at the same time
+    # What is loaded by now stays: no collection looks at it again, nor at the end of the process,
+    # and a copy of this process goes on sharing its memory.
+    gc.freeze()
     pieces, size = _pieces(options.inputs)
     made = output.exists() and not options.force
     n_workers = 1 if made else workers.count(options.workers, size, _SMALL_BYTES)

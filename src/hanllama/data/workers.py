@@ -18,6 +18,7 @@ they start from nothing, which costs each half a second of imports (`forks`).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -36,7 +37,7 @@ Result = TypeVar("Result")
 
 JOB_BYTES = 2**20  # many small files, or one run of lines, or one book
 # Jobs that another process has before it, so that it goes on while this one does a longer job;
-# at the end this one waits for them.
+# fewer of the last ones, which this one does itself rather than wait.
 _AHEAD = 3
 # Finished jobs that wait for an unfinished one before them, for each process: memory's bound.
 _HELD = 6
@@ -78,6 +79,7 @@ class Workers(Generic[Job, Result]):
             sys.setswitchinterval(_SWITCH_SECONDS)
             context = multiprocessing.get_context("fork" if forks() else "spawn")
             self._executor = ProcessPoolExecutor(self._others, context, _start, (build, arguments))
+            _widen(self._executor)
             # One starts with each job that finds none idle.
             self._started, *_ = [self._executor.submit(_nothing) for _ in range(self._others)]
 
@@ -86,19 +88,17 @@ class Workers(Generic[Job, Result]):
     ) -> Generator[Result, None, None]:
         """The results in order; `build` makes what this process calls, with its first job."""
         call: Callable[[Job], Result] | None = None
-        left = iter(jobs)
+        left = _Left(jobs)
         waiting: deque[Future[Result]] = deque()
         try:
             while True:
-                while self._others_want(waiting) and (job := next(left, _END)) is not _END:
-                    waiting.append(self._executor.submit(_work, job))
+                while self._others_want(waiting, left):
+                    waiting.append(self._executor.submit(_work, left.take()))
                 if waiting and waiting[0].done():
                     yield waiting.popleft().result()
-                elif len(waiting) < _HELD * (self._others + 1) and (
-                    (job := next(left, _END)) is not _END
-                ):
+                elif len(waiting) < _HELD * (self._others + 1) and left.at_least(1):
                     call = call or build()
-                    waiting.append(_done_here(call, job))
+                    waiting.append(_done_here(call, left.take()))
                 elif waiting:
                     yield waiting.popleft().result()
                 else:
@@ -108,11 +108,12 @@ class Workers(Generic[Job, Result]):
                 "a worker process was killed, most likely for lack of memory; lower --workers"
             ) from error
 
-    def _others_want(self, waiting: deque[Future[Any]]) -> bool:
-        """Whether another process may run out of jobs."""
+    def _others_want(self, waiting: deque[Future[Any]], left: _Left[Job]) -> bool:
+        """Whether another process may run out of jobs, and should have one of those left."""
         if not self._others or not self._started.done():
             return False
-        return sum(not f.done() for f in waiting) < _AHEAD * self._others
+        each = sum(not f.done() for f in waiting) / self._others
+        return each < _AHEAD and left.at_least(int(each) + 1)
 
     def close(self) -> None:
         """End the processes."""
@@ -131,7 +132,38 @@ def forks() -> bool:
     return sys.modules.keys().isdisjoint(_THREADED)
 
 
-_END: Any = object()
+class _Left(Generic[Job]):
+    """Jobs that nobody has yet, of which a few can be counted before they are taken."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._source = iter(jobs)
+        self._ready: deque[Job] = deque()
+
+    def at_least(self, count: int) -> bool:
+        """Whether so many are left."""
+        self._ready.extend(itertools.islice(self._source, max(count - len(self._ready), 0)))
+        return len(self._ready) >= count
+
+    def take(self) -> Job:
+        """The next one, once `at_least(1)`."""
+        return self._ready.popleft()
+
+
+def _widen(executor: ProcessPoolExecutor) -> None:
+    """Let the pipes hold a whole job or result, which is then handed over in one go.
+
+    By the 64 KB that Linux gives a pipe it takes a dozen, between which one side waits for a thread
+    of the other to get its turn. Elsewhere the pipes stay as they are.
+    """
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    inside: Any = executor  # it has no option for this
+    for queue in (inside._call_queue, inside._result_queue):
+        # A user who has many pipes already may not have larger ones.
+        with contextlib.suppress(PermissionError):
+            fcntl.fcntl(queue._writer, fcntl.F_SETPIPE_SZ, JOB_BYTES)
 
 
 def _done_here(call: Callable[[Job], Result], job: Job) -> Future[Result]:
