@@ -88,7 +88,7 @@ def test_the_theme_and_the_hero_must_be_those_asked_for() -> None:
     other = "小象" if kind != "小象" else "小猫"
     verdict = judge(understood(f"请写一个{other}的故事，主题是分享。"), story.text)
     assert (verdict.obeyed, verdict.reason) == (False, f"the hero is {kind}, not {other}")
-    stranger = "点点" if name != "点点" else "果果"
+    stranger = "朵朵" if name != "朵朵" else "果果"
     assert not judge(understood(f"请写一个{kind}{stranger}的故事，主题是分享。"), story.text).obeyed
 
 

@@ -28,7 +28,7 @@ from functools import cache, lru_cache
 from typing import TypeVar
 
 from hanllama.data.stories_plots import DEEDS, FREE, PLOTS, VERB_OF, Plot
-from hanllama.data.stories_words import WITHHELD, Bank, Word, fits, they
+from hanllama.data.stories_words import WITHHELD, Bank, Word, fits
 
 __all__ = [
     "WITHHELD",
@@ -85,7 +85,7 @@ def story(seed: int, index: int) -> Story:
 
 # Writing ------------------------------------------------------------------------------------
 
-# A sentence in pieces: ("", literal), (slot, form), or ("they", "") for hero and friend together.
+# A sentence in pieces: ("", literal) or (slot, form).
 _Template = tuple[tuple[str, str], ...]
 _T = TypeVar("_T")
 
@@ -100,8 +100,6 @@ def write(rng: random.Random, forced: Word | None = None, plots: Sequence[Plot] 
         for slot, form in pick(rng, step):
             if slot == "":
                 parts.append(form)
-            elif slot == "they":
-                parts.append(they(bound["hero"], bound["friend"]))
             elif slot in FREE:
                 parts.append(pick(rng, plot.slots[slot]).form(form))
             else:
@@ -156,9 +154,7 @@ def _cut(sentence: str) -> _Template:
     for literal, name, _, _ in string.Formatter().parse(sentence):
         if literal:
             pieces.append(("", literal))
-        if name == "they":
-            pieces.append(("they", ""))
-        elif name is not None:
+        if name is not None:
             slot, _, form = name.partition(".")
             pieces.append((slot, form or "n"))
     return tuple(pieces)
@@ -247,8 +243,6 @@ def _match(source: _Text, plot: Plot, template: _Template, start: _Reading) -> l
             options: list[tuple[str, Bank | None]]
             if slot == "":
                 options = [(form, None)]
-            elif slot == "they":
-                options = [(they(reading.words["hero"][0], reading.words["friend"][0]), None)]
             elif slot in FREE:
                 options = [(word.form(form), None) for word in plot.slots[slot]]
             else:

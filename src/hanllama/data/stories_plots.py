@@ -2,7 +2,7 @@
 
 A plot is a row of steps; a step is a few sentences that mean the same, one of which is written.
 `{slot}` is the word bound to a slot, `{slot.form}` another of its forms (verb, measure word,
-pronoun), `{they}` the pronoun of hero and friend together. A slot keeps its word through the whole
+pronoun). A slot keeps its word through the whole
 story, which is all the coherence there is: every sentence of a step must therefore read well after
 every sentence of the steps before it, whatever the words. Where a plot needs more than one word
 to agree (a fear, its cause and its cure), the bank's entry carries all of it.
@@ -112,12 +112,12 @@ LOST = Plot(
             "{friend}说：“别{sad}，我们一起去找吧。”",
         ),
         (
-            "{they}先去{first_spot}找，没有；又去{second_spot}找，还是没有。",
-            "{they}去{first_spot}找，去{second_spot}找，都没有找到。",
+            "{hero}和{friend}先去{first_spot}找，没有；又去{second_spot}找，还是没有。",
+            "两个好朋友去{first_spot}找，去{second_spot}找，都没有找到。",
         ),
         (
-            "最后，{friend}在{spot}找到了{object}。",
-            "最后，{they}在{spot}找到了{object}。",
+            "最后，{hero}在{spot}找到了{object}。",
+            "最后，{object}找到了，就在{spot}。",
         ),
         PARAGRAPH,
         (
@@ -129,8 +129,8 @@ LOST = Plot(
             "{friend}说：“不用谢，朋友就要互相帮助。”",
         ),
         (
-            "从那以后，{hero}每次{object.vn}都很小心。",
-            "从那以后，{hero}{object.vn}的时候，总会叫上{friend}。",
+            "从那以后，{hero}做什么都很小心。",
+            "从那以后，{hero}出去玩的时候，总会叫上{friend}。",
             "从那以后，{hero}和{friend}常常一起玩。",
         ),
     ),
@@ -173,13 +173,13 @@ FRIEND = Plot(
             "“我叫{friend}，很高兴认识你。”{friend}说。",
         ),
         (
-            "{they}一起{game.vn}，玩得真{glad}。",
-            "{they}一起{game.vn}，{glad}极了。",
+            "{hero}和{friend}一起{game.vn}，玩得真{glad}。",
+            "两个好朋友一起{game.vn}，{glad}极了。",
         ),
         PARAGRAPH,
         (
-            "太阳下山了，{they}约好明天再来玩。",
-            "天黑了，{they}手拉手走回家。",
+            "太阳下山了，{hero}和{friend}约好明天再来玩。",
+            "天黑了，两个好朋友手拉手走回家。",
         ),
         (
             "从此，{hero}有了一个好朋友。",
@@ -227,7 +227,7 @@ HELP = Plot(
         ),
         PARAGRAPH,
         (
-            "{elder}请{hero}{food.v}了一{food.cl}{food}。",
+            "{elder}请{hero}{food.v}{food}。",
             "{elder}说：“辛苦了，快来{food.v}{food}吧！”",
         ),
         (
@@ -246,7 +246,7 @@ SHARE = Plot(
     "share",
     _COMMON
     | _elder("妈妈")
-    | {"food": words.SNACKS, "hold": words.HOLD, "second_food": words.SNACKS},
+    | {"food": words.SNACKS, "hold": words.HOLD, "second_food": words.DRINKS},
     (
         _OPENING,
         (
@@ -255,8 +255,8 @@ SHARE = Plot(
         ),
         PARAGRAPH,
         (
-            "{time}，{elder}给了{hero}一{food.cl}{food}。",
-            "{time}，{hero}得到了一{food.cl}{food}，是{elder}给的。",
+            "{time}，{elder}给{hero}准备了{food}。",
+            "{time}，{hero}得到了{elder}给的{food}。",
         ),
         (
             "{hero}{hold}{food}来到{place.in}，正要{food.v}，看见了{friend.full}。",
@@ -268,7 +268,7 @@ SHARE = Plot(
         ),
         (
             "{hero}看看{food}，又看看{friend}，有点舍不得。",
-            "{hero}只有一{food.cl}{food}，有点舍不得。",
+            "{hero}只有这一份，有点舍不得。",
         ),
         (
             "可是，{hero.he}想起{elder}的话：好东西要和朋友分享。",
@@ -277,25 +277,25 @@ SHARE = Plot(
         PARAGRAPH,
         (
             "{hero}说：“{friend}，我们一人一半，一起{food.v}吧！”",
-            "{hero}走过去，说：“这{food.cl}{food}，我们一人一半吧！”",
+            "{hero}走过去，说：“{food}不多，我们一人一半吧！”",
         ),
         (
             "{friend}{glad}地说：“谢谢你，{hero}！”",
             "{friend}{glad}极了，说：“你真好，谢谢你！”",
         ),
         (
-            "{they}坐在一起{food.v}{food}，说说笑笑。",
-            "{they}你一口，我一口，很快就{food.v}完了。",
+            "两个好朋友坐在一起{food.v}{food}，说说笑笑。",
+            "{hero}和{friend}你一口，我一口，很快就{food.v}完了。",
         ),
         PARAGRAPH,
         (
-            "第二天，{friend}带来了一{second_food.cl}{second_food}，也分给{hero}一半。",
+            "第二天，{friend}带来了{second_food}，也分给{hero}一半。",
             "第二天，{friend}对{hero}说：“今天我请你{second_food.v}{second_food}！”",
         ),
         (
             "{hero}明白了：和朋友分享，快乐会变多。",
             "{hero}心想：和朋友分享，真让人{glad}！",
-            "从那以后，{they}有好东西就一起分享。",
+            "从那以后，{hero}和{friend}有好东西就一起分享。",
         ),
     ),
 )
@@ -338,7 +338,7 @@ BRAVE = Plot(
         ),
         PARAGRAPH,
         (
-            "后来，{friend.full}也怕{fear}，{hero}对{friend.he}说：“别怕，{fear.advice}。”",
+            "后来，{friend.full}也怕{fear}，{hero}对{friend}说：“别怕，{fear.advice}。”",
             "后来，{hero}看见{friend.full}也怕{fear}，就说：“别怕，我陪着你。”",
         ),
         (
@@ -408,8 +408,8 @@ PROMISE = Plot(
         ),
         PARAGRAPH,
         (
-            "{time}，{friend}对{hero}说：“明天我们去{place.in}{game.vn}，好吗？”",
-            "{time}，{friend}问{hero}：“明天你能和我去{place.in}{game.vn}吗？”",
+            "{time}，{hero}听见{friend}说：“明天我们去{place.in}{game.vn}，好吗？”",
+            "{time}，{hero}听见{friend}问：“明天你能和我去{place.in}{game.vn}吗？”",
         ),
         (
             "{hero}说：“好，我一定来！”",
@@ -442,8 +442,8 @@ PROMISE = Plot(
             "{friend}说：“我就知道你会来！”",
         ),
         (
-            "{they}一起{game.vn}，玩得真{glad}。",
-            "{they}一起{game.vn}，{glad}极了。",
+            "{hero}和{friend}一起{game.vn}，玩得真{glad}。",
+            "两个好朋友{glad}极了，玩了一整天。",
         ),
         (
             "回到家，{hero}{food.v}着{food}，心里甜甜的。",
@@ -473,7 +473,7 @@ MISTAKE = Plot(
         ),
         (
             "{hero}害怕极了，心里怦怦地跳。",
-            "{friend}没有看见，{hero}不知道怎么办才好。",
+            "{hero}看看四周，不知道怎么办才好。",
         ),
         (
             "这时，{hero.he}想起{elder}的话：做错了事，要说真话。",
@@ -498,7 +498,7 @@ MISTAKE = Plot(
             "第二天，{hero}和{elder}一起送来了一{object.cl}新的{object}。",
         ),
         (
-            "{friend}{glad}极了，{they}又在一起玩了。",
+            "{friend}{glad}极了，两个好朋友又在一起玩了。",
             "{friend}笑了，{hero}也笑了。",
         ),
         (
@@ -519,8 +519,8 @@ BIRTHDAY = Plot(
         ),
         PARAGRAPH,
         (
-            "明天是{friend}的生日，{hero}想送{friend.he}一份礼物。",
-            "{friend}的生日快到了，{hero}想送{friend.he}一份礼物。",
+            "明天是{friend}的生日，{hero}想准备一份礼物。",
+            "{friend}的生日快到了，{hero}要准备一份礼物。",
         ),
         (
             "{hero}问{elder}：“送什么好呢？”",
@@ -553,8 +553,8 @@ BIRTHDAY = Plot(
             "{friend}{glad}地说：“这是最好的礼物，谢谢你！”",
         ),
         (
-            "{they}一起唱歌，一起跳舞，玩得真{glad}。",
-            "{they}手拉着手，又唱又跳。",
+            "{hero}和{friend}一起唱歌，一起跳舞，玩得真{glad}。",
+            "两个好朋友手拉着手，又唱又跳。",
         ),
         (
             "{hero}心想：让朋友{glad}，自己也很{glad}。",
@@ -601,7 +601,7 @@ PLANT = Plot(
         ),
         PARAGRAPH,
         (
-            "有一天，{garden}长出了一棵绿绿的小苗。",
+            "有一天，那里长出了一棵绿绿的小苗。",
             "有一天，一棵小苗从地里钻了出来。",
         ),
         (
@@ -648,8 +648,8 @@ WAY_HOME = Plot(
             "{hero}拉起{friend}的手，说：“我知道在哪里，走吧！”",
         ),
         (
-            "{they}走啊走，终于看见了那{landmark.cl}{landmark}。",
-            "{they}走了很久，终于来到了那{landmark.cl}{landmark}旁边。",
+            "{hero}和{friend}走啊走，终于看见了{friend}的家。",
+            "{hero}和{friend}走了很久，终于来到了那个地方。",
         ),
         PARAGRAPH,
         (
@@ -658,7 +658,7 @@ WAY_HOME = Plot(
         ),
         (
             "妈妈对{hero}说：“谢谢你，快进来{food.v}{food}吧！”",
-            "妈妈请{hero}{food.v}了一{food.cl}{food}，说：“真谢谢你！”",
+            "妈妈请{hero}{food.v}{food}，说：“真谢谢你！”",
         ),
         (
             "从那以后，{hero}和{friend}成了好朋友。",

@@ -71,14 +71,6 @@ def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
     return True
 
 
-def they(first: Word, second: Word) -> str:
-    """The plural pronoun of two people: 它们 for animals, 她们 for girls, 他们 otherwise."""
-    if first.world == "animal":
-        return "它们"
-    both_girls = first.more["he"] == second.more["he"] == "她"
-    return "她们" if both_girls else "他们"
-
-
 def _table(text: str, world: str = "", at: tuple[str, ...] = ()) -> Bank:
     """Words from lines of `verb measure noun noun ...`."""
     words = []
@@ -105,14 +97,16 @@ def _person(name: str, kind: str, cl: str, he: str, world: str) -> Word:
 
 
 # No name is the other half of another (小明 beside 明明): a small model writes 小明明.
-_BOYS = """小明 小刚 小军 小强 小杰 小龙 小宇 小航 小峰 小亮 东东 阳阳 磊磊 壮壮 浩浩 阿宝
+# None begins with 小: a tokenizer joins that to whatever often stands before it, and a name must be
+# the same token wherever it stands, or a small model does not learn to repeat it.
+_BOYS = """亮亮 强强 军军 杰杰 龙龙 航航 峰峰 宇宇 涛涛 鹏鹏 东东 阳阳 磊磊 壮壮 浩浩 阿宝
     大勇 安安"""
-_GIRLS = """小红 小丽 小芳 小美 小兰 小梅 小玉 小云 小雅 小燕 婷婷 蓉蓉 佳佳 圆圆 琪琪
+_GIRLS = """丽丽 芳芳 兰兰 梅梅 丹丹 玲玲 娜娜 雯雯 萌萌 珊珊 婷婷 蓉蓉 佳佳 圆圆 琪琪
     倩倩 阿珍"""
 _ANIMAL_KINDS = """只 小兔子 小猫 小狗 小熊 小松鼠 小猴子 小狐狸 小刺猬 小鸭子 小鸡 小老鼠
     小青蛙 小乌龟 小羊 小鹿 小浣熊"""
-_ANIMAL_NAMES = """豆豆 果果 球球 点点 毛毛 朵朵 团团 多多 奇奇 皮皮 乐乐 跳跳 嘟嘟 贝贝 欢欢
-    糖糖 丁丁 米米 可可 心心"""
+_ANIMAL_NAMES = """豆豆 果果 球球 咪咪 绒绒 朵朵 团团 多多 奇奇 皮皮 乐乐 跳跳 嘟嘟 贝贝 欢欢
+    糖糖 丁丁 米米 可可 晶晶"""
 
 
 def _people() -> Bank:
@@ -194,7 +188,7 @@ TOYS = _table("""
     看 本 图画书 故事书
     吹 支 笛子 口琴
     敲 面 小鼓
-    抱 个 布娃娃
+    抱 个 娃娃
     抱 只 布熊
     戴 顶 帽子
     戴 条 围巾
@@ -210,25 +204,17 @@ TOYS = _table("""
 
 # What can be carried along and shared: every entry may be halved.
 SNACKS = _table("""
-    吃 个 苹果 桃子 橘子 梨子 柿子 石榴 面包 包子 月饼 粽子 红薯 西瓜
-    吃 根 香蕉 玉米 黄瓜 胡萝卜
-    吃 块 蛋糕 米糕 南瓜饼
-    吃 串 葡萄 糖葫芦
-    吃 包 饼干 花生 瓜子
-    吃 袋 糖果 核桃 栗子
-    吃 盒 草莓 樱桃
-    喝 瓶 果汁 牛奶 酸奶 蜂蜜水
+    吃 - 苹果 桃子 橘子 梨子 柿子 石榴 面包 包子 月饼 粽子 红薯 西瓜 香蕉 玉米 黄瓜 胡萝卜 蛋糕
+    吃 - 米糕 南瓜饼 葡萄 糖葫芦 饼干 花生 瓜子 糖果 核桃 栗子 草莓 樱桃
 """)
+
+# What a friend brings in return.
+DRINKS = _table("喝 - 果汁 牛奶 酸奶 蜂蜜水 豆浆 椰汁 绿茶 柠檬水")
 
 # What is served at home to say thank you.
 MEALS = _table("""
-    吃 碗 面条 米饭
-    吃 盘 饺子 汤圆
-    吃 个 苹果 桃子 包子 月饼 粽子 烤红薯
-    吃 块 蛋糕 米糕 南瓜饼
-    吃 盘 草莓 葡萄 西瓜
-    喝 杯 果汁 牛奶 热茶 蜂蜜水
-    喝 碗 绿豆汤 南瓜汤 蘑菇汤 小米粥
+    吃 - 面条 米饭 饺子 汤圆 苹果 桃子 包子 月饼 粽子 烤红薯 蛋糕 米糕 南瓜饼 草莓 葡萄 西瓜
+    喝 - 果汁 牛奶 热茶 蜂蜜水 绿豆汤 南瓜汤 蘑菇汤 小米粥
 """)
 
 # What one likes to do: “最喜欢…”.
@@ -249,21 +235,23 @@ HOBBIES = _table("""
 """)
 
 _MEADOWS = ("草地", "山坡", "田野", "公园", "广场", "操场", "空地", "湖边", "山谷", "大树下")
-_GREEN = ("草地", "山坡", "田野", "花园", "山谷", "公园", "树林")
-_TREES = ("果园", "树林", "公园", "山坡", "大树下")
+_TREES = ("果园", "树林", "竹林", "公园", "花园", "山坡", "山谷", "大树下")
 _WATER = ("湖边", "池塘边")
 _PLAYGROUNDS = ("公园", "操场")
 
 # What two play together outdoors.
 GAMES = (
-    _table("放 - 风筝\n踢 - 足球 毽子\n拍 - 皮球\n丢 - 沙包\n玩 - 陀螺 飞盘", at=_MEADOWS)
-    + _table("追 - 蝴蝶 蜻蜓\n采 - 野花", at=_GREEN)
-    + _table("捡 - 树叶 松果\n采 - 蘑菇", at=_TREES)
-    + _table("捡 - 石头\n堆 - 沙堡\n放 - 纸船\n看 - 小鱼\n画 - 小船 小鱼", at=_WATER)
+    _table("放 - 风筝\n踢 - 足球 毽子\n拍 - 皮球", at=_MEADOWS)
+    + _table("捡 - 松果\n采 - 蘑菇", at=_TREES)
+    + _table("堆 - 沙堡\n放 - 纸船\n看 - 小鱼\n画 - 小船 小鱼", at=_WATER)
     + _table("荡 - 秋千\n滑 - 滑梯\n堆 - 沙堡", "child", _PLAYGROUNDS)
     + _table("""
         吹 - 泡泡 笛子 口琴
-        玩 - 积木 弹珠 拼图
+        玩 - 积木 弹珠 拼图 陀螺 飞盘
+        丢 - 沙包
+        追 - 蝴蝶 蜻蜓
+        采 - 野花
+        捡 - 树叶 石头
         搭 - 积木
         叠 - 纸船 纸飞机 纸鹤
         画 - 小花 大树 蝴蝶 小鸟 白云
@@ -335,7 +323,7 @@ GIFTS = _table("""
     叠 只 纸鹤 纸船
     叠 架 纸飞机
     捏 个 泥人
-    缝 个 布娃娃 沙包 布包
+    缝 个 娃娃 沙包 布包
     缝 只 布熊
     剪 朵 纸花
     采 束 野花
@@ -349,12 +337,13 @@ def _accidents(how: str, text: str) -> Bank:
 
 
 ACCIDENTS = (
-    _accidents("跑得太快", "打碎 个 花瓶 杯子 碗 盘子\n撞坏 个 花盆 篮子\n撞坏 盏 灯笼")
-    + _accidents(
-        "玩得太高兴", "打破 面 镜子 小鼓\n弄坏 把 雨伞 扇子 椅子\n弄丢 把 扇子\n弄丢 支 画笔 笛子"
+    _accidents(
+        "跑得太快",
+        "打碎 个 花瓶 杯子 碗 盘子\n打碎 面 镜子\n撞坏 个 花盆 篮子\n撞坏 盏 灯笼",
     )
+    + _accidents("玩得太高兴", "弄坏 面 小鼓\n弄坏 把 雨伞 扇子 椅子\n弄丢 支 画笔 笛子")
     + _accidents("喝水的时候", "弄湿 本 图画书 故事书\n弄湿 张 贺卡\n弄湿 双 手套")
-    + _accidents("画画的时候", "弄脏 条 围巾\n弄脏 件 毛衣\n弄脏 顶 帽子\n弄脏 本 故事书 图画书")
+    + _accidents("吃饭的时候", "弄脏 条 围巾\n弄脏 件 毛衣\n弄脏 顶 帽子\n弄脏 本 故事书 图画书")
     + _accidents("走路的时候", "踩坏 盏 灯笼\n踩坏 只 风筝\n踩坏 架 小飞机\n踩坏 个 花环")
 )
 
@@ -465,13 +454,13 @@ WITHHELD: frozenset[tuple[str, str]] = frozenset(
         ("带着", "灯笼"),
         ("拿着", "皮球"),
         ("拿着", "笛子"),
-        ("拿着", "布娃娃"),
+        ("拿着", "娃娃"),
         ("拿着", "篮子"),
         ("带上", "帽子"),
         ("带上", "画笔"),
         ("带着", "葡萄"),
         ("带着", "糖果"),
-        ("带着", "牛奶"),
+        ("带着", "面包"),
         ("带着", "包子"),
         ("拿着", "西瓜"),
         ("拿着", "核桃"),
