@@ -38,6 +38,10 @@ class Arena:
 
 
 def joined(runs: Sequence[bytes | NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Runs of bytes end to end; one alone is not copied."""
-    whole = runs[0] if len(runs) == 1 else b"".join(runs)  # type: ignore[arg-type]
-    return np.frombuffer(whole, dtype=np.uint8)
+    """Runs of bytes end to end; one array alone is not copied.
+
+    It can be written to in any case: numba has other machine code for what cannot.
+    """
+    if len(runs) == 1 and isinstance(runs[0], np.ndarray):
+        return runs[0]
+    return np.frombuffer(bytearray().join(runs), dtype=np.uint8)  # type: ignore[arg-type]

@@ -192,4 +192,7 @@ def _raw(part: Piece | Span, arena: Arena) -> NDArray[np.uint8] | None:
     if part.format != FORMAT:
         return None
     lines = [b"" if isinstance(line, Reject) else line for line in part.lines]
-    return np.frombuffer(b"\n".join([*lines, b""]), dtype=np.uint8)
+    data = b"\n".join([*lines, b""])
+    raw = arena.take(len(data))
+    raw[:] = np.frombuffer(data, dtype=np.uint8)
+    return raw

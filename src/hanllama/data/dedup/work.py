@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,7 +218,7 @@ class Store:
         found = sorted(folder.iterdir()) if folder.is_dir() else []
         self.segments = [s for s in found if s.name.isdigit() and is_complete(s)]
         self.metas: list[dict[str, Any]] = [fs.read_json(s / "meta.json") for s in self.segments]
-        self._headers: dict[Path, _Header] = {}
+        self._headers: dict[tuple[int, str], _Header] = {}
         self._starts: dict[str, NDArray[np.int64]] = {}
 
     @property
@@ -239,7 +239,7 @@ class Store:
     def starts(self, name: str) -> NDArray[np.int64]:
         """[segments + 1] the first row of each segment, then the number of rows."""
         if name not in self._starts:
-            sizes = [self._header(s / f"{name}.npy")[2][0] for s in self.segments]
+            sizes = [self._header(n, name).shape[0] for n in range(len(self.segments))]
             self._starts[name] = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         return self._starts[name]
 
@@ -268,24 +268,27 @@ class Store:
         """Consecutive rows of an array, all in one segment; or none."""
         starts = self.starts(name)
         number = int(np.searchsorted(starts[:-1], start, side="right")) - 1
-        path = self.segments[number] / f"{name}.npy"
-        offset, dtype, shape = self._header(path)
-        width = math.prod(shape[1:])
-        first = int(start - starts[number])
-        values = np.fromfile(
-            path, dtype, (stop - start) * width, offset=offset + first * width * dtype.itemsize
-        )
-        return values.reshape(-1, *shape[1:])
+        header = self._header(number, name)
+        row_bytes = math.prod(header.shape[1:]) * header.dtype.itemsize
+        with open(header.path, "rb") as file:
+            file.seek(header.offset + int(start - starts[number]) * row_bytes)
+            data = file.read((stop - start) * row_bytes)
+        return np.frombuffer(data, header.dtype).reshape(-1, *header.shape[1:])
 
-    def _header(self, path: Path) -> _Header:
-        """Of an `.npy` file; to look at one takes ten times as long as to read a job's rows."""
-        if path not in self._headers:
+    def _header(self, number: int, name: str) -> _Header:
+        """Of a segment's array; to look at one takes ten times as long as to read a job's rows."""
+        if (number, name) not in self._headers:
+            path = self.segments[number] / f"{name}.npy"
             array = np.load(path, mmap_mode="r")
-            self._headers[path] = (array.offset, array.dtype, array.shape)
-        return self._headers[path]
+            self._headers[number, name] = _Header(str(path), array.offset, array.dtype, array.shape)
+        return self._headers[number, name]
 
 
-_Header = tuple[int, np.dtype[Any], tuple[int, ...]]  # offset of the values, their type, the shape
+class _Header(NamedTuple):
+    path: str
+    offset: int  # of the values, in bytes
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
 
 def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
