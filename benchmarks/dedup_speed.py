@@ -19,7 +19,7 @@ Recall is the share of planted copies that were flagged; precision the share of 
 that are planted, originals of planted ones, or have an exact Jaccard similarity of at least 0.3
 with another document (60 of those that were not planted are judged). `exact` and `lines` hash texts
 that are in memory and find what occurs more than once; `exact-command` and `lines-command` are the
-whole command with `--workers`, from JSON lines on disk to a corpus folder, less its start-up: in each
+whole command with `--workers`, from JSON lines on disk to a corpus folder, less its start-up: in a
 round the same on a tiny input, the mean of one run right before and one right after. Start-up takes
 longer than the work and scatters as much, so there are seven rounds, of which the median counts, of
 CPU seconds and by the clock; the seconds of each go to standard error.
