@@ -251,7 +251,7 @@ SHARE = Plot(
         _OPENING,
         (
             "{hero.he}最爱{food.v}{food}。",
-            "{hero.he}很喜欢{food.v}{food}。",
+            "{hero.he}天天都想{food.v}{food}。",
         ),
         PARAGRAPH,
         (
@@ -442,7 +442,7 @@ PROMISE = Plot(
             "{friend}说：“我就知道你会来！”",
         ),
         (
-            "{hero}和{friend}一起{game.vn}，玩得真{glad}。",
+            "{hero}和{friend}一起玩，玩得真{glad}。",
             "两个好朋友{glad}极了，玩了一整天。",
         ),
         (

@@ -214,7 +214,7 @@ DRINKS = _table("喝 - 果汁 牛奶 酸奶 蜂蜜水 豆浆 椰汁 绿茶 柠�
 # What is served at home to say thank you.
 MEALS = _table("""
     吃 - 面条 米饭 饺子 汤圆 苹果 桃子 包子 月饼 粽子 烤红薯 蛋糕 米糕 南瓜饼 草莓 葡萄 西瓜
-    喝 - 果汁 牛奶 热茶 蜂蜜水 绿豆汤 南瓜汤 蘑菇汤 小米粥
+    喝 - 果汁 牛奶 热茶 蜂蜜水 绿豆汤 南瓜汤 蘑菇汤 白粥
 """)
 
 # What one likes to do: “最喜欢…”.
@@ -242,19 +242,19 @@ _PLAYGROUNDS = ("公园", "操场")
 # What two play together outdoors.
 GAMES = (
     _table("放 - 风筝\n踢 - 足球 毽子\n拍 - 皮球", at=_MEADOWS)
-    + _table("捡 - 松果\n采 - 蘑菇", at=_TREES)
-    + _table("堆 - 沙堡\n放 - 纸船\n看 - 小鱼\n画 - 小船 小鱼", at=_WATER)
+    + _table("采 - 蘑菇", at=_TREES)
+    + _table("堆 - 沙堡\n放 - 纸船\n看 - 小鱼", at=_WATER)
     + _table("荡 - 秋千\n滑 - 滑梯\n堆 - 沙堡", "child", _PLAYGROUNDS)
     + _table("""
-        吹 - 泡泡 笛子 口琴
+        吹 - 笛子 口琴
         玩 - 积木 弹珠 拼图 陀螺 飞盘
         丢 - 沙包
         追 - 蝴蝶 蜻蜓
         采 - 野花
-        捡 - 树叶 石头
+        捡 - 树叶 石头 松果
         搭 - 积木
         叠 - 纸船 纸飞机 纸鹤
-        画 - 小花 大树 蝴蝶 小鸟 白云
+        画 - 小花 大树 蝴蝶 小鸟 白云 小船 小鱼
         看 - 蚂蚁 蝴蝶 白云 小鸟 图画书
         听 - 音乐 鸟叫
         捏 - 泥人
