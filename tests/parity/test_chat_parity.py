@@ -58,6 +58,53 @@ def test_a_trained_tokenizer_talks_like_transformers(name: str, tmp_path: Path) 
     assert_equal(folder, tokenizer, ChatTemplate(tokenizer, name), 200)
 
 
+# What writes an answer in each template, and the same with the marks of transformers.
+MARKED = {
+    "alpaca": (
+        r"{{- '\n\n### Response:\n' + message.content + eos_token }}",
+        r"{{- '\n\n### Response:\n' }}[{{- message.content + eos_token }}]",
+    ),
+    "chatglm": (
+        "{{- message.content + eos_token }}",
+        "[{{- message.content + eos_token }}]",
+    ),
+    "chatml": (
+        r"{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}",
+        r"{{- '<|im_start|>' + message.role + '\n' }}{%- if message.role == 'assistant' %}"
+        r"[{{- message.content + '<|im_end|>' }}]{{- '\n' }}"
+        r"{%- else %}{{- message.content + '<|im_end|>\n' }}{%- endif %}",
+    ),
+    "llama2": (
+        "{{- ' ' + message.content + ' ' + eos_token }}",
+        "[{{- ' ' + message.content + ' ' + eos_token }}]",
+    ),
+    "vicuna": (
+        "{{- ' ASSISTANT: ' + message.content + eos_token }}",
+        "{{- ' ASSISTANT:' }}[{{- ' ' + message.content + eos_token }}]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", chat.names())
+def test_masks_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    """Which takes them from marks in the template; ours have none, so here they are put in."""
+    folder = tiny.tokenizer(tmp_path / "tokenizer")
+    tokenizer = load_tokenizer(folder)
+    template = ChatTemplate(tokenizer, name)
+    plain, marked = MARKED[name]
+    assert template.source.count(plain) == 1
+    marked = marked.replace("[", "{% generation %}").replace("]", "{% endgeneration %}")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    theirs.chat_template = template.source.replace(plain, marked)
+    talks = conversations(200, 2, tokenizer.special_tokens)
+    for talk, encoded in zip(talks, template.encode_many(talks), strict=True):
+        found = theirs.apply_chat_template(
+            talk, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        assert encoded.ids.tolist() == list(found["input_ids"]), talk
+        assert encoded.mask.tolist() == [bool(m) for m in found["assistant_masks"]], talk
+
+
 @pytest.mark.parametrize("base", ["llama2", "chatglm3"])
 def test_published_tokenizers_talk_like_transformers(
     base: str, shared_data: Path, tmp_path: Path
