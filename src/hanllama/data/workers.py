@@ -160,10 +160,10 @@ def _widen(executor: ProcessPoolExecutor) -> None:
     import fcntl
 
     inside: Any = executor  # it has no option for this
-    for queue in (inside._call_queue, inside._result_queue):
-        # A user who has many pipes already may not have larger ones.
-        with contextlib.suppress(PermissionError):
-            fcntl.fcntl(queue._writer, fcntl.F_SETPIPE_SZ, JOB_BYTES)
+    for name in ("_call_queue", "_result_queue"):
+        # A user who has many pipes already may not have larger ones; and what is inside may change.
+        with contextlib.suppress(PermissionError, AttributeError):
+            fcntl.fcntl(getattr(inside, name)._writer, fcntl.F_SETPIPE_SZ, JOB_BYTES)
 
 
 def _done_here(call: Callable[[Job], Result], job: Job) -> Future[Result]:
