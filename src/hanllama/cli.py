@@ -6,6 +6,8 @@ Nothing heavy is imported before a command is chosen, and not before its options
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -210,6 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in words
     if debug:
         words.remove("--debug")
+    atexit.register(gc.freeze)  # what ends with the process need not be searched for cycles
     try:
         code = _dispatch(words)
         sys.stdout.flush()  # here, where a reader that has gone is understood

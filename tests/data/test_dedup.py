@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hanllama import cli, config, fs
-from hanllama.data.dedup import plain_lines, work
+from hanllama.data.dedup import kernels, plain_lines, scan, work
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.data.dedup.run import dedup
 from hanllama.data.dedup.work import SegmentWriter
@@ -445,6 +445,39 @@ def test_cut_lines_and_every_way_to_store_them_give_what_the_general_reader_give
     report = json.loads((tmp_path / "spans" / "report.json").read_text())
     assert set(report["lines"]["first"]) == {advert.strip() for advert in adverts}
     assert report["quarantined"]["invalid JSON"] > 10
+
+
+def test_lines_cut_out_of_many_documents_at_once_are_cut_as_out_of_one() -> None:
+    rng = random.Random(5)
+    lines = ["", "\u3000 ", "好", "雨停了，路上没有人。", "\t", "x" * 70, "\u2028"]
+    for _ in range(300):
+        texts = ["\n".join(rng.choices(lines, k=rng.randint(1, 9))) for _ in range(5)]
+        data = [text.encode() for text in texts]
+        cuts = []  # document, begin, end
+        for number, text in enumerate(data):
+            at = 0
+            for line in text.splitlines(keepends=True) if b"\n" in text else [text]:
+                if rng.random() < 0.4:
+                    cuts.append((number, at, at + len(line)))
+                at += len(line)
+        places = np.array(cuts, dtype=np.int64).reshape(-1, 3)
+        out = np.zeros(sum(map(len, data)) + kernels.BLOCK, dtype=np.uint8)
+        ends, characters = np.zeros(5, dtype=np.int64), np.array([len(text) for text in texts])
+        blank = np.zeros(5, dtype=bool)
+        size = kernels.without_cuts(
+            np.frombuffer(bytearray(b"".join(data)), dtype=np.uint8),
+            np.cumsum([len(text) for text in data]), places, out, ends, characters, blank,
+        )  # fmt: skip
+        expected = [
+            scan.without(text, places[places[:, 0] == number, 1:])
+            if number in places[:, 0] else text
+            for number, text in enumerate(data)
+        ]  # fmt: skip
+        assert out[:size].tobytes() == b"".join(expected)
+        assert ends.tolist() == np.cumsum([len(text) for text in expected]).tolist()
+        assert characters.tolist() == [len(text.decode()) for text in expected]
+        touched = set(places[:, 0].tolist())
+        assert all(blank[n] for n in touched if not expected[n].decode().strip())
 
 
 def test_a_line_too_long_for_a_record_is_named_and_the_lines_after_it_keep_their_numbers(

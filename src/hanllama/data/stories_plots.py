@@ -2,10 +2,10 @@
 
 A plot is a row of steps; a step is a few sentences that mean the same, one of which is written.
 `{slot}` is the word bound to a slot, `{slot.form}` another of its forms (verb, measure word,
-pronoun). A slot keeps its word through the whole
-story, which is all the coherence there is: every sentence of a step must therefore read well after
-every sentence of the steps before it, whatever the words. Where a plot needs more than one word
-to agree (a fear, its cause and its cure), the bank's entry carries all of it.
+pronoun). A slot keeps its word through the whole story, which is all the coherence there is: every
+sentence of a step must therefore read well after every sentence of the steps before it, whatever
+the words. Where a plot needs more than one word to agree (a fear, its cause and its cure), the
+bank's entry carries all of it.
 
 All plots share their first step, so a prompt that ends after the opening may go anywhere.
 """

@@ -6,8 +6,8 @@ entry is what makes a story and its checker agree: 一把雨伞 and 吃苹果 ar
 parts, they are looked up. A bank is a tuple of words that may fill one slot of a plot; `fits` is
 the only place that knows which words go together (a child and a playground, a pond and no kite).
 
-Most banks are tables: a line holds a verb, a measure word (`-` where none is used) and the nouns
-that take both. `WITHHELD` lists verb-noun pairs that the grammar allows and that training never
+Most banks are tables: a line holds a verb, a measure word (`-` where none is used of either) and
+the nouns that take both. `WITHHELD` lists verb-noun pairs that the grammar allows and that training never
 shows; a model that writes them has learned the words rather than the sentences.
 """
 
@@ -76,9 +76,8 @@ def _table(text: str, world: str = "", at: tuple[str, ...] = ()) -> Bank:
     words = []
     for line in text.split("\n"):
         if line.strip():
-            verb, measure, *nouns = line.split()
-            cl = "" if measure == "-" else measure
-            words += [Word(noun, verb, cl, world, at) for noun in nouns]
+            verb, measure, *nouns = ("" if word == "-" else word for word in line.split())
+            words += [Word(noun, verb, measure, world, at) for noun in nouns]
     return tuple(words)
 
 
@@ -177,29 +176,26 @@ COLORS = _plain("红 黄 蓝 绿 白 紫 粉 橙 金")
 
 # What a hero takes along and may lose.
 TOYS = _table("""
-    拍 个 皮球
-    踢 个 足球 毽子
-    玩 个 陀螺 沙包
-    玩 辆 小汽车
-    玩 架 小飞机
-    玩 盒 积木 拼图
-    玩 只 风车
-    放 只 风筝
-    看 本 图画书 故事书
-    吹 支 笛子 口琴
-    敲 面 小鼓
-    抱 个 娃娃
-    抱 只 布熊
-    戴 顶 帽子
-    戴 条 围巾
-    戴 双 手套
-    撑 把 雨伞
-    提 盏 灯笼
-    提 个 篮子
-    用 支 画笔
-    用 把 扇子
-    背 个 布包 书包
-    用 支 铅笔 钢笔
+    - 个 皮球 足球 毽子 陀螺 沙包
+    - 辆 小汽车
+    - 架 小飞机
+    - 盒 积木 拼图
+    - 只 风车 风筝
+    - 本 图画书 故事书
+    - 支 笛子 口琴
+    - 面 小鼓
+    - 个 娃娃
+    - 只 布熊
+    - 顶 帽子
+    - 条 围巾
+    - 双 手套
+    - 把 雨伞
+    - 盏 灯笼
+    - 个 篮子
+    - 支 画笔
+    - 把 扇子
+    - 个 布包 书包
+    - 支 铅笔 钢笔
 """)
 
 # What can be carried along and shared: every entry may be halved.
@@ -329,7 +325,7 @@ GIFTS = _table("""
     采 束 野花
 """)
 
-# What an accident does to a thing that belongs to someone else; `oh` is how it happened.
+# What an accident does to a thing that belongs to someone else; `how` it happened.
 
 
 def _accidents(how: str, text: str) -> Bank:

@@ -87,13 +87,12 @@ def tokenize(options: TokenizeConfig) -> Path:
     worker = _Worker(options)
     if workers.forks():
         worker.load()  # for all processes; elsewhere each loads its own, all at the same time
-    # What is loaded by now stays: no collection looks at it again, nor at the end of the process,
-    # and a copy of this process goes on sharing its memory.
-    gc.freeze()
     pieces, size = _pieces(options.inputs)
     made = output.exists() and not options.force
     n_workers = 1 if made else workers.count(options.workers, size, _SMALL_BYTES)
+    gc.freeze()  # no collection in a copy of this process touches, and so copies, what was loaded
     processes = workers.Workers[_Job, Batch](n_workers, _itself, (worker,))
+    gc.unfreeze()
     with contextlib.closing(processes):
         worker.load()
         made_from = _made_from(options, worker.tokenizer)

@@ -41,8 +41,8 @@ JOB_BYTES = 2**20  # many small files, or one run of lines, or one book
 _AHEAD = 3
 # Finished jobs that wait for an unfinished one before them, for each process: memory's bound.
 _HELD = 6
-# How long this process may keep another one waiting whose result is being taken in, 64 KB by 64 KB:
-# by Python's own 5 ms it is a tenth of its time.
+# How long this process may keep another one waiting whose result is being taken in, where pipes are
+# narrow by 64 KB at a time: by Python's own 5 ms it is a tenth of its time.
 _SWITCH_SECONDS = 5e-4
 # Libraries whose threads may hold a lock at the moment of a fork, which nobody would ever open in
 # the copy. (NumPy's own threads end before a fork.)
@@ -162,7 +162,7 @@ def _widen(executor: ProcessPoolExecutor) -> None:
     inside: Any = executor  # it has no option for this
     for name in ("_call_queue", "_result_queue"):
         # A user who has many pipes already may not have larger ones; and what is inside may change.
-        with contextlib.suppress(PermissionError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(getattr(inside, name)._writer, fcntl.F_SETPIPE_SZ, JOB_BYTES)
 
 

@@ -33,10 +33,9 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _LICENSE = np.frombuffer(b"license", dtype=np.uint8)  # the other spelling
-# Bytes that a loop without branches takes at once: one or two of the widest vectors. What such a
+# Bytes that a loop without branches takes at once: one of the widest vectors. What such a
 # loop finds is cast to a byte at each step: numba would compute in 64 bits, in eight times as many.
 BLOCK = 64
-QUARTER = 16
 
 
 @compiled
