@@ -7,8 +7,8 @@ parts, they are looked up. A bank is a tuple of words that may fill one slot of 
 the only place that knows which words go together (a child and a playground, a pond and no kite).
 
 Most banks are tables: a line holds a verb, a measure word (`-` where none is used of either) and
-the nouns that take both. `WITHHELD` lists verb-noun pairs that the grammar allows and that training never
-shows; a model that writes them has learned the words rather than the sentences.
+the nouns that take both. `WITHHELD` lists verb-noun pairs that the grammar allows and that
+training never shows; a model that writes them has learned the words rather than the sentences.
 """
 
 from __future__ import annotations
