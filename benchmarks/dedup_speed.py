@@ -28,6 +28,7 @@ CPU seconds and by the clock; the seconds of each go to standard error.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -342,7 +343,7 @@ def command(side: str, path: Path, workers: int) -> dict[str, float]:
         starts.append(seconds(tiny))
     spent = [
         [work[i] - (before[i] + after[i]) / 2 for i in (0, 1)]
-        for work, before, after in zip(works, starts, starts[1:], strict=False)
+        for work, (before, after) in zip(works, itertools.pairwise(starts), strict=True)
     ]
     cpu, clock = (statistics.median(of_round[i] for of_round in spent) for i in (0, 1))
     rounds = " ".join(f"{cpu_seconds:.2f}" for cpu_seconds, _ in spent)

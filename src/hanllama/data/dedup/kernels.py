@@ -32,6 +32,7 @@ Hashes = NDArray[np.uint64]
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_NEWLINE, _BACKSLASH = np.uint8(0x0A), np.uint8(0x5C)
 _LICENSE = np.frombuffer(b"license", dtype=np.uint8)  # the other spelling
 # Bytes that a loop without branches takes at once: one of the widest vectors. What such a
 # loop finds is cast to a byte at each step: numba would compute in 64 bits, in eight times as many.
@@ -252,21 +253,21 @@ def survey(
 
 
 @compiled
-def _newline(utf8: Bytes, at: int, stop: int) -> int:
-    """Where the next newline is; `stop` when there is none."""
+def _found(utf8: Bytes, wanted: np.uint8, at: int, stop: int) -> int:
+    """Where the next such byte is; `stop` when there is none."""
     while at + BLOCK <= stop:
         block = utf8[at : at + BLOCK]
-        newlines = np.uint8(0)
+        found = np.uint8(0)
         for k in range(BLOCK):
-            newlines = np.uint8(newlines | np.uint8(block[k] == np.uint8(0x0A)))
-        if newlines:
+            found = np.uint8(found | np.uint8(block[k] == wanted))
+        if found:
             first = np.uint8(BLOCK)
             for k in range(BLOCK):
-                here = np.uint8(k) if block[k] == np.uint8(0x0A) else np.uint8(BLOCK)
+                here = np.uint8(k) if block[k] == wanted else np.uint8(BLOCK)
                 first = min(first, here)
             return at + int(first)
         at += BLOCK
-    while at < stop and utf8[at] != 0x0A:
+    while at < stop and utf8[at] != wanted:
         at += 1
     return at
 
@@ -279,7 +280,7 @@ def line_ends(raw: Bytes) -> Places:
     while at < len(raw):
         if count == len(ends):
             ends = np.concatenate((ends, np.empty(count, dtype=np.int64)))
-        at = min(_newline(raw, at, len(raw)) + 1, len(raw))
+        at = min(_found(raw, _NEWLINE, at, len(raw)) + 1, len(raw))
         ends[count] = at
         count += 1
     return ends[:count]
@@ -595,7 +596,7 @@ def _copied_without(string: Bytes, cuts: Places, out: Bytes, into: int) -> int:
             cut += 1
         inside = cut < len(cuts) and place >= cuts[cut, 0]
         border = cuts[cut, 1 if inside else 0] if cut < len(cuts) else place + len(string)
-        size = _backslash(string, at, min(len(string), at + border - place)) - at
+        size = _found(string, _BACKSLASH, at, min(len(string), at + border - place)) - at
         if size > 0:  # bytes that stand for themselves, up to the border
             if not inside:
                 into = solid = _copied(string[at : at + size], out, into)
@@ -609,22 +610,6 @@ def _copied_without(string: Bytes, cuts: Places, out: Bytes, into: int) -> int:
             at += 2
             place += 1
     return solid if place == cuts[-1, 1] else into
-
-
-@compiled
-def _backslash(string: Bytes, at: int, stop: int) -> int:
-    """Where the next backslash is; `stop` when there is none."""
-    while at + BLOCK <= stop:
-        block = string[at : at + BLOCK]
-        found = np.uint8(0)
-        for k in range(BLOCK):
-            found = np.uint8(found | np.uint8(block[k] == np.uint8(0x5C)))
-        if found:
-            break
-        at += BLOCK
-    while at < stop and string[at] != 0x5C:
-        at += 1
-    return at
 
 
 @compiled
@@ -796,7 +781,7 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
     for d in range(len(ends)):
         while at < ends[d]:
             start = at
-            at = _newline(utf8, at, ends[d])
+            at = _found(utf8, _NEWLINE, at, ends[d])
             low, high = start, at
             at += 1
             while low < high:
