@@ -115,6 +115,23 @@ def pretrain_config(data: Path, output: Path, **loop: object) -> PretrainConfig:
     )
 
 
+def grouped(vocab_size: int, context: int) -> LlamaConfig:
+    """Two layers of width 32, two heads to a key, tied."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+
+
 def chat_model(place: Path, seed: int) -> Path:
     """A random two-layer model of 160 positions with the template chatml, in `place`."""
     import torch

@@ -24,7 +24,6 @@ from hanllama.chat.terminal import Chat, Pipe, Terminal, joined
 from hanllama.model.card import ModelCard, Stage
 from hanllama.model.checkpoint import load_model, save_model
 from hanllama.model.llama import Llama
-from hanllama.model.presets import LlamaConfig
 from hanllama.model.sampling import Sampling
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
@@ -47,19 +46,7 @@ def _model(
     tokenizer = tiny.tokenizer(place / "tokenizer")
     if template:
         (tokenizer / chat.FILE).write_text(chat.source("llama2"), encoding="utf-8")
-    config = LlamaConfig(
-        vocab_size=load_tokenizer(tokenizer).vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=context,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
+    config = tiny.grouped(load_tokenizer(tokenizer).vocab_size, context)
     torch.manual_seed(4)
     model = Llama(config)
     if endless:
