@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import sentencepiece
 
 import tiny
 from hanllama import cli, fs
-from hanllama.tokenizer import fuzz, hf
+from hanllama.tokenizer import chat, fuzz, hf
 from hanllama.tokenizer.load import load_tokenizer
 
 
@@ -39,6 +40,54 @@ def test_new_pieces_come_last_and_old_ids_stay(base: Path, tmp_path: Path) -> No
     for text in (tiny.text(5, 50), "hello, world 123"):
         assert new.encode(text) == old.encode(text)
     fs.verify_sums(tmp_path / "new")
+
+
+def test_what_the_base_folder_says_beyond_its_model_stays(base: Path, tmp_path: Path) -> None:
+    """Special tokens on top of the pieces, roles and the chat template: no piece takes an id."""
+    words = ["tokenizer", "import", str(base), "--output", str(tmp_path / "base")]
+    words += ["--special", "<工具>", "<|turn|>", "--eos", "<|turn|>", "--bos", "<|im_start|>"]
+    assert cli.main(words) == 0
+    template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"
+    (tmp_path / "base" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    pieces = pieces_file(tmp_path / "p.jsonl", "龙", "<|turn|>")
+    assert extend(tmp_path / "base", "--pieces", pieces, output=tmp_path / "new") == 0
+    old, new = load_tokenizer(tmp_path / "base"), load_tokenizer(tmp_path / "new")
+    assert new.special_tokens == old.special_tokens
+    assert new.special_tokens["<|turn|>"] == new.eos_id == old.vocab_size - 1
+    assert new.special_roles == old.special_roles and new.bos_id == 4
+    assert new.encode_raw(["龙"])[0].tolist()[-1] == old.vocab_size == new.vocab_size - 1
+    assert chat.of_folder(tmp_path / "new") == template
+    record = fs.read_json(tmp_path / "new" / "extension.json")
+    assert (record["base_vocabulary"], record["added"], record["overlapping"]) == (
+        old.vocab_size,
+        1,
+        1,
+    )
+    assert fs.read_json(tmp_path / "new" / "audit.json")["new_pieces"] == 1
+    transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "new")
+    for text in ("龙在河边。<|turn|>", ""):
+        assert new.encode(text) == theirs(text, split_special_tokens=True).input_ids
+
+
+def test_a_base_without_a_begin_token(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(tiny.text(0, 500).split("\n")),
+        model_writer=out,
+        model_type="bpe",
+        vocab_size=350,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    (tmp_path / "a.model").write_bytes(out.getvalue())
+    pieces = pieces_file(tmp_path / "p.jsonl", "龙")
+    assert extend(tmp_path / "a.model", "--pieces", pieces, output=tmp_path / "new") == 0
+    new = load_tokenizer(tmp_path / "new")
+    assert new.bos_id is None and not new.adds_bos and new.vocab_size == 351
 
 
 def test_every_back_end_agrees_with_safe_scores(base: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hanllama.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.algorithms import _sentencepiece
-from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
+from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer, template_bos
 from hanllama.tokenizer.train import TokenizerTrainConfig, settings_of
 
 LINES = [
@@ -97,6 +97,21 @@ def test_a_lone_model_file_is_opened_and_copied_with_what_transformers_needs(
     copy_tokenizer(lone, target)
     assert (target / "tokenizer.json").is_file()
     assert load_tokenizer(target).hash == load_tokenizer(folder).hash
+
+
+def test_the_roles_beside_a_lone_model_file_are_copied(folder: Path, tmp_path: Path) -> None:
+    lone, target = tmp_path / "lone", tmp_path / "target"
+    lone.mkdir()
+    target.mkdir()
+    shutil.copy(folder / "tokenizer.model", lone)
+    config = {"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "pad_token": "<nowhere>"}
+    (lone / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    copy_tokenizer(lone, target)
+    copied = load_tokenizer(target)
+    assert (copied.bos_id, copied.eos_id) == (4, 5)
+    assert copied.encode("你好") == load_tokenizer(lone).encode("你好")
+    description = json.loads((target / "tokenizer.json").read_text(encoding="utf-8"))
+    assert template_bos(description) == "<|im_start|>"
 
 
 def test_two_different_vocabularies_in_a_folder_are_refused(folder: Path, tmp_path: Path) -> None:

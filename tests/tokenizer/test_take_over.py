@@ -98,6 +98,41 @@ def test_the_roles_may_be_given(model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "u").exists()
 
 
+def test_the_begin_token_that_was_asked_for_begins_texts_everywhere(
+    model: Path, byte_level: Path, tmp_path: Path
+) -> None:
+    """transformers reads it from tokenizer.json alone, whatever the config beside it says."""
+    (tmp_path / "qwen.tiktoken").write_bytes(tiktoken_lines(byte_level)[0])
+    asked: list[tuple[Path, dict[str, Any]]] = [
+        (model, {"bos": "<|im_start|>"}),
+        (model, {"bos": "<|new|>", "special": ("<|new|>",)}),
+        (byte_level, {"bos": "<|endoftext|>", "eos": "<|im_end|>", "add_bos": True}),
+        (tmp_path / "qwen.tiktoken", {"bos": "<|im_start|>", "add_bos": True}),
+    ]
+    for n, (source, options) in enumerate(asked):
+        folder = imported(source, tmp_path / f"t{n}", **options)
+        ours = load_tokenizer(folder)
+        assert ours.encode("你好")[0] == ours.bos_id == ours.special_tokens[options["bos"]]
+        assert_ids_of_auto_tokenizer(folder)
+        again = load_tokenizer(imported(folder, tmp_path / f"u{n}", add_bos=False))
+        assert again.encode("你好") == ours.encode("你好")[1:]
+        assert_ids_of_auto_tokenizer(again.folder)
+    with pytest.raises(ConfigError, match="--add-bos needs to know the token"):
+        imported(byte_level, tmp_path / "v", eos="<|im_end|>", add_bos=True)
+
+
+def test_a_tokenizer_json_that_begins_texts_says_with_what(
+    byte_level: Path, tmp_path: Path
+) -> None:
+    description = json.loads(byte_level.read_text(encoding="utf-8"))
+    description["post_processor"] = hf.begins_with("<|endoftext|>", {"<|endoftext|>": 0})
+    (tmp_path / "some.json").write_text(json.dumps(description), encoding="utf-8")
+    folder = imported(tmp_path / "some.json", tmp_path / "t", eos="<|im_end|>")
+    assert load_tokenizer(folder).encode("你好")[0] == load_tokenizer(folder).bos_id == 0
+    assert_ids_of_auto_tokenizer(folder)
+    assert (folder / "tokenizer.json").read_bytes() == (tmp_path / "some.json").read_bytes()
+
+
 def test_a_special_token_that_is_a_word_is_warned_about(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +162,8 @@ def test_a_published_folder_keeps_its_special_tokens_roles_and_template(
     (source / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     added = {"[PAD]": size, "<|turn|>": size + 1}
     (source / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    with pytest.raises(InputError, match=r"2 tokens on top .* hanllama tokenizer import"):
+        load_tokenizer(source)
     folder = imported(source, tmp_path / "t")
     ours = load_tokenizer(folder)
     assert (ours.pad_id, ours.eos_id, ours.adds_bos) == (size, size + 1, False)

@@ -33,7 +33,7 @@ from hanllama import __version__, fs, records
 from hanllama.config import option
 from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.progress import Progress
-from hanllama.tokenizer import hf
+from hanllama.tokenizer import chat, hf
 from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.audit import Audit, audit, read_texts
 from hanllama.tokenizer.load import FILES, load_tokenizer
@@ -97,6 +97,8 @@ def extend(options: TokenizerExtendConfig) -> Path:
         raise InputError(f"{output} exists already; choose another folder or give --force")
     base_model = _model_file(options.base)
     proto = _read_model(base_model)
+    roles, template, adds_bos = _beside(options.base, proto)
+    base_pieces = proto.SerializeToString(deterministic=True)
     asked = dict(_asked(options))
     known = {p.piece for p in proto.pieces}
     new = [piece for piece, is_text in asked.items() if is_text and piece not in known]
@@ -111,11 +113,12 @@ def extend(options: TokenizerExtendConfig) -> Path:
         proto.pieces.add(piece=piece, score=score, type=hf.NORMAL)
     proto.trainer_spec.vocab_size = len(proto.pieces)
     typable = _typable(proto, set(new))
-    adds_bos = _adds_bos(options.base)
     with fs.publish(output, replace=options.force) as folder:
         fs.write_bytes(folder / "tokenizer.model", proto.SerializeToString(deterministic=True))
-        hf.write_files(folder, proto, adds_bos=adds_bos)
-        result = _audit(options, base_model, folder, overlapping, adds_bos)
+        hf.write_files(folder, proto, adds_bos=adds_bos, names=roles)
+        if template is not None:
+            fs.write_text(folder / chat.FILE, template)
+        result = _audit(options, base_pieces, folder, overlapping)
         result.write(folder)
         fs.write_json(
             folder / "extension.json",
@@ -318,13 +321,28 @@ def _read_model(path: Path) -> Any:
     return hf.parse_model(path.read_bytes(), str(path))
 
 
-def _adds_bos(base: str) -> bool:
-    """As the base's folder says; a lone model file is Llama's, which begins every text with BOS."""
-    return load_tokenizer(base).adds_bos if Path(base).is_dir() else True
+def _beside(base: str, proto: Any) -> tuple[dict[str, str], str | None, bool]:
+    """What a base's folder says beyond its model: roles, chat template, whether BOS begins a text.
+
+    Special tokens that lie on top of the model become pieces of it, with the ids that they have:
+    new pieces follow after them. A lone model file is Llama's, which begins every text with BOS.
+    """
+    if not Path(base).is_dir():
+        return {}, None, True
+    tokenizer = load_tokenizer(base)
+    on_top = {i: name for name, i in tokenizer.special_tokens.items() if i >= len(proto.pieces)}
+    for i, name in sorted(on_top.items()):
+        if i != len(proto.pieces):
+            raise ConfigError(
+                f"{base}: the special token {name!r} has the id {i}, and no piece has the id"
+                f" {len(proto.pieces)}; new pieces cannot follow after a gap"
+            )
+        proto.pieces.add(piece=name, score=0.0, type=hf.CONTROL)
+    return tokenizer.special_roles, chat.of_folder(Path(base)), tokenizer.adds_bos
 
 
 def _audit(
-    options: TokenizerExtendConfig, base_model: Path, folder: Path, overlapping: int, adds_bos: bool
+    options: TokenizerExtendConfig, base_pieces: bytes, folder: Path, overlapping: int
 ) -> Audit:
     """Audit the new folder against its base, which may be a lone file and needs a folder."""
     import tempfile
@@ -332,11 +350,12 @@ def _audit(
     texts, name = _texts(options)
     with tempfile.TemporaryDirectory() as beside:
         lone = Path(beside)
-        proto = _read_model(base_model)
-        fs.write_bytes(lone / FILES[0], base_model.read_bytes())
-        hf.write_files(lone, proto, adds_bos=adds_bos)
+        extended = load_tokenizer(folder)
+        fs.write_bytes(lone / FILES[0], base_pieces)
+        proto = hf.parse_model(base_pieces, "the base")
+        hf.write_files(lone, proto, names=extended.special_roles)
         return audit(
-            load_tokenizer(folder),
+            extended,
             base=load_tokenizer(lone),
             overlapping=overlapping,
             texts=texts,

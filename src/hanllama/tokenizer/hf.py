@@ -20,6 +20,7 @@ find a typed "<0x41>" among them. A word model has no such form.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,24 @@ def pieces_of(proto: Any) -> Pieces:
     return Pieces([p.piece for p in pieces], [p.type for p in pieces])
 
 
-def write_files(folder: Path, proto: Any, *, adds_bos: bool = True) -> None:
+def write_files(
+    folder: Path, proto: Any, *, adds_bos: bool = True, names: Mapping[str, str] | None = None
+) -> None:
     """Write `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` for a model.
+
+    Args:
+        adds_bos: whether a text begins with BOS; never where no piece has that role.
+        names: roles that go before those that the model gives; those of no piece are left out.
 
     Raises ConfigError for a model that the recipe does not cover (one of words, or one that
     rewrites its text before it is cut).
     """
-    names = special_names(proto)
-    fs.write_json(folder / "tokenizer.json", tokenizer_json(proto, adds_bos=adds_bos))
+    known = {p.piece for p in proto.pieces}
+    given = {role: token for role, token in (names or {}).items() if token in known}
+    names = special_names(proto) | given
+    adds_bos = adds_bos and "bos_token" in names
+    description = tokenizer_json(proto, bos=names["bos_token"] if adds_bos else None)
+    fs.write_json(folder / "tokenizer.json", description)
     fs.write_json(folder / "special_tokens_map.json", names)
     fs.write_json(
         folder / "tokenizer_config.json",
@@ -111,8 +122,11 @@ def special_names(proto: Any) -> dict[str, str]:
     return {role: proto.pieces[i].piece for role, i in roles.items() if 0 <= i < len(proto.pieces)}
 
 
-def tokenizer_json(proto: Any, *, adds_bos: bool = True) -> dict[str, Any]:
-    """The content of `tokenizer.json` for a SentencePiece model with identity normalization."""
+def tokenizer_json(proto: Any, *, bos: str | None) -> dict[str, Any]:
+    """The content of `tokenizer.json` for a SentencePiece model with identity normalization.
+
+    Every text begins with the piece `bos`, None for no such piece.
+    """
     normal = proto.normalizer_spec
     if proto.trainer_spec.model_type == WORD:
         raise ConfigError("a SentencePiece model of words cannot be written as tokenizer.json")
@@ -121,7 +135,6 @@ def tokenizer_json(proto: Any, *, adds_bos: bool = True) -> dict[str, Any]:
             "this SentencePiece model rewrites its text (normalization or extra whitespace), which"
             " tokenizer.json cannot repeat exactly"
         )
-    names = special_names(proto)
     prefix = [{"type": "Prepend", "prepend": SPACE}] if normal.add_dummy_prefix else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
     return {
@@ -137,7 +150,7 @@ def tokenizer_json(proto: Any, *, adds_bos: bool = True) -> dict[str, Any]:
             ],
         },
         "pre_tokenizer": None,
-        "post_processor": _template(proto, names["bos_token"] if adds_bos else None),
+        "post_processor": begins_with(bos, {p.piece: i for i, p in enumerate(proto.pieces)}),
         "decoder": {
             "type": "Sequence",
             "decoders": [
@@ -147,7 +160,7 @@ def tokenizer_json(proto: Any, *, adds_bos: bool = True) -> dict[str, Any]:
                 *(strip if prefix else []),
             ],
         },
-        "model": _model(proto, names.get("unk_token")),
+        "model": _model(proto, special_names(proto).get("unk_token")),
     }
 
 
@@ -209,11 +222,13 @@ def _added_tokens(proto: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _template(proto: Any, bos: str | None) -> dict[str, Any]:
-    """A post-processor that puts `bos` before a text (and before the second of a pair)."""
+def begins_with(bos: str | None, ids: Mapping[str, int]) -> dict[str, Any]:
+    """A post-processor that puts `bos` before a text (and before the second of a pair).
+
+    It is what transformers goes by: beside a tokenizer.json it does not look at `add_bos_token`.
+    """
     start = [{"SpecialToken": {"id": bos, "type_id": 0}}] if bos else []
     second = [{"SpecialToken": {"id": bos, "type_id": 1}}] if bos else []
-    ids = [i for i, p in enumerate(proto.pieces) if p.piece == bos]
     return {
         "type": "TemplateProcessing",
         "single": [*start, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -223,5 +238,5 @@ def _template(proto: Any, bos: str | None) -> dict[str, Any]:
             *second,
             {"Sequence": {"id": "B", "type_id": 1}},
         ],
-        "special_tokens": {bos: {"id": bos, "ids": ids, "tokens": [bos]}} if bos else {},
+        "special_tokens": {bos: {"id": bos, "ids": [ids[bos]], "tokens": [bos]}} if bos else {},
     }

@@ -200,6 +200,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     config = _read_optional(folder / "tokenizer_config.json")
     roles = roles_of(config, _read_optional(folder / "special_tokens_map.json"))
     description: dict[str, Any] = {}
+    above = added_tokens(config, _read_optional(folder / "added_tokens.json"))
     if model.is_file():
         data = model.read_bytes()
         proto = hf.parse_model(data, str(model))
@@ -209,7 +210,13 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         if described.is_file():
             description = fs.read_json(described)
             extra = _check_same(folder, pieces, description)
-            bos_by_template = _template_adds_bos(description)
+            bos_by_template = template_bos(description) is not None
+        elif over := [token for token, i in above.items() if i >= len(pieces.texts)]:
+            raise InputError(
+                f"{folder} puts {len(over):,} tokens on top of tokenizer.model ({over[0]!r} first),"
+                " and no tokenizer.json says so; take it over first: hanllama tokenizer import"
+                f" {folder} --output …"
+            )
         backend: Backend = SentencePieceBackend(proto, data, pieces)
         ids = {text: i for i, text in enumerate(pieces.texts)}
         ids.update({content: i for i, content, _ in extra})
@@ -219,7 +226,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         backend = JsonBackend(described, description)
         extra = []
         ids = backend.ids
-        bos_by_template = _template_adds_bos(description)
+        bos_by_template = template_bos(description) is not None
     else:
         raise InputError(
             f"{folder} holds no tokenizer (neither tokenizer.model nor tokenizer.json); train one"
@@ -240,17 +247,15 @@ def copy_tokenizer(source: str | Path, target: str | Path) -> None:
     """
     source, target = Path(source), Path(target)
     model, described = source / "tokenizer.model", source / "tokenizer.json"
-    adds_bos = True
-    if not described.is_file():
-        adds_bos = load_tokenizer(source).adds_bos  # and refuse what is no tokenizer
+    loaded = None if described.is_file() else load_tokenizer(source)  # refuses what is none
     for name in FILES:
         if (source / name).is_file():
             with fs.storage(target / name):
                 shutil.copyfile(source / name, target / name)
-    if not described.is_file():
+    if loaded is not None:
         proto = hf.parse_model(model.read_bytes(), str(model))
         if proto.trainer_spec.model_type != hf.WORD:
-            hf.write_files(target, proto, adds_bos=adds_bos)
+            hf.write_files(target, proto, adds_bos=loaded.adds_bos, names=loaded.special_roles)
 
 
 # --- settings --------------------------------------------------------------------------------
@@ -311,13 +316,22 @@ def roles_of(*sources: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _template_adds_bos(description: dict[str, Any]) -> bool:
-    """Whether the post-processor of a tokenizer.json starts a text with a special token."""
+def added_tokens(config: dict[str, Any], plain: dict[str, Any]) -> dict[str, int]:
+    """{token: id} as a tokenizer_config.json and an added_tokens.json have them."""
+    found: dict[str, int] = {}
+    for i, token in (config.get("added_tokens_decoder") or {}).items():
+        found[token["content"] if isinstance(token, dict) else str(token)] = int(i)
+    return found | {token: int(i) for token, i in plain.items()}
+
+
+def template_bos(description: dict[str, Any]) -> str | None:
+    """The special token with which the post-processor of a tokenizer.json starts a text."""
     post = description.get("post_processor") or {}
     for part in [post, *post.get("processors", [])]:
         if part.get("type") == "TemplateProcessing":
-            return "SpecialToken" in part["single"][0]
-    return False
+            first: dict[str, Any] = part["single"][0].get("SpecialToken", {})
+            return first.get("id")
+    return None
 
 
 def _check_same(

@@ -32,7 +32,13 @@ from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.plugins import nearest
 from hanllama.tokenizer import hf, tiktoken_file
 from hanllama.tokenizer.audit import Audit, audit
-from hanllama.tokenizer.load import Tokenizer, load_tokenizer, roles_of
+from hanllama.tokenizer.load import (
+    Tokenizer,
+    added_tokens,
+    load_tokenizer,
+    roles_of,
+    template_bos,
+)
 
 END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "[SEP]")
 CHAT_TEMPLATE = "chat_template.jinja"
@@ -155,11 +161,10 @@ def find(path: Path) -> Source:
     config = _object(beside / "tokenizer_config.json")
     found = Source(file, kind, config)
     found.roles = roles_of(config, _object(beside / "special_tokens_map.json"))
-    found.added = _added(
-        config,
-        _object(beside / "added_tokens.json"),
-        _object(beside / "tokenizer.json") if kind == "sentencepiece" else {},
-    )
+    found.added = added_tokens(config, _object(beside / "added_tokens.json"))
+    if kind == "sentencepiece":
+        described = _object(beside / "tokenizer.json").get("added_tokens", [])
+        found.added |= {t["content"]: int(t["id"]) for t in described}
     template = config.get("chat_template")
     found.chat_template = template if isinstance(template, str) else ""
     if (beside / CHAT_TEMPLATE).is_file():
@@ -201,7 +206,7 @@ def _write_sentencepiece(
     """The model as it is, our tokenizer.json, and the special tokens that lie on top of it."""
     proto = hf.parse_model(source.file.read_bytes(), str(source.file))
     names = hf.special_names(proto) | roles
-    adds_bos = _adds_bos(source, options, default=True) and "bos_token" in names
+    adds_bos = _adds_bos(source, options, default=True)
     pieces = {p.piece: i for i, p in enumerate(proto.pieces)}
     above = {token: i for token, i in source.added.items() if i >= len(pieces)}
     added = _on_top(len(pieces), pieces, above, options.special)
@@ -211,8 +216,7 @@ def _write_sentencepiece(
         if added:
             raise ConfigError("special tokens cannot be put on top of a model of words")
         return
-    hf.write_files(folder, _without_normalizer(proto), adds_bos=adds_bos)
-    description = fs.read_json(folder / "tokenizer.json")
+    description = hf.tokenizer_json(_without_normalizer(proto), bos=None)
     description["normalizer"]["normalizers"][:0] = _normalizers(proto)
     description["added_tokens"] += added
     _write_json(folder, description, names, adds_bos, options)
@@ -240,16 +244,15 @@ def _write_tokenizer_json(
         adds_bos = _adds_bos(source, options, default=True)
     elif "add_bos_token" in source.config:
         adds_bos = bool(source.config["add_bos_token"])
-    if not added:
-        with fs.storage(folder):
-            shutil.copyfile(source.file, folder / "tokenizer.json")
+    if begins := template_bos(description):
+        roles = {"bos_token": begins, **roles}
     _write_json(
         folder,
         {**description, "added_tokens": [*description.get("added_tokens", []), *added]},
         roles,
         adds_bos,
         options,
-        keep_file=not added,
+        original=None if added else source.file,
     )
 
 
@@ -296,11 +299,27 @@ def _write_json(
     adds_bos: bool | None,
     options: TokenizerImportConfig,
     *,
-    keep_file: bool = False,
+    original: Path | None = None,
 ) -> None:
-    """tokenizer.json and the two files that say which of its tokens is what."""
-    names = _known(names, _vocabulary(description), options)
-    if not keep_file:
+    """tokenizer.json and the two files that say which of its tokens is what.
+
+    Args:
+        adds_bos: whether a text begins with BOS; None for what the description says.
+        original: the file that holds the description, kept byte for byte where nothing changes.
+    """
+    vocabulary = _vocabulary(description)
+    names = _known(names, vocabulary, options)
+    bos = names.get("bos_token")
+    if options.add_bos and bos is None:
+        raise ConfigError("--add-bos needs to know the token: name it with --bos")
+    begins = template_bos(description)
+    wanted = bos if (begins is not None if adds_bos is None else adds_bos) else None
+    if wanted != begins:
+        description = {**description, "post_processor": hf.begins_with(wanted, vocabulary)}
+    if original is not None and wanted == begins:
+        with fs.storage(folder):
+            shutil.copyfile(original, folder / "tokenizer.json")
+    else:
         fs.write_json(folder / "tokenizer.json", description)
     added = {
         str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in description["added_tokens"]
@@ -313,7 +332,7 @@ def _write_json(
         **names,
     }
     if adds_bos is not None:
-        config |= {"add_bos_token": adds_bos, "add_eos_token": False}
+        config |= {"add_bos_token": wanted is not None, "add_eos_token": False}
     fs.write_json(folder / "tokenizer_config.json", config)
     fs.write_json(folder / "special_tokens_map.json", names)
 
@@ -370,16 +389,6 @@ def _on_top(
         }
         for token, i in sorted(taken.items(), key=lambda item: item[1])
     ]
-
-
-def _added(*sources: dict[str, Any]) -> dict[str, int]:
-    """{token: id} from a config's added_tokens_decoder, an added_tokens.json, a tokenizer.json."""
-    config, plain, description = sources
-    found: dict[str, int] = {}
-    for i, token in (config.get("added_tokens_decoder") or {}).items():
-        found[token["content"] if isinstance(token, dict) else str(token)] = int(i)
-    found |= {token: int(i) for token, i in plain.items()}
-    return found | {t["content"]: int(t["id"]) for t in description.get("added_tokens", [])}
 
 
 def _adds_bos(source: Source, options: TokenizerImportConfig, *, default: bool) -> bool:
