@@ -111,15 +111,24 @@ def test_several_at_once_are_compared(
     assert "tokens/character" in capsys.readouterr().out
 
 
+def test_an_algorithm_of_ones_own_beside_a_shipped_one(corpus: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("from hanllama.tokenizer.algorithms.bpe import *\n", encoding="utf-8")
+    assert train(corpus, tmp_path / "all", "--algorithm", "bpe", str(mine)) == 0
+    hashes = [load_tokenizer(tmp_path / "all" / name).hash for name in ("bpe", "mine")]
+    assert hashes[0] == hashes[1]
+
+
 def test_user_symbols_are_one_piece(corpus: Path, tmp_path: Path) -> None:
     for name in ("bpe", "byte_bpe"):
-        words = ["--algorithm", name, "--user-symbols", "【问】", "<思考>"]
+        symbols = ("【问】", "<思考>", "a b", "  ")
+        words = ["--algorithm", name, "--user-symbols", *symbols]
         assert train(corpus, tmp_path / name, *words) == 0
         tokenizer = load_tokenizer(tmp_path / name)
-        ids = raw(tokenizer, "【问】小兔子<思考>")
-        for symbol in ("【问】", "<思考>"):
+        ids = raw(tokenizer, "【问】小兔子<思考>a b兔  子")
+        for symbol in symbols:
             assert [tokenizer.piece(i) for i in ids].count(symbol) == 1
-        assert tokenizer.decode(ids) == "【问】小兔子<思考>"
+        assert tokenizer.decode(ids) == "【问】小兔子<思考>a b兔  子"
 
 
 def test_user_symbols_come_with_a_warning_of_who_will_differ(
@@ -147,6 +156,10 @@ def test_user_symbols_come_with_a_warning_of_who_will_differ(
         (["--algorithm", "bpee"], "did you mean 'bpe'"),
         (["--user-symbols", "啊", "啊"], "number 2 ('啊') stands twice"),
         (["--user-symbols", "</s>"], "('</s>') is special"),
+        (["--user-symbols", "a b", "a▁b"], "number 2 ('a▁b') stands twice"),
+        (["--user-symbols", "<0x41>"], "('<0x41>') is special"),
+        (["--user-symbols", " "], "(' ') is special"),
+        (["--algorithm", "bpe", "bpe"], "'bpe' stands twice"),
         (["--chat-template", "chatm"], "did you mean 'chatml'"),
         (["--algorithm", "byte_bpe", "--vocab-size", "90000"], "the largest that works is"),
         (["--algorithm", "unigram", "--vocab-size", "90000"], "the largest that works is"),

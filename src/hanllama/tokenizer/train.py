@@ -16,6 +16,7 @@ import hashlib
 import heapq
 import os
 import random
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from hanllama import __version__, config, fs, plugins, records
 from hanllama.config import option
 from hanllama.errors import ConfigError, InputError
 from hanllama.progress import Progress
-from hanllama.tokenizer import chat
+from hanllama.tokenizer import chat, hf
 from hanllama.tokenizer.algorithms import Algorithm, Settings
 from hanllama.tokenizer.compare import Comparison
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
@@ -105,11 +106,14 @@ class TokenizerTrainConfig:
             raise ConfigError("algorithm is empty; name one of " + ", ".join(algorithms()))
         for name in self.algorithm:
             plugins.load(ALGORITHMS, name)
-        for number, symbol in enumerate(self.user_symbols, 1):
-            twice = symbol in self.user_symbols[: number - 1]
-            if not symbol or twice or symbol in (*CONTROL_TOKENS, "<unk>", "<s>", "</s>", "<pad>"):
-                why = "is empty" if not symbol else "stands twice" if twice else "is special"
-                raise ConfigError(f"user_symbols: number {number} ({symbol!r}) {why}")
+        folders = [_folder_of(name) for name in self.algorithm]
+        if twice := [name for name in folders if folders.count(name) > 1]:
+            raise ConfigError(f"algorithm: {twice[0]!r} stands twice, and each has its own folder")
+        symbols = [symbol.replace(" ", hf.SPACE) for symbol in self.user_symbols]
+        for number, symbol in enumerate(symbols, 1):
+            if why := _unfit(symbol, symbols[: number - 1]):
+                given = self.user_symbols[number - 1]
+                raise ConfigError(f"user_symbols: number {number} ({given!r}) {why}")
         if self.chat_template:
             chat.source(self.chat_template)
         if self.character_coverage is not None and not 0.9 <= self.character_coverage <= 1:
@@ -125,6 +129,22 @@ class TokenizerTrainConfig:
         """An option, or what the preset says where it was not given."""
         value = getattr(self, name)
         return PRESETS[self.preset][name] if value is None else value
+
+
+def _unfit(symbol: str, before: list[str]) -> str | None:
+    """Why a user symbol, its spaces spelt `▁`, cannot be one; None where it can."""
+    if not symbol:
+        return "is empty"
+    if symbol in before:
+        return "stands twice"
+    fixed = (*CONTROL_TOKENS, "<unk>", "<s>", "</s>", "<pad>", hf.SPACE)
+    is_special = symbol in fixed or re.fullmatch("<0x[0-9A-F]{2}>", symbol)
+    return "is special" if is_special else None
+
+
+def _folder_of(algorithm: str) -> str:
+    """The name of the folder that one of several algorithms gets: a path's is its file's."""
+    return Path(algorithm).stem if algorithm.endswith(".py") else algorithm
 
 
 def algorithms() -> list[str]:
@@ -154,7 +174,7 @@ def train(options: TokenizerTrainConfig) -> Path:
     comparison = Comparison()
     with fs.publish(output, replace=options.force) as folder:
         for name in options.algorithm:
-            place = folder if len(options.algorithm) == 1 else folder / name
+            place = folder if len(options.algorithm) == 1 else folder / _folder_of(name)
             place.mkdir(exist_ok=True)
             began = time.monotonic()
             tokenizer = _train_one(place, name, sample, options)

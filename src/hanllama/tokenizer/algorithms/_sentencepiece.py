@@ -73,7 +73,7 @@ def train(
             eos_id=2,
             pad_id=3,
             control_symbols=list(settings.control_tokens),
-            user_defined_symbols=list(settings.user_symbols),
+            user_defined_symbols=[s.replace(" ", hf.SPACE) for s in settings.user_symbols],
             shuffle_input_sentence=False,
             input_sentence_size=0,
             num_threads=settings.threads,
