@@ -214,6 +214,13 @@ def test_bad_pieces_are_named_by_line_and_value(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_pieces_file_of_windows(base: Path, tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + '{"piece": "龙"}\r\n{"piece": "凤"}\r\n'.encode())
+    assert extend(base, "--pieces", path, output=tmp_path / "new") == 0
+    assert fs.read_json(tmp_path / "new" / "extension.json")["added"] == 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

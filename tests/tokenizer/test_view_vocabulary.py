@@ -114,6 +114,21 @@ def test_what_cannot_be_shown_is_said(
     assert all(part in error for part in message.split("; there are: "))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"hidden_size": 512}', "is no tokenizer.json: it has no `model`"),
+        (b"\x0a\x00", "is not a SentencePiece model: INTERNAL: piece must not be empty"),
+    ],
+)
+def test_a_file_that_is_no_tokenizer_is_named(
+    tmp_path: Path, content: bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    assert view(tmp_path / "config.json") == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_numbers_of_a_comparison_by_hand(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     texts = ["河边", "石头a龘"]

@@ -36,6 +36,7 @@ from hanllama.progress import Progress
 from hanllama.tokenizer import chat, hf
 from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.audit import Audit, audit, read_texts
+from hanllama.tokenizer.compare import shown
 from hanllama.tokenizer.load import FILES, load_tokenizer
 from hanllama.tokenizer.train import TokenizerTrainConfig, sample_lines, settings_of
 
@@ -140,7 +141,7 @@ def extend(options: TokenizerExtendConfig) -> Path:
     if lone:
         print(
             f"{len(lone):,} of the new pieces are characters that others are built of and that"
-            f" nobody had: {' '.join(lone[:8])}"
+            f" nobody had: {' '.join(map(shown, lone[:8]))}"
         )
     for special, (left, right) in typable.items():
         print(
@@ -211,7 +212,7 @@ def _asked(options: TokenizerExtendConfig) -> Iterator[tuple[str, bool]]:
 def _from_lines(path: Path) -> list[str]:
     """Colossal's layout; CorruptError names the line and the value of what cannot be a piece."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"pieces file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

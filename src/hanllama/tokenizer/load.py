@@ -217,7 +217,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
                 " and no tokenizer.json says so; take it over first: hanllama tokenizer import"
                 f" {folder} --output …"
             )
-        backend: Backend = SentencePieceBackend(proto, data, pieces)
+        try:
+            backend: Backend = SentencePieceBackend(proto, data, pieces)
+        except RuntimeError as error:  # a piece that is empty or there twice, say
+            raise CorruptError(f"{model} is not a SentencePiece model: {error}") from error
         ids = {text: i for i, text in enumerate(pieces.texts)}
         ids.update({content: i for i, content, _ in extra})
         roles = {**hf.special_names(proto), **roles}

@@ -134,8 +134,7 @@ def opened(name: str) -> Iterator[Tokenizer]:
     source = find(path)
     eos = ""
     if source.kind == "json" and "eos_token" not in source.roles:
-        known = _vocabulary(_object(source.file))
-        known |= {t["content"]: t["id"] for t in _object(source.file).get("added_tokens", [])}
+        known = _vocabulary(_described(source.file))
         eos = next((token for token in END_TOKENS if token in known), "")
     roles = source.roles | ({"eos_token": eos} if eos else {})
     with tempfile.TemporaryDirectory() as beside:
@@ -226,9 +225,7 @@ def _write_tokenizer_json(
     folder: Path, source: Source, roles: dict[str, str], options: TokenizerImportConfig
 ) -> None:
     """The tokenizer.json as it is (with the special tokens that were asked for on top)."""
-    description = _object(source.file)
-    if "model" not in description:
-        raise CorruptError(f"{source.file} is no tokenizer.json: it has no `model`")
+    description = _described(source.file)
     vocabulary = _vocabulary(description)
     size = max(vocabulary.values(), default=-1) + 1
     added = _on_top(size, vocabulary, {}, options.special)
@@ -415,6 +412,14 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptError(f"{path} must hold a JSON object")
     return value
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """The content of a tokenizer.json; CorruptError where it is another JSON file."""
+    description = _object(path)
+    if not isinstance(description.get("model"), dict):
+        raise CorruptError(f"{path} is no tokenizer.json: it has no `model`")
+    return description
 
 
 def _vocabulary(description: dict[str, Any]) -> dict[str, int]:
