@@ -103,6 +103,9 @@ def test_a_sentence_and_its_alternatives(unigram: Path, capsys: pytest.CaptureFi
         (["--script", "Klingon"], "no piece is of the script 'Klingon'; there are: Han"),
         (["--sample", "3"], "need a --sentence"),
         (["--sort", "frequency"], "needs --text"),
+        (["--sentence", "好", "--sample", "2", "--alpha", "-1"], "must not be negative"),
+        (["--sentence", "好", "--sample", "2", "--seed", "-1"], "must not be negative"),
+        (["--sentence", "好", "--alternatives", "513"], "more than the 512"),
         (["--sentence", "好", "--sample", "2"], "only in a unigram model"),
     ],
 )

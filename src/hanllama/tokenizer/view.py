@@ -29,6 +29,9 @@ from hanllama.tokenizer.load import Tokenizer
 from hanllama.tokenizer.take_over import opened
 
 
+MOST_ALTERNATIVES = 512
+
+
 @dataclass(frozen=True)
 class TokenizerViewConfig:
     """Options of `hanllama tokenizer view`."""
@@ -47,8 +50,13 @@ class TokenizerViewConfig:
     seed: int = option(0, help="of --sample")
 
     def __post_init__(self) -> None:
-        if min(self.limit, self.alternatives, self.sample) < 0:
-            raise ConfigError("limit, alternatives and sample must not be negative")
+        if min(self.limit, self.alternatives, self.sample, self.alpha, self.seed) < 0:
+            raise ConfigError("limit, alternatives, sample, alpha and seed must not be negative")
+        if self.alternatives > MOST_ALTERNATIVES:
+            raise ConfigError(
+                f"alternatives {self.alternatives} is more than the {MOST_ALTERNATIVES} that"
+                " sentencepiece finds"
+            )
         if (self.alternatives or self.sample) and not self.sentence:
             raise ConfigError("--alternatives and --sample need a --sentence")
         if self.sort == "frequency" and not self.text:
