@@ -28,8 +28,7 @@ from hanllama.tokenizer.compare import pieces, shown
 from hanllama.tokenizer.load import Tokenizer
 from hanllama.tokenizer.take_over import opened
 
-
-MOST_ALTERNATIVES = 512
+MOST_ALTERNATIVES = 512  # sentencepiece finds no more
 
 
 @dataclass(frozen=True)
