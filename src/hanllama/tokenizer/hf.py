@@ -27,6 +27,7 @@ from typing import Any
 
 from hanllama import fs
 from hanllama.errors import ConfigError, CorruptError
+from hanllama.tokenizer.model_proto import model_class
 
 SPACE = "▁"
 # Piece types of sentencepiece_model.proto.
@@ -39,10 +40,9 @@ NO_LIMIT = int(1e30)
 
 def parse_model(data: bytes, where: str) -> Any:
     """The SentencePiece `ModelProto` in `data`; CorruptError when it is none."""
-    import sentencepiece.sentencepiece_model_pb2 as schema
     from google.protobuf.message import DecodeError
 
-    proto = schema.ModelProto()  # type: ignore[attr-defined]  # made at run time by protobuf
+    proto = model_class()()
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
