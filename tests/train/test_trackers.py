@@ -131,6 +131,23 @@ def test_every_sample_of_a_step_reaches_the_trackers(tmp_path: Path) -> None:
     assert (run.path / "4-sample-2").read_text() == "夏天"
 
 
+def test_a_line_without_numbers_is_no_point_of_a_curve(tmp_path: Path) -> None:
+    (tmp_path / "told.py").write_text(
+        "class Tracker:\n"
+        "    def __init__(self, run_folder, config, name, start_step=0):\n"
+        "        self.file = run_folder / 'told'\n"
+        "    def log(self, step, values): self.file.open('a').write(f'{step} {values}\\n')\n"
+        "    def text(self, step, name, text): pass\n"
+        "    def close(self): pass\n"
+    )
+    run = RunFolder(tmp_path / "run", PretrainConfig(data="", output=""))
+    run.begin(0, [str(tmp_path / "told.py")], "run")
+    run.log(4, {"samples": ["春天"]})
+    run.log(5, {"loss": 1.5})
+    run.end()
+    assert (run.path / "told").read_text() == "5 {'loss': 1.5}\n"
+
+
 def test_nothing_goes_online_unless_the_user_said_so(
     service: _Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

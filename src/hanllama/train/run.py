@@ -71,7 +71,8 @@ class RunFolder:
             self._metrics.flush()
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
         for tracker in self._trackers:
-            tracker.log(step, numbers)
+            if numbers:  # SwanLab complains of an empty point
+                tracker.log(step, numbers)
             # A name for each prompt: a service keeps one text a name and step.
             for number, sample in enumerate(values.get("samples", ()), 1):
                 tracker.text(step, f"sample/{number}", sample)
