@@ -62,6 +62,16 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert dict(points)[20] == 120.0 and dict(points)[21] == 21.0
 
 
+def test_a_run_killed_before_its_first_checkpoint_leaves_no_second_curve(tmp_path: Path) -> None:
+    tracker_class = plugins.load(PACKAGE, "tensorboard").Tracker
+    for value in (100.0, 0.0):  # the second process begins again
+        tracker = tracker_class(tmp_path, {"a": 1}, "run")
+        for step in range(1, 6):
+            tracker.log(step, {"loss": value + step})
+        tracker.close()
+    assert _scalars(tmp_path / "tensorboard")["loss"] == [(s, float(s)) for s in range(1, 6)]
+
+
 class _Service(types.ModuleType):
     """Stands for swanlab or wandb, which we do not own: it records what it is told."""
 

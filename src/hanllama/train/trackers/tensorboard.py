@@ -16,7 +16,7 @@ class Tracker:
         config: the resolved config, kept as a text beside the curves.
         name: the run's name; TensorBoard takes it from the folder, so it is not used.
         start_step: the first step this process will log; what an earlier process logged at or
-            after it (it was killed past its last checkpoint) is hidden.
+            after it (it was killed past its last checkpoint, or before its first) is hidden.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Tracker:
 
         folder = run_folder / "tensorboard"
         _wait_for_a_later_second(folder)
-        self._writer = SummaryWriter(str(folder), purge_step=start_step or None)
+        self._writer = SummaryWriter(str(folder), purge_step=start_step)
         if start_step == 0:
             shown = json.dumps(config, ensure_ascii=False, indent=2)
             # TensorBoard renders texts as Markdown; an indented block is shown as it is.
