@@ -94,7 +94,7 @@ class HuggingFace:
     name = "huggingface"
 
     def __init__(self) -> None:
-        self.endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+        self.endpoint = _address("HF_ENDPOINT", "huggingface.co")
 
     def listing(self, repo: str, revision: str) -> Listing:
         from huggingface_hub import HfApi
@@ -136,8 +136,7 @@ class ModelScope:
     name = "modelscope"
 
     def __init__(self) -> None:
-        domain = os.environ.get("MODELSCOPE_DOMAIN", "").rstrip("/") or "www.modelscope.cn"
-        self.endpoint = domain if "://" in domain else f"https://{domain}"
+        self.endpoint = _address("MODELSCOPE_DOMAIN", "www.modelscope.cn")
 
     def listing(self, repo: str, revision: str) -> Listing:
         revision = revision or "master"
@@ -178,6 +177,12 @@ class ModelScope:
 
     def headers(self) -> dict[str, str]:
         return {"user-agent": "hanllama"}
+
+
+def _address(variable: str, usual: str) -> str:
+    """A hub's address from the environment; a bare name (`hf-mirror.com`) is meant with https."""
+    address = os.environ.get(variable, "").strip().rstrip("/") or usual
+    return address if "://" in address else f"https://{address}"
 
 
 def download(

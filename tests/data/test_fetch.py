@@ -329,6 +329,16 @@ def test_the_hub_may_be_chosen_by_the_environment(
         fetch(tmp_path / "other")
 
 
+def test_a_mirror_named_without_https_is_meant_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, kind in (("HF_ENDPOINT", hub.HuggingFace), ("MODELSCOPE_DOMAIN", hub.ModelScope)):
+        monkeypatch.setenv(variable, "mirror.example/")
+        assert kind().endpoint == "https://mirror.example"
+        monkeypatch.setenv(variable, "http://mirror.example")
+        assert kind().endpoint == "http://mirror.example"
+        monkeypatch.delenv(variable)
+        assert kind().endpoint.startswith("https://")
+
+
 def test_a_set_that_modelscope_does_not_have_says_so(served: Hub, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not known on modelscope; use --hub huggingface"):
         fetch(tmp_path / "out", "--hub", "modelscope", name="baike")
