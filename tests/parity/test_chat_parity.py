@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tiny
+from hanllama import cli
 from hanllama.errors import ConfigError
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
@@ -121,6 +123,24 @@ def test_published_tokenizers_talk_like_transformers(
                 ChatTemplate(tokenizer, name)
         else:
             assert_equal(folder, tokenizer, ChatTemplate(tokenizer, name), 60)
+
+
+@pytest.mark.parametrize("name", chat.names())
+def test_a_vocabulary_without_a_begin_token_talks_too(name: str, tmp_path: Path) -> None:
+    """As Qwen's: a template may print a BOS that is not there, and must not add to it."""
+    (tmp_path / "a.txt").write_text(tiny.text(0, 300), encoding="utf-8")
+    words = ["tokenizer", "train", str(tmp_path / "a.txt"), "--algorithm", "byte_bpe"]
+    assert cli.main([*words, "--vocab-size", "400", "--output", str(tmp_path / "t")]) == 0
+    (tmp_path / "t" / "tokenizer_config.json").unlink()
+    (tmp_path / "t" / "special_tokens_map.json").unlink()
+    described = json.loads((tmp_path / "t" / "tokenizer.json").read_text(encoding="utf-8"))
+    described["post_processor"] = None
+    (tmp_path / "t" / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    words = ["tokenizer", "import", str(tmp_path / "t"), "--eos", "</s>"]
+    assert cli.main([*words, "--output", str(tmp_path / "u")]) == 0
+    tokenizer = load_tokenizer(tmp_path / "u")
+    assert tokenizer.bos_id is None
+    assert_equal(tmp_path / "u", tokenizer, ChatTemplate(tokenizer, name), 30)
 
 
 def test_a_published_template_of_a_byte_level_tokenizer(shared_data: Path, tmp_path: Path) -> None:
