@@ -51,6 +51,7 @@ __all__ = [
     "Quarantine",
     "Reject",
     "Survey",
+    "counted",
     "decode",
     "document_line",
     "files",
@@ -59,6 +60,7 @@ __all__ = [
     "read",
     "read_file",
     "reject_line",
+    "stamp",
     "standard_input",
     "survey",
     "write_jsonl",
@@ -306,8 +308,15 @@ class Quarantine:
         """`3 x invalid JSON, 1 x line is not valid UTF-8; first a.jsonl, line 7`."""
         if self.first is None:
             return "nothing"
-        reasons = ", ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
-        return f"{reasons}; first: {self.first.file}, line {self.first.line}"
+        return f"{counted(self.reasons, 3)}; first: {self.first.file}, line {self.first.line}"
+
+
+def counted(reasons: Counter[str], shown: int = 5) -> str:
+    """`3 x invalid JSON, 1 x null and 2 more`: the most frequent by name, the others by number."""
+    most = reasons.most_common(shown)
+    named = ", ".join(f"{n:,} x {reason}" for reason, n in most)
+    more = reasons.total() - sum(n for _, n in most)
+    return f"{named} and {more:,} more" if more else named
 
 
 # --- which files -------------------------------------------------------------------------------
@@ -447,6 +456,18 @@ def _understood() -> str:
         f"understood are {' '.join(sorted(_formats()))}, each also with {compressions}"
         " or inside of a .zip"
     )
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """(bytes, nanoseconds of the last change): what tells whether a file is still the one read.
+
+    (0, 0) of a link to nowhere and whatever else cannot be seen: `pieces` names it.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _size(path: Path) -> int:

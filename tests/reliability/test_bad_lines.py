@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from hanllama import cli
 from hanllama.data.clean import CleanConfig, clean
 from hanllama.errors import InputError
 from reading import SENTENCE, read
@@ -83,3 +85,25 @@ def test_bad_lines_above_the_share_end_the_run_with_every_one_kept(tmp_path: Pat
     entries = [json.loads(x) for x in (out / "quarantine.jsonl").read_text().split("\n")[:-1]]
     assert len(entries) == len(expected)
     assert all(e["file"] and e["line"] and e["reason"] for e in entries)
+
+
+@pytest.mark.parametrize("command", ["clean", "dedup", "decontaminate"])
+def test_every_command_names_what_cannot_be_read_and_goes_on(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = damaged_folder(tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / "pipe.txt")
+    exam = tmp_path / "exam.csv"
+    exam.write_text(f"question\n{SENTENCE * 2}\n", encoding="utf-8")
+    words = [command, str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--workers", "1"]
+    more = {"dedup": ["--no-exact-documents", "--method", "none", "--containment", "0"]}
+    share = ["--max-quarantine-share", "0.2"]
+    words += ["--eval", str(exam)] if command == "decontaminate" else share
+    assert cli.main([*words, *more.get(command, [])]) == 0
+    kept = (tmp_path / "out" / "quarantine.jsonl").read_text().split("\n")[:-1]
+    assert len(kept) == len(expected) + 1
+    assert any("dangling.txt" in line for line in kept)
+    if command != "decontaminate":  # it lists them all
+        said = capsys.readouterr().out.partition("quarantined:")[2].partition("not read:")[0]
+        numbers = re.findall(r"(\d+) x |and (\d+) more", " ".join(said.split()))
+        assert sum(int(named or more) for named, more in numbers) == len(kept)

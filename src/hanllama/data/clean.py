@@ -230,15 +230,7 @@ class _Input:
 
     def trace(self) -> list[list[Any]]:
         """What tells whether a file is still the one that was read."""
-        return [[str(path), *_trace(path)] for path in self.files]
-
-
-def _trace(path: Path) -> list[int]:
-    try:
-        status = path.stat()
-    except OSError:  # a link to nowhere: reading it will say so
-        return [0, 0]
-    return [status.st_size, status.st_mtime_ns]
+        return [[str(path), *records.stamp(path)] for path in self.files]
 
 
 def _wanted(config: CleanConfig, steps: list[Step], source: _Input) -> dict[str, str]:
@@ -263,7 +255,7 @@ def _named_files(step: Step) -> list[list[Any]]:
     named = [Path(text) for text in (step.name, *step.parameters.values()) if isinstance(text, str)]
     found = [path for path in named if path.exists()]
     files = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
-    return [[str(file), *_trace(file)] for file in files if file.is_file()]
+    return [[str(file), *records.stamp(file)] for file in files if file.is_file()]
 
 
 # --- merging -------------------------------------------------------------------------------------

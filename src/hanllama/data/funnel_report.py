@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from hanllama import fs, report
+from hanllama import fs, records, report
 from hanllama.data.funnel import MAX_LISTED, Funnel, Lengths, Tally, bin_edges
 from hanllama.data.scripts import SCRIPTS
 from hanllama.report import Section
@@ -47,7 +47,7 @@ def show(funnel: Funnel) -> None:
     kinds = Counter(Path(name).suffix or Path(name).name for name in funnel.ignored)
     for name, counts in (("quarantined", funnel.quarantine), ("not read", kinds)):
         if counts:
-            lines[name] = ", ".join(f"{n:,} x {what}" for what, n in counts.most_common(5))
+            lines[name] = records.counted(counts)
     for name, line in lines.items():
         console.print(Text(f"{name}: {line}"))
 

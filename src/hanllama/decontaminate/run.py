@@ -40,12 +40,13 @@ def decontaminate(config: DecontaminateConfig) -> Found:
     """
     if "-" in config.inputs:
         raise InputError("standard input (-) cannot be read twice; give files or folders")
-    files = records.files(config.inputs)
+    survey = records.survey(config.inputs)
+    files = list(survey.files)
     if config.output:
         check_output(Path(config.output), [*config.inputs, *config.eval], config.force)
     read = evaluation.read(config.eval)
     matcher = Matcher(read.found, config.ngram, config.shortest, config.common_questions)
-    size = sum(path.stat().st_size for path in files)
+    size = survey.size
     count = workers.count(config.workers, size, SMALL_INPUT_BYTES)
 
     common = _common(config, matcher, files, size, count)

@@ -19,7 +19,7 @@ from types import FrameType
 
 import numpy as np
 
-from hanllama import fs
+from hanllama import fs, records
 from hanllama.data import workers
 from hanllama.data.dedup import clusters, contained, near, scan, write
 from hanllama.data.dedup.clusters import Fates
@@ -50,7 +50,7 @@ def dedup(config: DedupConfig) -> None:
     elif work.resumed:
         print(f"going on from {work.folder}: {', '.join(work.resumed)} complete")
     work.begin()
-    size = sum(path.stat().st_size for paths in files for path in paths)
+    size = sum(records.stamp(path)[0] for paths in files for path in paths)
     n_workers = workers.count(config.workers, size, scan.SMALL_INPUT_BYTES)
     with _terminable():
         boilerplate = _boilerplate(work, config, files, n_workers)
@@ -108,7 +108,7 @@ def _scan(
 def _check(work: Work, store: Store, config: DedupConfig) -> None:
     unusable, documents = store.rejects.total(), store.documents
     if unusable > config.max_quarantine_share * (documents + unusable):
-        reasons = ", ".join(f"{n:,} x {reason}" for reason, n in store.rejects.most_common(3))
+        reasons = records.counted(store.rejects, 3)
         raise InputError(
             f"{unusable:,} of {documents + unusable:,} records cannot be used ({reasons}), which"
             f" is more than the share of {config.max_quarantine_share:g} allowed: repair the"

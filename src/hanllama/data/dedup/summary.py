@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama import fs, report
+from hanllama import fs, records, report
 from hanllama.data.dedup.clusters import Fates, Lines
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.data.dedup.work import Store
@@ -190,8 +190,7 @@ class Summary:
         if len(self.config.inputs) > 1:
             show(["input", "documents", "within", "across", "kept"], self.corpus_rows())
         if self.quarantined:
-            reasons = ", ".join(f"{n:,} x {r}" for r, n in self.quarantined.most_common(5))
-            console.print(Text(f"quarantined: {reasons}"))
+            console.print(Text(f"quarantined: {records.counted(self.quarantined)}"))
 
 
 def _characters(store: Store, documents: NDArray[np.int64]) -> NDArray[np.int64]:

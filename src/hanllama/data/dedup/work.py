@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama import fingerprint, fs
+from hanllama import fingerprint, fs, records
 from hanllama.data.dedup.options import DedupConfig
 from hanllama.errors import InputError
 
@@ -60,7 +60,7 @@ class Work:
         self, folder: Path, config: DedupConfig, corpora: Sequence[Sequence[Path]]
     ) -> None:
         self.folder = folder
-        self._files = [[(str(p.resolve()), *_stamp(p)) for p in paths] for paths in corpora]
+        self._files = [[(str(p.resolve()), *records.stamp(p)) for p in paths] for paths in corpora]
         code = fingerprint.of_corpus_code()
         key = fingerprint.of_json([self._files, code])
         self.stages: dict[str, Path] = {}
@@ -95,7 +95,7 @@ class Work:
     def check_unchanged(self) -> None:
         """Raises InputError when a file is not what it was when the run began."""
         for path, *stamp in (file for files in self._files for file in files):
-            if not Path(path).is_file() or [*_stamp(Path(path))] != stamp:
+            if [*records.stamp(Path(path))] != stamp:
                 raise changed()
 
     def finish(self) -> None:
@@ -128,11 +128,6 @@ def is_complete(folder: Path) -> bool:
 def changed() -> InputError:
     """The input is not what the passes before have read."""
     return InputError("the input was changed while it was being read; start again")
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 class _Plain:
