@@ -64,7 +64,7 @@ class LlamaConfig:
             if self.hidden_size % heads:
                 raise ConfigError(
                     f"hidden_size {self.hidden_size} is not divisible by num_attention_heads"
-                    f" {heads}; change one of them or give head_dim"
+                    f" {heads}; change one of them"
                 )
             object.__setattr__(self, "head_dim", self.hidden_size // heads)
         for name in ("num_key_value_heads", "intermediate_size", "head_dim"):
