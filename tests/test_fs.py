@@ -222,9 +222,14 @@ def test_a_missing_input_inside_a_publish_is_not_blamed_on_the_disk(tmp_path: Pa
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises((StorageError, OSError)) as caught:
-        fs.write_text(tmp_path / "file" / "inner.txt", "x")
-    assert "file" in str(caught.value)
+    for below in (tmp_path / "file" / "inner", tmp_path / "file" / "deep" / "inner"):
+        for write in (lambda at: fs.write_text(at, "x"), fs.make_folder):
+            with pytest.raises(StorageError, match=r"cannot write .*inner: "):
+                write(below)
+        with pytest.raises(StorageError, match=r"cannot write .*inner: "), fs.publish(below):
+            pass
+    with pytest.raises(StorageError, match=r"cannot write .*file: File exists"):
+        fs.make_folder(tmp_path / "file")
 
 
 # --- verifying -----------------------------------------------------------------------------------

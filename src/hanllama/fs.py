@@ -22,7 +22,8 @@ from hanllama.errors import CorruptError, InputError, StorageError
 
 SUMS = "SHA256SUMS"
 _FULL_ERRNOS = {"EFBIG", "ENOSPC", "EDQUOT"}  # only ever said of a write
-_STORAGE_ERRNOS = _FULL_ERRNOS | {"EROFS", "EACCES", "EPERM", "EIO"}
+_IN_THE_WAY_ERRNOS = {"EEXIST", "ENOTDIR", "ENAMETOOLONG"}  # a file where a folder should be
+_STORAGE_ERRNOS = _FULL_ERRNOS | _IN_THE_WAY_ERRNOS | {"EROFS", "EACCES", "EPERM", "EIO"}
 
 
 @contextlib.contextmanager
@@ -43,6 +44,12 @@ def _refusals(path: Path, names: set[str]) -> Iterator[None]:
                 " (what was complete before is untouched)"
             ) from error
         raise
+
+
+def make_folder(path: Path) -> None:
+    """See that a folder is there, with those above it."""
+    with storage(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

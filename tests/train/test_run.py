@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hanllama.errors import CorruptError, ResumeError
+from hanllama.errors import CorruptError, InputError, ResumeError, StorageError
 from hanllama.train.config import PretrainConfig
 from hanllama.train.run import CONFIG, RunFolder
 
@@ -23,3 +23,15 @@ def test_a_config_that_cannot_be_read_or_is_another_ends_with_a_remedy(tmp_path:
         (tmp_path / CONFIG).write_bytes(broken)
         with pytest.raises(CorruptError, match="restore it, or choose another output folder"):
             RunFolder(tmp_path, config)
+
+
+def test_a_file_where_the_run_should_be_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text("mine")
+    with pytest.raises(InputError, match=r"data\.jsonl is a file; choose another output folder"):
+        RunFolder(file, PretrainConfig(data="data", output=str(file)))
+    below = file / "run"
+    run = RunFolder(below, PretrainConfig(data="data", output=str(below)))
+    with pytest.raises(StorageError, match=r"cannot write .*Not a directory"):
+        run.begin(0, (), "run")
+    assert file.read_text() == "mine"

@@ -186,7 +186,7 @@ def read_rows(
         else:
             rows.append(row if paired else _second_within(row, context))
     if notes is not None:
-        notes.mkdir(parents=True, exist_ok=True)
+        fs.make_folder(notes)
         reader.write_quarantine(notes)
         named = [*refused, *left_out]
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in named)

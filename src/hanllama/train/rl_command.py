@@ -54,7 +54,7 @@ class Opened:
         """Begin or go on, to the last step."""
         if session.run is not None:
             data = session.output / "data"
-            data.mkdir(parents=True, exist_ok=True)
+            fs.make_folder(data)
             self.reader.write_quarantine(data)
             self.setting.prompts.write_left_out(data)
             fs.write_json(data / "prompts.json", self.reader.facts())

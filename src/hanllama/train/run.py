@@ -45,6 +45,8 @@ class RunFolder:
         self._metrics: Any = None
         if (path / CONFIG).is_file():
             require_same_config(path / CONFIG, self.values)
+        elif path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; choose another output folder")
         elif path.exists() and any(not _may_precede(f) for f in path.iterdir()):
             raise InputError(f"{path} is not empty and holds no run; choose another output folder")
 
