@@ -137,9 +137,10 @@ def ceiling(options: argparse.Namespace) -> str:
 def run_side(options: argparse.Namespace) -> None:
     """One side in this process: prints its seconds as JSON."""
     if options.side == "ours":
-        import sentencepiece.sentencepiece_model_pb2  # noqa: F401
-
         from hanllama.data.tokenize import TokenizeConfig, tokenize
+        from hanllama.tokenizer.model_proto import model_class
+
+        model_class()  # protobuf's part of the imports
     else:
         import pyarrow  # noqa: F401 (reads .zst)
         import tokenizers
