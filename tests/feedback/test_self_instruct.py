@@ -267,6 +267,13 @@ def test_a_broken_seed_is_named_by_its_line(tmp_path: Path, line: str) -> None:
         si.read_seeds(path)
 
 
+def test_seeds_that_an_editor_of_windows_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.jsonl"
+    line = '{"instruction": "说话", "output": "好"}\n'
+    path.write_text(2 * line, encoding="utf-8-sig", newline="\r\n")
+    assert si.read_seeds(path) == 2 * [si.Task("说话", "", "好")]
+
+
 def test_more_seeds_than_there_are_cannot_be_shown(tmp_path: Path) -> None:
     path = tmp_path / "seeds.jsonl"
     path.write_text('{"instruction": "说话", "output": "好"}\n', encoding="utf-8")

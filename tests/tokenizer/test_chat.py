@@ -119,6 +119,17 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(
         ChatTemplate(tokenizer, str(path)).encode(TALK)
 
 
+def test_a_template_that_an_editor_of_windows_wrote(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jinja"
+    path.write_text(chat.source("chatml"), encoding="utf-8-sig", newline="\r\n")
+    mine, shipped = ChatTemplate(tokenizer, str(path)), ChatTemplate(tokenizer, "chatml")
+    assert mine.source == shipped.source
+    assert mine.encode(TALK).ids.tolist() == shipped.encode(TALK).ids.tolist()
+    path.write_text("{#- needs: <|begin|> -#}", encoding="utf-8-sig")
+    with pytest.raises(ConfigError, match="needs the tokens"):
+        ChatTemplate(tokenizer, str(path))
+
+
 def test_what_cannot_be_used_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="carries no chat template"):
         ChatTemplate(tokenizer)

@@ -85,6 +85,10 @@ def test_parameters_that_make_no_sense_are_refused(name: str, parameters: dict[s
 def test_forbidden_words_come_from_a_file_too(tmp_path: Path) -> None:
     file = tmp_path / "words.txt"
     file.write_text("坏话\n\n骂人\n", encoding="utf-8")
+    windows = tmp_path / "windows.txt"
+    windows.write_text("坏话\n\n骂人\n", encoding="utf-8-sig", newline="\r\n")
     cls = plugins.load(PACKAGE, "forbidden_words").Reward
-    reward = config.load(cls, {"file": str(file), "words": ["丁"]}, "forbidden_words")
-    assert [reward(Answer(t)) for t in ("他骂 人", "丁", "他笑")] == [0, 0, 1]
+    for path in (file, windows):
+        reward = config.load(cls, {"file": str(path), "words": ["丁"]}, "forbidden_words")
+        said = ("说坏话", "他骂 人", "丁", "他笑")
+        assert [reward(Answer(t)) for t in said] == [0, 0, 0, 1], path

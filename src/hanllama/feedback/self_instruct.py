@@ -285,7 +285,7 @@ def parse_tasks(reply: Reply) -> tuple[list[Task], list[tuple[str, str]]]:
 def read_seeds(path: Path) -> list[Task]:
     """Tasks of JSON lines with `instruction`, `input`, `output`; InputError for anything else."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise InputError(f"seed tasks {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -66,7 +66,7 @@ def source(name: str) -> str:
     if not path.is_file():
         hint = "" if name.endswith(".jinja") else nearest(name, names())
         raise ConfigError(f"chat template {name!r} does not exist{hint}")
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8-sig")  # the mark of Windows would begin every prompt
 
 
 def of_folder(folder: Path) -> str | None:

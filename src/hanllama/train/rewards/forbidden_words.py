@@ -41,7 +41,8 @@ def _folded_words(words: tuple[str, ...], file: str) -> tuple[str, ...]:
     found = list(words)
     if file:
         try:
-            found += Path(file).read_text(encoding="utf-8").split("\n")
+            # With the mark that Windows puts first, the first word would never occur.
+            found += Path(file).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"forbidden_words: file {file} cannot be read: {error}") from error
     return tuple(sorted({f for word in found if (f := _folded(word))}))
