@@ -48,13 +48,16 @@ def test_no_feedback_stands_in_the_loss(tmp_path: Path) -> None:
     assert "回答" not in trained and "一加一" not in trained
 
 
-def test_pairs_in_conversations_out_and_what_is_unusable_named(tmp_path: Path) -> None:
+def test_pairs_in_conversations_out_and_what_is_unusable_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / "pairs.jsonl"
     lines = [{"prompt": "问", "chosen": "好", "rejected": "坏"}] * 20
     lines += [{"prompt": "问", "chosen": "同", "rejected": "同"}]
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = hs.HindsightConfig(inputs=(str(source),), output=str(tmp_path / "out"))
     assert hs.hindsight(config) == 40
+    assert "(100 %)" in capsys.readouterr().err.split("\n")[-2], "all of the file was read"
     assert len(list(ConversationReader([str(tmp_path / "out")]))) == 40
     quarantined = json.loads((tmp_path / "out" / "quarantine.jsonl").read_text())
     assert quarantined["reason"] == "the two answers are equal" and quarantined["line"] == 21

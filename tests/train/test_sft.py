@@ -83,7 +83,8 @@ def test_every_layout_is_found_and_what_does_not_fit_is_quarantined(
         folder, base, run, heldout_share=0.0, max_steps=1, max_quarantine_share=0.5
     )
     sft(config)
-    shown = capsys.readouterr().out
+    shown, progress = capsys.readouterr()
+    assert "(100 %)" in next(x for x in progress.split("\n")[::-1] if "encode conversations" in x)
     assert "a.jsonl: 1 alpaca" in shown and "b.json: 4 sharegpt" in shown
     assert "5 conversations, 3 quarantined" in shown
     lines = (run / "data" / "quarantine.jsonl").read_text().splitlines()

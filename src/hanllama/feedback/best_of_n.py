@@ -227,6 +227,7 @@ def _given(config: BestOfNConfig, scorer: Scorer | None) -> Found:
                 contests.append(contest)
             progress.advance((reader.done - done) / 1e6)
             done = reader.done
+        progress.advance((reader.done - done) / 1e6)  # the last file ends after its last record
     reader.check(config.max_quarantine_share)
     return reader, contests, lost
 

@@ -70,6 +70,7 @@ def hindsight(config: HindsightConfig) -> int:
                     count += 1
                 progress.advance((reader.done - done) / 1e6, conversations=count)
                 done = reader.done
+            progress.advance((reader.done - done) / 1e6)  # the last file ends after its last record
         reader.check(config.max_quarantine_share)
         reader.write_quarantine(folder)
         facts = {"conversations": count, "order": config.order, "seed": config.seed}

@@ -161,7 +161,7 @@ def _check(reader: ConversationReader, config: SftConfig, folder: Path) -> None:
         reader.check(config.max_quarantine_share)
     except InputError:
         kept = Path(config.output) / "data"
-        kept.mkdir(parents=True, exist_ok=True)
+        fs.make_folder(kept)
         reader.write_quarantine(kept)
         raise
 
@@ -175,6 +175,7 @@ def _shown(reader: GradedReader, field: str, title: str) -> Iterator[tuple[Conve
             if reader.done != done:
                 progress.advance((reader.done - done) / 1e6)
                 done = reader.done
+        progress.advance((reader.done - done) / 1e6)  # the last file ends after its last record
 
 
 class _Writing:
