@@ -152,3 +152,18 @@ def test_keys_turn_the_pages_of_a_terminal(tmp_path: Path) -> None:
         assert "doc2" in typed.until("3 · lines 1–20")
         typed.type("q")
         assert typed.process.wait(timeout=30) == 0
+
+
+def test_a_book_is_shown_to_its_end_and_wrapped_only_as_far_as_it_is_read() -> None:
+    from rich.console import Console
+
+    paragraphs = [f"第{n}段，" + "雪停了，院子里没有人。" * 40 for n in range(600)]
+    book = view.Item({}, "\n".join([*paragraphs, "长" * (view.PIECE + 9), "完"]))
+    assert len(book.text) > 250_000
+    console = Console(width=80, height=24)
+    lines = view._Lines(view._wrapped(console, book))
+    assert lines.page(0, 1)[0].plain.startswith("第0段")
+    assert lines.total == f"{1 + view.AHEAD + 1:,} or more"
+    everything = lines.page(0, 10**6)
+    assert "".join(line.plain for line in everything) == book.text.replace("\n", "")
+    assert lines.total == f"{len(everything):,}" and everything[-1].plain == "完"

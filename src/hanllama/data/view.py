@@ -15,7 +15,7 @@ import contextlib
 import json
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,8 @@ REMEMBERED = 1000  # documents that the key p can go back
 KEYS = "space page · n next · p previous · q quit"
 TRAINED = "green underline"  # never by colour alone
 OPENS, CLOSES = "⟦", "⟧"
+AHEAD = 500  # lines wrapped beyond the screen: of most documents all, so that their number is known
+PIECE = 10_000  # characters wrapped at once, of a line that is a whole book
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,7 @@ def _page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
     seen: list[Item] = []
     first = place = shown = 0  # `seen[0]` is item number `first`
     top = 0  # the first line on the screen
+    lines, wrapped = _Lines(iter(())), (-1, 0)  # of which item, at which width
     while True:
         if place == first + len(seen):
             following = next(source, None)
@@ -246,14 +249,15 @@ def _page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
                     del seen[0]
                     first += 1
         item = seen[place - first]
-        lines = _wrapped(console, item)
+        if wrapped != (place, console.width):
+            lines, wrapped = _Lines(_wrapped(console, item)), (place, console.width)
         room = max(console.height - 4, 1)
-        top = min(top, max(len(lines) - 1, 0))
-        _draw(console, item, place, lines[top : top + room], (top, room, len(lines)))
+        top = top if lines.page(top, 1) else 0  # on a terminal made wider there are fewer lines
+        _draw(console, item, place, lines, (top, room))
         key = read_key()
         if key in ("q", "\x03", "\x04", ""):
             return shown
-        if key in (" ", "\r", "\n") and top + room < len(lines):
+        if key in (" ", "\r", "\n") and lines.page(top + room, 1):
             top += room
         elif key in (" ", "n", "\r", "\n"):
             place, top = place + 1, 0
@@ -263,32 +267,53 @@ def _page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
             place, top = max(place - 1, first), 0
 
 
-def _wrapped(console: Any, item: Item) -> Sequence[Any]:
+class _Lines:
+    """Lines that are made when they are looked at: a book is megabytes, and wrapping it seconds."""
+
+    def __init__(self, source: Iterator[Any]) -> None:
+        self._source = source
+        self._made: list[Any] = []
+
+    def page(self, top: int, room: int) -> list[Any]:
+        """The lines from `top` on, `room` of them or as many as there are."""
+        self._made += islice(self._source, max(0, top + room + AHEAD - len(self._made)))
+        return self._made[top : top + room]
+
+    @property
+    def total(self) -> str:
+        """How many there are, as far as it is known."""
+        more = list(islice(self._source, 1))
+        self._made += more
+        return f"{len(self._made):,}" + " or more" * len(more)
+
+
+def _wrapped(console: Any, item: Item) -> Iterator[Any]:
     """The text as lines that fit the terminal, Han characters two columns wide."""
     from rich.text import Text
 
-    # A book is megabytes; wrapping more than somebody pages through would take seconds.
-    text = Text(visible(item.text[:200_000]))
-    for begin, end in item.trained:
-        text.stylize(TRAINED, begin, end)
-    return list(text.wrap(console, console.width))
+    start = 0
+    for line in item.text.split("\n"):
+        for begin in range(start, start + max(len(line), 1), PIECE):
+            piece = Text(visible(item.text[begin : min(begin + PIECE, start + len(line))]))
+            for first, last in item.trained:
+                if last > begin:
+                    piece.stylize(TRAINED, max(first - begin, 0), last - begin)
+            yield from piece.wrap(console, console.width)
+        start += len(line) + 1
 
 
-def _draw(
-    console: Any, item: Item, place: int, lines: Sequence[Any], span: tuple[int, int, int]
-) -> None:
+def _draw(console: Any, item: Item, place: int, lines: _Lines, span: tuple[int, int]) -> None:
     from rich.text import Text
 
-    top, room, total = span
+    top, room = span
     console.clear()
     console.print(Text(_head(item), style="bold", no_wrap=True, overflow="ellipsis"))
     console.print()
-    for line in lines:
+    page = lines.page(top, room)
+    for line in page:
         console.print(line, no_wrap=True)
-    until = min(top + room, total)
-    console.print(
-        Text(f"{place + 1:,} · lines {top + 1:,}–{until:,} of {total:,} · {KEYS}", style="dim")
-    )
+    shown = f"lines {top + 1:,}–{top + len(page):,} of {lines.total}"
+    console.print(Text(f"{place + 1:,} · {shown} · {KEYS}", style="dim"))
 
 
 @contextlib.contextmanager
