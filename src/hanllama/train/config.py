@@ -200,6 +200,11 @@ class PretrainConfig:
     loop: LoopConfig = option(LoopConfig(), help="the training loop")
 
     def __post_init__(self) -> None:
+        if self.context < 0 or self.context == 1:
+            raise ConfigError(
+                f"context {self.context}: a row needs at least 2 tokens, one to read and one to"
+                " predict"
+            )
         given = [name for name, value in vars(self.model).items() if value not in (None, "")]
         if self.base_model and given:
             raise ConfigError(
