@@ -11,8 +11,11 @@ import sentencepiece
 
 import tiny
 from hanllama import cli, fs
-from hanllama.tokenizer import chat, fuzz, hf
+from hanllama.tokenizer import chat, fuzz, hf, llama_cpp
 from hanllama.tokenizer.load import load_tokenizer
+
+# Whom an audit asks here: llama.cpp is a dev extra.
+BACK_ENDS = ["sentencepiece", "transformers", *(["llama.cpp"] if llama_cpp.installed() else [])]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def test_every_back_end_agrees_with_safe_scores(base: Path, tmp_path: Path) -> N
     pieces = pieces_file(tmp_path / "p.jsonl", *words)
     assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
     found = fs.read_json(tmp_path / "new" / "audit.json")
-    assert found["disagreements"] == {"sentencepiece": [], "transformers": []}
+    assert found["disagreements"] == {name: [] for name in BACK_ENDS}
     assert found["round_trip_failures"] == []
     transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "new")
@@ -149,7 +152,8 @@ def test_a_piece_that_lets_typed_text_become_a_special_token_is_named(
     for name, new, typable in [
         ("begins", ["<", "s", ">", "<s"], {"<s>": ["<s", ">"]}),
         ("ends", ["<", "/s>", "龙"], {"</s>": ["<", "/s>"]}),
-        ("alone", ["<s", "龙"], {}),  # nothing that would end it
+        ("no piece", ["<s", "龙"], {"<s>": ["<s", ">"]}),  # its end is only a character
+        ("none", ["<", "s", "龙"], {}),
     ]:
         pieces = pieces_file(tmp_path / f"{name}.jsonl", *new)
         assert extend(base, "--pieces", pieces, output=tmp_path / name) == 0
@@ -159,6 +163,22 @@ def test_a_piece_that_lets_typed_text_become_a_special_token_is_named(
         for special, (left, right) in typable.items():
             assert f"token {special} in llama.cpp, which joins {left!r} and {right!r}" in said
         assert ("warning" in said) == bool(typable)
+        if llama_cpp.installed():  # and the audit has asked it; no merge builds "/s>" there
+            differing = fs.read_json(tmp_path / name / "audit.json")["disagreements"]["llama.cpp"]
+            assert bool(differing) == (name in ("begins", "no piece"))
+            assert all(any(special in text for special in typable) for text in differing)
+
+
+@pytest.mark.skipif(not llama_cpp.installed(), reason="llama.cpp's packages are a dev extra")
+def test_a_back_end_that_breaks_down_is_said_and_ends_nothing(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An assertion of llama.cpp's ends the process that asks it, here as if at once."""
+    monkeypatch.setattr(llama_cpp.sys, "executable", "/bin/false")
+    pieces = pieces_file(tmp_path / "p.jsonl", "龙")
+    assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
+    assert "differs in llama.cpp      not asked: its process ended" in capsys.readouterr().out
+    assert "llama.cpp" not in fs.read_json(tmp_path / "new" / "audit.json")["disagreements"]
 
 
 def test_english_cut_differently_is_found_with_its_cause(base: Path, tmp_path: Path) -> None:
@@ -262,4 +282,4 @@ def test_llama2_with_the_chinese_pieces_has_49953(shared_data: Path, tmp_path: P
     found = fs.read_json(tmp_path / "new" / "audit.json")
     assert (found["new_pieces"], found["overlapping_pieces"]) == (17953, 2047)
     assert {"越来越", "意大利"} < set(found["unreachable"])
-    assert found["disagreements"] == {"sentencepiece": [], "transformers": []}
+    assert found["disagreements"] == {name: [] for name in BACK_ENDS}

@@ -9,8 +9,9 @@ many, and which.
   piece by merging two smaller pieces, so a piece whose halves are missing is dead weight.
 - changed English: of the base's ASCII texts, those that the extended vocabulary cuts differently.
 - round trip: texts that decode to something else (U+2581 is SentencePiece's space, and excepted).
-- agreement: ids by our loader, by the sentencepiece library and by the tokenizers library, which is
-  what transformers runs, on generated strings that tokenizers have disagreed about (`fuzz.py`).
+- agreement: ids by our loader, by the sentencepiece library, by the tokenizers library, which is
+  what transformers runs, and by llama.cpp where it is installed, on generated strings that
+  tokenizers have disagreed about (`fuzz.py`; llama.cpp is asked a share of them).
 - gain: tokens a character before and after, on the user's text or on the sample that ships here.
 """
 
@@ -26,11 +27,12 @@ import numpy as np
 
 from hanllama import fs, records, report
 from hanllama.errors import InputError
-from hanllama.tokenizer import fuzz, hf
+from hanllama.tokenizer import fuzz, hf, llama_cpp
 from hanllama.tokenizer.load import Tokenizer
 
 SAMPLES = Path(__file__).parent / "samples"
 FUZZ_STRINGS = 4000
+LLAMA_CPP_EVERY = 10  # of the strings; each is a request
 MAX_LISTED = 40
 
 
@@ -67,6 +69,8 @@ class Audit:
     fuzz_strings: int
     round_trip_failures: list[str]
     disagreements: dict[str, list[str]]  # back end -> strings on which it differs from ours
+    asked: dict[str, int]  # back end -> how many strings it was asked
+    unasked: dict[str, str]  # back end -> why it could not be asked
     base: dict[str, Any] = field(default_factory=dict)  # what only a comparison with a base gives
 
     @property
@@ -83,6 +87,8 @@ class Audit:
             "fuzz_strings": self.fuzz_strings,
             "round_trip_failures": self.round_trip_failures,
             "disagreements": self.disagreements,
+            "asked": self.asked,
+            "unasked": self.unasked,
             **self.base,
         }
 
@@ -111,7 +117,8 @@ class Audit:
         failures = len(self.round_trip_failures)
         rows.append(("round-trip failures", f"{failures:,} of {self.fuzz_strings:,} strings"))
         for name, texts in self.disagreements.items():
-            rows.append((f"differs in {name}", f"{len(texts):,} of {self.fuzz_strings:,} strings"))
+            rows.append((f"differs in {name}", f"{len(texts):,} of {self.asked[name]:,} strings"))
+        rows += [(f"differs in {name}", f"not asked: {why}") for name, why in self.unasked.items()]
         if self.base:
             gain = 1 - after / before if before else 0.0
             rows.append(
@@ -175,7 +182,7 @@ def audit(
         unreachable=_unreachable(tokenizer, first_new),
         fuzz_strings=len(strings),
         round_trip_failures=_round_trip_failures(tokenizer, strings, ours),
-        disagreements=_disagreements(tokenizer.folder, strings, ours),
+        **_agreement(tokenizer.folder, strings, ours),
     )
     if base is not None:
         found.base = _against(base, tokenizer, overlapping, texts, text_name, seed)
@@ -230,25 +237,40 @@ def _round_trip_failures(
     return failures
 
 
-def _disagreements(
+def _agreement(
     folder: Path, texts: Sequence[str], ours: Sequence[list[int]]
-) -> dict[str, list[str]]:
-    """{back end: the strings whose ids are others than ours}, for the files that the folder has."""
-    found: dict[str, list[str]] = {}
-    if (folder / "tokenizer.model").is_file():
+) -> dict[str, dict[str, Any]]:
+    """What the back ends that can read the folder's files say: three fields of `Audit`."""
+    differing: dict[str, list[str]] = {}
+    asked: dict[str, int] = {}
+    unasked: dict[str, str] = {}
+
+    def compare(name: str, rows: Sequence[list[int]], every: int = 1) -> None:
+        both = zip(texts[::every], ours[::every], rows, strict=True)
+        differing[name] = [text for text, a, b in both if a != b]
+        asked[name] = len(rows)
+
+    model, described = folder / "tokenizer.model", folder / "tokenizer.json"
+    if model.is_file():
         import sentencepiece
 
-        processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-        rows = [processor.encode(text) for text in texts]
-        found["sentencepiece"] = [t for t, a, b in zip(texts, ours, rows, strict=True) if a != b]
-    if (folder / "tokenizer.json").is_file():
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+        compare("sentencepiece", [processor.encode(text) for text in texts])
+    if described.is_file():
         import tokenizers
 
-        library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        library = tokenizers.Tokenizer.from_file(str(described))
         library.encode_special_tokens = True
-        rows = [r.ids for r in library.encode_batch(list(texts), add_special_tokens=False)]
-        found["transformers"] = [t for t, a, b in zip(texts, ours, rows, strict=True) if a != b]
-    return found
+        encoded = library.encode_batch(list(texts), add_special_tokens=False)
+        compare("transformers", [row.ids for row in encoded])
+    proto = hf.parse_model(model.read_bytes(), str(model)) if model.is_file() else None
+    if proto is not None and llama_cpp.reads(proto) and llama_cpp.installed():
+        try:
+            rows = llama_cpp.ids(folder, texts[::LLAMA_CPP_EVERY])
+            compare("llama.cpp", rows, LLAMA_CPP_EVERY)
+        except llama_cpp.Refused as error:
+            unasked["llama.cpp"] = str(error)
+    return {"disagreements": differing, "asked": asked, "unasked": unasked}
 
 
 def _against(

@@ -163,17 +163,20 @@ def _lone_characters(new: Sequence[str], known: set[str]) -> list[str]:
 
 
 def _typable(proto: Any, new: set[str]) -> dict[str, tuple[str, str]]:
-    """{special token: two pieces that make it}, where one of them is new.
+    """{special token: two parts that make it}, where one of them is a new piece.
 
     SentencePiece and transformers never merge into a special token; llama.cpp looks at no piece's
-    type, so what a user types could end the text or speak for the assistant.
+    type, so what a user types could end the text or speak for the assistant. It begins with the
+    characters of the text, whether they are pieces or not.
     """
     known = {p.piece for p in proto.pieces}
+    longer = {piece for piece in new if len(piece) > 1}
     found = {}
     for special in (p.piece for p in proto.pieces if p.type in (hf.CONTROL, hf.UNKNOWN)):
         for at in range(1, len(special)):
             left, right = special[:at], special[at:]
-            if left in known and right in known and not new.isdisjoint((left, right)):
+            both = all(len(part) == 1 or part in known for part in (left, right))
+            if both and not longer.isdisjoint((left, right)):
                 found[special] = (left, right)
     return found
 
