@@ -298,6 +298,31 @@ def test_file_names_of_any_script_and_with_odd_separators_verify(tmp_path: Path)
         fs.verify_sums(tmp_path / "out")
 
 
+# --- one at a time -------------------------------------------------------------------------------
+
+
+def test_a_place_is_held_by_one_and_free_again_after_an_end_or_a_kill(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "out"
+    holder = "import sys, time; from pathlib import Path; from hanllama import fs\n"
+    holder += "with fs.alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(place)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another run is at work"), fs.alone(place):
+            raise AssertionError
+        process.kill()
+        process.wait(30)
+    with fs.alone(place):
+        child = os.fork()
+        if not child:  # it lives longer than the work, and does not keep the place
+            signal.pause()
+    with fs.alone(place):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert list(place.parent.iterdir()) == []
+
+
 # --- JSON ----------------------------------------------------------------------------------------
 
 

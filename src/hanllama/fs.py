@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hanllama.errors import CorruptError, InputError, StorageError
 
@@ -124,6 +124,47 @@ def publish(
         raise
 
 
+@contextlib.contextmanager
+def alone(path: Path, shown: Path | None = None) -> Iterator[None]:
+    """Keep other processes off what is made at `path`; the system drops the lock with the process.
+
+    Two runs of one command would write into each other's unfinished work, and publish it.
+
+    Args:
+        shown: what an error calls the place, where that is not `path`.
+
+    Raises InputError where another process is at work.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows: the user has to take care
+        yield
+        return
+    lock = path.with_name(f".lock-{path.name}")
+    make_folder(lock.parent)
+    while True:
+        with storage(lock):
+            file = open(lock, "w")  # noqa: SIM115 (held as long as the work)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(file, lock):
+                break  # else who held it before has removed it meanwhile
+        except BlockingIOError:
+            file.close()
+            raise InputError(
+                f"another run is at work in {shown or path}; wait for it, or choose another"
+                " --output"
+            ) from None
+        file.close()
+    _locks.add(file)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        _locks.discard(file)
+        file.close()
+
+
 def put_in_place(folder: Path, path: Path, sums: Mapping[str, str] | None = None) -> None:
     """Publish a folder that was written elsewhere on the same file system as `path`.
 
@@ -215,6 +256,27 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+_locks: set[IO[str]] = set()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _close_locks() -> None:
+    """A forked process does not hold on to what its parent locked."""
+    for file in _locks:
+        file.close()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locks)
 
 
 def _files(folder: Path) -> list[Path]:

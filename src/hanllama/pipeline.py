@@ -13,13 +13,11 @@ goes on from what is there or is set aside.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import glob
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -84,7 +82,7 @@ def run(options: RunConfig) -> None:
     journal = _Journal(output)
     began = time.monotonic()
     outcomes: list[Outcome] = []
-    with journal.lock():
+    with fs.alone(journal.folder / "run", shown=output):
         for number, stage in enumerate(stages, 1):
             forced = stage.name in options.force or "all" in options.force
             label = f"[{number}/{len(stages)}] {stage.name}"
@@ -171,27 +169,6 @@ class _Journal:
         self.output = output
         self.folder = output / ".pipeline"
         self.contents = Contents(self.folder / "hashes.json")
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep a second run off the folder; the system drops the lock with the process."""
-        with fs.storage(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = open(self.folder / "lock", "w")  # noqa: SIM115
-        with file:
-            try:
-                import fcntl
-            except ModuleNotFoundError:  # Windows: the user has to take care
-                yield
-                return
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"another run is at work in {self.output}; wait for it, or choose another"
-                    " --output"
-                ) from None
-            yield
 
     def record(self, stage: Stage) -> dict[str, Any]:
         """The stage's record; empty when it never began."""

@@ -122,8 +122,12 @@ def clean(config: CleanConfig) -> None:
     source = _Input(config.inputs)
     output = Path(config.output)
     check_output(output, config.inputs, config.force)
-    fs.recover(output)
-    with _Signals() as signals, Partial(output, _wanted(config, steps, source)) as partial:
+    with (
+        fs.alone(output),
+        _Signals() as signals,
+        Partial(output, _wanted(config, steps, source)) as partial,
+    ):
+        fs.recover(output)
         if partial.why:
             print(f"clean: {partial.folder}: {partial.why}; starting afresh", file=sys.stderr)
         elif partial.state:

@@ -62,6 +62,11 @@ def fetch(config: FetchConfig) -> None:
     if not config.name:
         print(overview())
         return
+    with fs.alone(Path(config.output)):
+        _fetch(config)
+
+
+def _fetch(config: FetchConfig) -> None:
     output = Path(config.output)
     work = output.with_name(f".fetch-{output.name}")
     request = _request(config)

@@ -55,6 +55,7 @@ def decontaminate(config: DecontaminateConfig) -> Found:
     with contextlib.ExitStack() as stack:
         folder, parts = None, None
         if config.output:
+            stack.enter_context(fs.alone(Path(config.output)))
             folder = stack.enter_context(fs.publish(Path(config.output), replace=config.force))
             if config.remove != "nothing":
                 parts = stack.enter_context(Parts(folder))

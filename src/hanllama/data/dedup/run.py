@@ -37,8 +37,13 @@ def dedup(config: DedupConfig) -> None:
     Raises InputError when an input is missing or empty, when the output exists, when too many
     records are unusable, and when the input changes while it is read.
     """
-    output = Path(config.output)
     files = scan.corpora(config.inputs)
+    with fs.alone(Path(config.output)):
+        _dedup(config, files)
+
+
+def _dedup(config: DedupConfig, files: list[list[Path]]) -> None:
+    output = Path(config.output)
     work = Work(output.with_name(f".dedup-{output.name}"), config, files)
     if is_complete(output) and work.is_finished and not config.force:
         work.remove()  # killed between publishing the output and clearing up
