@@ -157,6 +157,7 @@ def test_user_symbols_come_with_a_warning_of_who_will_differ(
         (["--user-symbols", "啊", "啊"], "number 2 ('啊') stands twice"),
         (["--user-symbols", "</s>"], "('</s>') is special"),
         (["--user-symbols", "a b", "a▁b"], "number 2 ('a▁b') stands twice"),
+        (["--character-coverage", "0.97"], "must be from 0.98 to 1, not 0.97"),
         (["--user-symbols", "<0x41>"], "('<0x41>') is special"),
         (["--user-symbols", " "], "(' ') is special"),
         (["--algorithm", "bpe", "bpe"], "'bpe' stands twice"),

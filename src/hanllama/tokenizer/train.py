@@ -116,9 +116,9 @@ class TokenizerTrainConfig:
                 raise ConfigError(f"user_symbols: number {number} ({given!r}) {why}")
         if self.chat_template:
             chat.source(self.chat_template)
-        if self.character_coverage is not None and not 0.9 <= self.character_coverage <= 1:
-            raise ConfigError(
-                f"character_coverage must be from 0.9 to 1, not {self.character_coverage}"
+        if self.character_coverage is not None and not 0.98 <= self.character_coverage <= 1:
+            raise ConfigError(  # sentencepiece takes no less
+                f"character_coverage must be from 0.98 to 1, not {self.character_coverage}"
             )
         for name in ("max_sentence_length", "sample_bytes", "threads", "seed"):
             value = getattr(self, name)
