@@ -114,6 +114,10 @@ def end(config: Config) -> None:
             raise errors.Interrupted(signal.SIGTERM, "step 12")
         case "int":
             raise KeyboardInterrupt
+        case "int in numba":  # what its compiled code makes of a signal
+            inner = SystemError("returned a result with an exception set")
+            inner.__cause__ = KeyboardInterrupt()
+            raise SystemError("returned a result with an exception set") from inner
         case _:
             print("RESULT")
 
@@ -132,6 +136,7 @@ VERB = (
         ("user", 2, "hanllama: error: no such folder\n"),
         ("term", 143, "hanllama: stopped; saved step 12; the same command goes on from here\n"),
         ("int", 130, "hanllama: interrupted; the same command goes on from here\n"),
+        ("int in numba", 130, "hanllama: interrupted; the same command goes on from here\n"),
     ],
 )
 def test_exit_codes(how: str, code: int, said: str) -> None:

@@ -214,7 +214,7 @@ def main(argv: list[str] | None = None) -> int:
         words.remove("--debug")
     atexit.register(gc.freeze)  # what ends with the process need not be searched for cycles
     try:
-        code = _dispatch(words)
+        code = _unwrapped(words)
         sys.stdout.flush()  # here, where a reader that has gone is understood
         return code
     except HanllamaError as error:
@@ -234,6 +234,19 @@ def main(argv: list[str] | None = None) -> int:
         # The reader (`head`, a pager) has gone; leave quietly as other tools do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _unwrapped(words: list[str]) -> int:
+    """`_dispatch`; of a signal that arrived inside of compiled code, the signal alone."""
+    try:
+        return _dispatch(words)
+    except SystemError as error:
+        cause: BaseException | None = error
+        while isinstance(cause, SystemError):
+            cause = cause.__cause__
+        if isinstance(cause, KeyboardInterrupt | Interrupted):
+            raise cause from None
+        raise
 
 
 def _dispatch(words: list[str]) -> int:
