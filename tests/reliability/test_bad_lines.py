@@ -125,3 +125,13 @@ def test_a_second_run_is_refused_while_the_first_is_at_work(
         assert sorted(tmp_path.iterdir()) == before
     assert cli.main(words) == 0
     fs.verify_sums(out)
+
+
+def test_where_nothing_can_be_used_the_message_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.jsonl").write_text("{oops\nnull\n")
+    words = ["clean", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out")]
+    assert cli.main([*words, "--max-quarantine-share", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "no document" in said and "1 x invalid JSON, 1 x null" in said

@@ -463,8 +463,9 @@ def _check_result(config: CleanConfig, merge: _Merge, partial: Partial) -> None:
         _check_quarantine(config, merge, partial)
         funnel = merge.funnel
         if not funnel.documents:
+            why = f" (unusable: {merge.quarantine.summary()})" if merge.quarantine.count else ""
             raise InputError(
-                f"{', '.join(config.inputs)}: the corpus is empty, there is no document"
+                f"{', '.join(config.inputs)}: the corpus is empty, there is no document{why}"
             )
         if not funnel.kept.documents:
             drops = "; ".join(
