@@ -55,14 +55,18 @@ class Speed:
 
 @lru_cache(maxsize=4)
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a device: the data sheet's on a known GPU, else 0; measured on a CPU."""
+    """FLOP/s of a device: the data sheet's on a known GPU, else 0; measured on a CPU.
+
+    Of a CPU that computes half precision more slowly than float32, what it can do in float32: by
+    the other figure a run could use more than all of it.
+    """
     if device.type == "cuda":
         found = match(torch.cuda.get_device_name(device))
         if found is None:
             return 0.0
         return 1e12 * (found.tflops_32 if dtype == torch.float32 else found.tflops_16)
     if device.type == "cpu":
-        return _measured_matmul_flops(dtype)
+        return max(_measured_matmul_flops(each) for each in {dtype, torch.float32})
     return 0.0
 
 
