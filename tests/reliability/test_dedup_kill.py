@@ -106,7 +106,7 @@ def test_dedup_kill_at_any_write_then_the_same_command_gives_the_same_bytes(
         return work
 
     assert in_fork(run(0)) == 0
-    events = int(counted.read_text())
+    events = int(counted.read_text()) - 1  # the last takes the lock away, when all is done
     assert events > 60
     killed = 0
     chosen = sorted({*range(1, events + 1, 17), *range(events - 7, events + 1)})
