@@ -240,4 +240,13 @@ def test_a_damaged_or_foreign_adapter_is_refused(base: Path, tmp_path: Path) -> 
 )
 def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        LoraConfig(**wrong)  # type: ignore[arg-type]
+        LoraConfig(**{"rank": 2} | wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"alpha": 8.0}, {"dropout": 0.1}, {"targets": ("q_proj",)}])
+def test_options_of_adapters_without_a_rank_do_not_train_the_whole_model(
+    given: dict[str, object],
+) -> None:
+    with pytest.raises(ConfigError, match=r"give --lora\.rank"):
+        LoraConfig(**given)  # type: ignore[arg-type]
+    assert LoraConfig(rank=1, **given).rank == 1  # type: ignore[arg-type]

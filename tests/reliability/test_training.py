@@ -27,7 +27,13 @@ from hanllama import config as configs
 from hanllama import fs
 from hanllama.data.mix import PackedRows
 from hanllama.data.shards import open_shards
-from hanllama.errors import CorruptError, Interrupted, NonFiniteError, ResumeError
+from hanllama.errors import (
+    CorruptError,
+    InputError,
+    Interrupted,
+    NonFiniteError,
+    ResumeError,
+)
 from hanllama.model.checkpoint import load_model
 from hanllama.train import checkpoints
 from hanllama.train.config import PretrainConfig
@@ -117,6 +123,20 @@ def test_complete_run_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
     pretrain(config)
     assert weights(tmp_path / "run") == before
     assert len(losses(tmp_path / "run")) == 24
+
+
+def test_a_second_run_is_refused_while_the_first_is_at_work(
+    data: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    """Two in one folder would mix their metrics and remove each other's checkpoints."""
+    output = tmp_path / "run"
+    with fs.alone(output):
+        with pytest.raises(InputError, match="another run is at work"):
+            pretrain(tiny.pretrain_config(data, output))
+        assert not output.exists()
+    pretrain(tiny.pretrain_config(data, output))
+    assert weights(output) == weights(uninterrupted)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_kill9(data: Path, tmp_path: Path) -> None:

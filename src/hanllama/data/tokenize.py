@@ -79,10 +79,15 @@ class TokenizeConfig:
 def tokenize(options: TokenizeConfig) -> Path:
     """Tokenize a corpus and publish its shards folder, unless it is there already.
 
-    Raises InputError for an empty corpus, a missing tokenizer, and an output that exists and was
-    made from something else.
+    Raises InputError for an empty corpus, a missing tokenizer, an output that exists and was made
+    from something else, and one in which another run is at work.
     """
     output = Path(options.output)
+    with fs.alone(output):
+        return _tokenize(options, output)
+
+
+def _tokenize(options: TokenizeConfig, output: Path) -> Path:
     began = time.monotonic()
     worker = _Worker(options)
     if workers.forks():

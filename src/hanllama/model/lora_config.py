@@ -44,6 +44,12 @@ class LoraConfig:
                 )
         if not self.targets:
             raise ConfigError("lora.targets names no layer")
+        if not self.rank and (self.alpha, self.dropout, self.targets) != (16.0, 0.0, (ALL_LINEAR,)):
+            raise ConfigError(
+                "lora.alpha, lora.dropout and lora.targets are about adapters, and without"
+                " lora.rank there are none: the whole model would be trained; give --lora.rank 16,"
+                " say"
+            )
 
     @property
     def layers(self) -> tuple[str, ...]:

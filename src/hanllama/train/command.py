@@ -12,13 +12,14 @@ processes, the run folder and its refusals, the newest checkpoint, and the loop.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hanllama import fs
 from hanllama.errors import ConfigError
 from hanllama.model.card import ModelCard, card_of
 from hanllama.model.checkpoint import load_model
@@ -134,11 +135,12 @@ def training(config: Any, loop: LoopConfig) -> Iterator[Session]:
     """Open the run folder at `config.output` on the main process, and find where it stands.
 
     Raises ResumeError when the run was begun with another config, InputError when the folder holds
-    something else, CorruptError when the newest checkpoint is damaged.
+    something else or another run is at work in it, CorruptError when the newest checkpoint is
+    damaged.
     """
     device = choose_device(loop.device)
-    with world(device) as processes:
-        output = Path(config.output)
+    output = Path(config.output)
+    with world(device) as processes, fs.alone(output) if processes.is_main else nullcontext():
         run = RunFolder(output, config) if processes.is_main else None
         processes.barrier()
         found = checkpoints.all_in(output / "checkpoints")
