@@ -203,6 +203,37 @@ def test_a_second_run_does_nothing_again_and_says_so(
     assert shown.out.count("unchanged") == 4 and f"report: {bench.output}/01-gather" in shown.out
 
 
+@pytest.mark.parametrize(
+    ("template", "typed", "expected"),
+    [
+        ("{{ messages }}", "/usr/bin/hanllama", "next: hanllama chat 'my run/b/model'"),
+        ("", "venv/bin/hanllama", "next: venv/bin/hanllama generate 'my run/b/model' --prompt "),
+    ],
+)
+def test_it_ends_with_the_command_that_talks_with_the_last_language_model(
+    template: str, typed: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    installed = typed if typed.startswith("/") else None
+    monkeypatch.setattr(shutil, "which", lambda name: installed)
+    monkeypatch.setattr(sys, "argv", [typed])
+    for stage, kind in [("a", "CausalLM"), ("b", "CausalLM"), ("c", "SequenceClassification")]:
+        folder = Path("my run") / stage / "model"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"architectures": [f"LlamaFor{kind}"]}))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+        if not template:
+            (folder / "tokenizer_config.json").unlink()
+    outputs = [Path("my run") / stage for stage in ("a", "b", "c", "d")]
+    ended = [
+        pipeline.Outcome(recipe.Stage("x", "make", None, output, ()), True, 1.0)
+        for output in [*outputs, None]
+    ]
+    lines = pipeline._summary(ended, 4.0).splitlines()
+    assert lines[-1].startswith(expected)
+    assert not any("next:" in line for line in pipeline._summary(ended[2:], 4.0).splitlines())
+
+
 def test_a_changed_option_runs_its_stage_and_what_depends_on_it(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

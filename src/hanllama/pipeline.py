@@ -16,6 +16,8 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import shlex
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -330,7 +332,31 @@ def _summary(outcomes: list[Outcome], seconds: float) -> str:
     lines += [f"  {name:<{widths[0]}}  {took:<{widths[1]}}  {place}" for name, took, place in rows]
     reports = [o.stage.output / "report.html" for o in outcomes if o.stage.output]
     lines += [f"report: {path}" for path in reports if path.is_file()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_next(outcomes)])
+
+
+def _next(outcomes: list[Outcome]) -> list[str]:
+    """What to type now, to talk with the last language model that was trained."""
+    from hanllama.tokenizer import chat
+
+    for folder in (o.stage.output / "model" for o in reversed(outcomes) if o.stage.output):
+        described = folder / "config.json"
+        known = fs.read_json(described) if described.is_file() else {}
+        if "LlamaForCausalLM" not in known.get("architectures", ()):
+            continue  # a reward model, or no model at all
+        answers = chat.of_folder(folder) is not None
+        words = (
+            ["chat", str(folder)] if answers else ["generate", str(folder), "--prompt", "从前，"]
+        )
+        return ["next: " + shlex.join([_program(), *words])]
+    return []
+
+
+def _program() -> str:
+    """What this command is called where it was typed: `make demo` runs it by its path."""
+    typed = Path(sys.argv[0])
+    by_path = typed.name == "hanllama" and not shutil.which("hanllama")
+    return str(typed) if by_path else "hanllama"
 
 
 def _say(text: str) -> None:
