@@ -129,14 +129,20 @@ VERB = (
 )
 
 
+INTERRUPTED = (
+    "hanllama: interrupted; the same command goes on from what it had saved, and begins again where"
+    " it saves nothing on the way\n"
+)
+
+
 @pytest.mark.parametrize(
     ("how", "code", "said"),
     [
         ("well", 0, ""),
         ("user", 2, "hanllama: error: no such folder\n"),
         ("term", 143, "hanllama: stopped; saved step 12; the same command goes on from here\n"),
-        ("int", 130, "hanllama: interrupted; the same command goes on from here\n"),
-        ("int in numba", 130, "hanllama: interrupted; the same command goes on from here\n"),
+        ("int", 130, INTERRUPTED),
+        ("int in numba", 130, INTERRUPTED),
     ],
 )
 def test_exit_codes(how: str, code: int, said: str) -> None:

@@ -228,7 +228,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"hanllama: stopped{where}; the same command {then}", file=sys.stderr)
         return 128 + stop.signal_number
     except KeyboardInterrupt:
-        print("hanllama: interrupted; the same command goes on from here", file=sys.stderr)
+        # Not every command keeps its unfinished work, and this line does not know which one ran.
+        print(
+            "hanllama: interrupted; the same command goes on from what it had saved, and begins"
+            " again where it saves nothing on the way",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:
         # The reader (`head`, a pager) has gone; leave quietly as other tools do.
