@@ -14,6 +14,8 @@ prints one markdown row for one thread and one for two, and what the second brou
 encode, hash for the held-out split) beside two processes with half of them each, which start
 with everything loaded, exchange nothing and write nothing.
 
+`--encoder` compares the encoder alone with sentencepiece's, on texts that are in memory.
+
 (Not called `tokenize.py`: a script's folder comes first on Python's path, and every script here
 would import that instead of the standard library's `tokenize`.)
 """
@@ -21,6 +23,7 @@ would import that instead of the standard library's `tokenize`.)
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -28,8 +31,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,14 +47,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--ceiling", action="store_true", help="measure the machine instead")
+    parser.add_argument("--encoder", action="store_true", help="beside sentencepiece, no files")
     parser.add_argument("--side", choices=["hf", "ours"], help="(internal) run one side")
     parser.add_argument("--out", type=Path, help="(internal) where that side writes")
     options = parser.parse_args()
     if options.side:
         run_side(options)
         return
-    if options.ceiling:
-        print(ceiling(options))
+    if options.ceiling or options.encoder:
+        print(ceiling(options) if options.ceiling else encoder(options))
         return
     facts: dict[tuple[str, int], list[dict[str, float]]] = {}
     equal = True
@@ -132,6 +137,36 @@ def ceiling(options: argparse.Namespace) -> str:
     rounds = [(seconds(1), seconds(2)) for _ in range(options.rounds)]
     one, two = (statistics.median(column) for column in zip(*rounds, strict=True))
     return f"one process {one:.2f} s, two {two:.2f} s: ratio {one / two:.2f}"
+
+
+def encoder(options: argparse.Namespace) -> str:
+    """CPU seconds of the command's encoder and of sentencepiece, one thread each, in turns."""
+    import sentencepiece
+
+    from hanllama.tokenizer.load import load_tokenizer
+
+    ours = load_tokenizer(options.tokenizer)
+    theirs = sentencepiece.SentencePieceProcessor(
+        model_file=str(options.tokenizer / "tokenizer.model")
+    )
+    taken = list(batches(itertools.islice(plain_texts(options.inputs), 2_000)))
+
+    def timed(encode: Callable[[list[str]], Any]) -> tuple[float, list[Any]]:
+        began = time.process_time()
+        found = [encode(batch) for batch in taken]
+        return time.process_time() - began, found
+
+    seconds: list[tuple[float, float]] = []
+    for _ in range(options.rounds):
+        one, flat = timed(ours.encode_raw)
+        two, lists = timed(lambda batch: theirs.encode(batch, num_threads=1))
+        seconds.append((one, two))
+    equal = [i for ids, _ in flat for i in ids.tolist()] == [i for b in lists for t in b for i in t]
+    ratios = sorted(two / one for one, two in seconds)
+    return (
+        f"{sum(map(len, taken)):,} texts: {statistics.median(ratios):.2f} times sentencepiece"
+        f" ({ratios[0]:.2f}-{ratios[-1]:.2f}), equal ids: {'yes' if equal else 'NO'}"
+    )
 
 
 def run_side(options: argparse.Namespace) -> None:
