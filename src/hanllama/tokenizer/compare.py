@@ -86,6 +86,7 @@ class Comparison:
     rows: list[Row] = field(default_factory=list)
     samples: int = 0
     characters: int = 0
+    not_trained: dict[str, str] = field(default_factory=dict)  # why, where training was asked for
 
     def add(
         self,
@@ -151,6 +152,7 @@ class Comparison:
             "characters": self.characters,
             "width": self.width,
             "tokenizers": [asdict(row) for row in self.rows],
+            **({"not_trained": self.not_trained} if self.not_trained else {}),
         }
 
     def write(self, folder: Path) -> None:
@@ -171,11 +173,16 @@ class Comparison:
             for row in self.rows
             for parts in row.pieces.values()
         ]
+        missing = [
+            report.note(f"{n}: not trained: {w}", "bad") for n, w in self.not_trained.items()
+        ]
         report.write(
             folder / "report.html",
             "Tokenizers compared",
             [
-                report.Section("Numbers", [report.table(self.table(), headings=self.HEADINGS)]),
+                report.Section(
+                    "Numbers", [report.table(self.table(), headings=self.HEADINGS), *missing]
+                ),
                 report.Section("Plots", charts),
                 report.Section(
                     "Sentences in pieces",
@@ -193,6 +200,8 @@ class Comparison:
                 f" tokens/character, {row.byte_share:.2%} in bytes (on its own sample),"
                 f" {duration(row.training_seconds or 0.0)}"
             )
+        for name, why in self.not_trained.items():
+            print(f"{name:<19} not trained: {why}")
 
     def print(self) -> None:
         """The table and the sentences, on stdout."""

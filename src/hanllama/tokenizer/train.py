@@ -3,7 +3,8 @@
 Lines are the training sentences; a corpus larger than `sample_bytes` is sampled line by line in one
 pass and bounded memory. The algorithms are files in `algorithms/`; BPE with byte fallback is the
 default, and the only one that every back end reads alike. Several names at once train each on the
-same sample, into a folder each, and end with one table that compares them.
+same sample, into a folder each, and end with one table that compares them; where one of them cannot
+be trained, the others are published nevertheless, and the command ends with an error that says so.
 
 The ids are the same for every model: <unk> 0, <s> 1, </s> 2, <pad> 3, then the chat control
 tokens, then the user's symbols, then bytes and pieces. Control tokens are what the chat templates
@@ -17,6 +18,8 @@ import heapq
 import os
 import random
 import re
+import shutil
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +27,10 @@ from typing import Any, Literal
 
 from hanllama import __version__, config, fs, plugins, records
 from hanllama.config import option
-from hanllama.errors import ConfigError, InputError
+from hanllama.errors import ConfigError, HanllamaError, InputError, StorageError
 from hanllama.progress import Progress
-from hanllama.tokenizer import chat, hf
-from hanllama.tokenizer.algorithms import Algorithm, Settings
+from hanllama.tokenizer import chat, hf, train_process
+from hanllama.tokenizer.algorithms import Settings
 from hanllama.tokenizer.compare import Comparison
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 
@@ -156,33 +159,23 @@ def train(options: TokenizerTrainConfig) -> Path:
     """Train a tokenizer, or one for each algorithm named, and publish the folder.
 
     Raises InputError for an empty corpus or an existing output, ConfigError for a vocabulary that
-    is too small for the corpus's characters or larger than the corpus supports.
+    is too small for the corpus's characters or larger than the corpus supports, Interrupted on
+    Ctrl-C and SIGTERM. Where only some of several algorithms could be trained, those are published
+    before HanllamaError says of the others why.
     """
     output = Path(options.output)
     if output.exists() and not options.force:
         raise InputError(f"{output} exists already; choose another folder or give --force")
-    with records.Quarantine() as quarantine:
-        sample = sample_lines(options, quarantine)
-    if quarantine.count:
-        print(f"unusable records    {quarantine.count:,} ({quarantine.summary()})")
-    print(f"corpus              {sample.documents:,} documents, {sample.total_bytes / 1e6:,.1f} MB")
-    print(f"trained on          {len(sample.lines):,} lines, {sample.bytes / 1e6:,.1f} MB")
-    if sample.too_long:
-        limit = options.setting("max_sentence_length")
-        done = "cut                " if options.setting("cut_long_lines") else "left out           "
-        print(f"{done} {sample.too_long:,} lines longer than {limit:,} bytes")
-    comparison = Comparison()
-    with fs.publish(output, replace=options.force) as folder:
-        for name in options.algorithm:
-            place = folder if len(options.algorithm) == 1 else folder / _folder_of(name)
-            place.mkdir(exist_ok=True)
-            began = time.monotonic()
-            tokenizer = _train_one(place, name, sample, options)
-            _record(place, name, tokenizer, sample, options, quarantine.count)
-            seconds = time.monotonic() - began
-            comparison.add(name, tokenizer, sample.part(MEASURED_CHARACTERS), seconds)
-        if len(options.algorithm) > 1:
-            comparison.write(folder)
+    with train_process.interruptible():
+        with records.Quarantine() as quarantine:
+            sample = sample_lines(options, quarantine)
+        _tell(sample, options, quarantine)
+        comparison = Comparison()
+        with fs.publish(output, replace=options.force) as folder:
+            if len(options.algorithm) > 1:
+                _train_each(folder, sample, options, comparison)
+            else:
+                _train_only(folder, sample, options, comparison)
     comparison.print_trained()
     print(f"tokenizer           {output}")
     if options.user_symbols and any(output.rglob("tokenizer.model")):
@@ -191,21 +184,93 @@ def train(options: TokenizerTrainConfig) -> Path:
             " than in hanllama and sentencepiece (docs/tokenizer.md); leave --user-symbols out"
             " where those are to run the model"
         )
+    if comparison.not_trained:
+        names = list(comparison.not_trained)
+        raise HanllamaError(
+            f"{len(names)} of {len(options.algorithm)} algorithms could not be trained"
+            f"{_reasons(comparison)}\n"
+            f"the others are in {output} and compared in {output / 'report.html'}; train"
+            f" {' '.join(names)} alone, as the reason asks, into another --output, or all again"
+            " with --force"
+        )
     return output
 
 
-def _train_one(
-    folder: Path, name: str, sample: LineSample, options: TokenizerTrainConfig
-) -> Tokenizer:
-    """Train by one algorithm into a folder, and open what came out."""
-    module: Algorithm = plugins.load(ALGORITHMS, name)  # type: ignore[assignment]
+def _tell(
+    sample: LineSample, options: TokenizerTrainConfig, quarantine: records.Quarantine
+) -> None:
+    """What was read, and what of it is trained on."""
+    if quarantine.count:
+        print(f"unusable records    {quarantine.count:,} ({quarantine.summary()})")
+    print(f"corpus              {sample.documents:,} documents, {sample.total_bytes / 1e6:,.1f} MB")
+    print(f"trained on          {len(sample.lines):,} lines, {sample.bytes / 1e6:,.1f} MB")
+    if sample.too_long:
+        limit = options.setting("max_sentence_length")
+        done = "cut                " if options.setting("cut_long_lines") else "left out           "
+        print(f"{done} {sample.too_long:,} lines longer than {limit:,} bytes")
+    sys.stdout.flush()  # what follows may take long
+
+
+def _train_only(
+    folder: Path, sample: LineSample, options: TokenizerTrainConfig, comparison: Comparison
+) -> None:
+    """Train by the one algorithm named, into the folder itself."""
+    (name,) = options.algorithm
     try:
-        module.train(folder, sample.lines, settings_of(options))
-    except ConfigError as error:  # each of several supports another size of the vocabulary
+        _train_one(folder, name, sample, options, comparison)
+    except ConfigError as error:
         raise ConfigError(f"algorithm {name}: {error}") from error
+
+
+def _train_each(
+    folder: Path, sample: LineSample, options: TokenizerTrainConfig, comparison: Comparison
+) -> None:
+    """Train by every algorithm named into a folder of its own, and compare what came out.
+
+    One that cannot be trained leaves no folder, and its reason in the comparison. Raises
+    ConfigError where none can.
+    """
+    for name in options.algorithm:
+        place = folder / _folder_of(name)
+        place.mkdir()
+        try:
+            _train_one(place, name, sample, options, comparison)
+        except StorageError:
+            raise  # the next one would fare no better
+        except HanllamaError as error:  # each supports another size of the vocabulary
+            shutil.rmtree(place)
+            comparison.not_trained[name] = str(error)
+    if not comparison.rows:
+        raise ConfigError(f"no algorithm could be trained{_reasons(comparison)}")
+    comparison.write(folder)
+
+
+def _reasons(comparison: Comparison) -> str:
+    return "".join(f"\n  algorithm {n}: {why}" for n, why in comparison.not_trained.items())
+
+
+def _train_one(
+    folder: Path,
+    name: str,
+    sample: LineSample,
+    options: TokenizerTrainConfig,
+    comparison: Comparison,
+) -> None:
+    """Train by one algorithm into a folder, open what came out and measure it."""
+    began = time.monotonic()
+    try:
+        train_process.by(ALGORITHMS, name, folder, sample.lines, settings_of(options))
+    except (train_process.Died, MemoryError) as error:
+        why = str(error) if isinstance(error, train_process.Died) else "out of memory"
+        raise ConfigError(
+            f"{why}; lower --sample-bytes ({sample.bytes:,} bytes are trained on)"
+        ) from error
     if options.chat_template:
         fs.write_text(folder / chat.FILE, chat.source(options.chat_template))
-    return load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
+    _record(folder, name, tokenizer, sample, options)
+    seconds = time.monotonic() - began
+    comparison.add(name, tokenizer, sample.part(MEASURED_CHARACTERS), seconds)
 
 
 def settings_of(options: TokenizerTrainConfig) -> Settings:
@@ -226,7 +291,6 @@ def _record(
     tokenizer: Tokenizer,
     sample: LineSample,
     options: TokenizerTrainConfig,
-    unusable: int,
 ) -> None:
     """How the tokenizer came about, for whoever asks later."""
     kept = {k: v for k, v in config.to_dict(options).items() if k not in _NO_EFFECT}
@@ -238,7 +302,7 @@ def _record(
             "config": kept,
             "settings": {name: options.setting(name) for name in PRESETS["none"]},
             "corpus": sample.facts(),
-            "unusable_records": unusable,
+            "unusable_records": sample.unusable,
             "tokenizer_hash": tokenizer.hash,
         },
     )
@@ -261,6 +325,7 @@ class LineSample:
     total_bytes: int = 0
     total_characters: int = 0
     too_long: int = 0
+    unusable: int = 0  # records
     _heap: list[tuple[float, int, str, int]] = field(default_factory=list)
     _all: list[str] = field(default_factory=list)
 
@@ -334,6 +399,7 @@ def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) 
                     sample.add(line, size)
             sample.total_bytes += document_bytes - 1
             progress.advance(document_bytes / 1e6)
+    sample.unusable = quarantine.count
     if not sample.lines:
         names = ", ".join(options.inputs)
         why = "holds no text"
