@@ -187,7 +187,7 @@ def train(options: TokenizerTrainConfig) -> Path:
     if comparison.not_trained:
         names = list(comparison.not_trained)
         raise HanllamaError(
-            f"{len(names)} of {len(options.algorithm)} algorithms could not be trained"
+            f"{len(names)} of {len(options.algorithm)} algorithms could not be trained:"
             f"{_reasons(comparison)}\n"
             f"the others are in {output} and compared in {output / 'report.html'}; train"
             f" {' '.join(names)} alone, as the reason asks, into another --output, or all again"
@@ -241,7 +241,7 @@ def _train_each(
             shutil.rmtree(place)
             comparison.not_trained[name] = str(error)
     if not comparison.rows:
-        raise ConfigError(f"no algorithm could be trained{_reasons(comparison)}")
+        raise ConfigError(f"no algorithm could be trained:{_reasons(comparison)}")
     comparison.write(folder)
 
 
