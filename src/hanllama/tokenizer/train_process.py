@@ -36,7 +36,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Died(HanllamaError):
-    """A signal ended the process of `call`."""
+    """The process of `call` ended without an answer."""
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def call(function: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -
     """`function(*arguments)` in another process, which ends whatever happens to this one.
 
     Function, arguments and result travel by pickle. What the function raises is raised here, with
-    the other process's traceback as its cause. Raises Died where a signal ended that process.
+    the other process's traceback as its cause. Raises Died where there is no answer.
     """
     # A signal between here and `try` loses the process, which then finds its stdin closed and ends.
     with _signals_blocked():
@@ -89,10 +89,8 @@ def call(function: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -
         process.stdout.close()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-    if code < 0:
-        raise Died(_ending(-code))
-    if code > 0:
-        raise RuntimeError(f"the process of {function.__name__} ended with exit code {code}")
+    if code or not answer:
+        raise Died(_ending(code))
     result, error, trace = pickle.loads(answer)
     if error is not None:
         raise error from _ElsewhereError(trace)
@@ -126,12 +124,15 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _ending(number: int) -> str:
-    """How a signal ended the other process, in the words of a message."""
-    if number == signal.SIGKILL:
+def _ending(code: int) -> str:
+    """How a process without an answer ended, in the words of a message."""
+    if code == -9:  # SIGKILL, a name that Windows has not
         return "its process was killed, most likely for lack of memory"
-    # An allocation that fails inside of native code ends in SIGABRT, after a line on stderr.
-    return f"its process was ended by {signal.Signals(number).name}, perhaps for lack of memory"
+    # An allocation that fails inside of native code aborts, or ends in exit code 127.
+    how = (
+        f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    )
+    return f"its process {how} (what it said stands above), perhaps for lack of memory"
 
 
 # --- in the other process ------------------------------------------------------------------------
