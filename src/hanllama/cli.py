@@ -38,6 +38,11 @@ COMMANDS: dict[str, Command] = {
         "hanllama.data.corpus:stories",
         "generate a corpus of simple Chinese children's stories",
     ),
+    "corpus words": Command(
+        "hanllama.data.corpus:WordsConfig",
+        "hanllama.data.corpus:words",
+        "write the words of the stories, for a tokenizer that keeps them apart",
+    ),
     "corpus instructions": Command(
         "hanllama.data.instructions:InstructionsConfig",
         "hanllama.data.instructions:instructions",

@@ -67,7 +67,9 @@ def test_check_counts_what_parses_what_is_new_and_what_is_copied(
     stories(StoriesConfig(str(tmp_path / "corpus"), count=60, seed=0))
     broken = new[0][: len(new[0]) // 2]
     texts = [training[7], *new[1:5], broken, "随便写的话。"]
-    found = check(CheckConfig(str(samples(tmp_path / "s.jsonl", texts)), str(tmp_path / "corpus")))
+    found = check(
+        CheckConfig(str(samples(tmp_path / "s.jsonl", texts)), (str(tmp_path / "corpus"),))
+    )
     assert (found.samples, found.parsed, len(found.failures)) == (7, 5, 2)
     assert sum(found.plots.values()) == 5
     assert found.withheld.total() == 0  # the generator withholds them from what it writes

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,31 @@ def _documents(config: StoriesConfig, progress: Progress) -> Iterator[Document]:
 
 
 @dataclass(frozen=True)
+class WordsConfig:
+    """What `hanllama corpus words` takes."""
+
+    output: str = option(help="the .txt file to write")
+    force: bool = option(False, help="replace the output")
+
+    def __post_init__(self) -> None:
+        if not self.output.endswith(".txt"):
+            raise ConfigError(f"output must end in .txt; it is {self.output!r}")
+
+
+def words(config: WordsConfig) -> None:
+    """The command: write the words of the stories, one a line, for `tokenizer train --words`.
+
+    Raises InputError when the output exists and `force` was not given.
+    """
+    output = Path(config.output)
+    if output.exists() and not config.force:
+        raise InputError(f"{output} exists already; --force replaces it")
+    found = grammar.vocabulary()
+    fs.write_text(output, "".join(f"{word}\n" for word in found))
+    print(f"{len(found):,} words in {output}")
+
+
+@dataclass(frozen=True)
 class CheckConfig:
     """What `hanllama corpus check` takes."""
 
@@ -74,7 +99,9 @@ class CheckConfig:
         " between them",
         positional=True,
     )
-    corpus: str = option("", help="the stories that were trained on, to look for copies in")
+    corpus: tuple[str, ...] = option(
+        (), help="the stories and chats that were trained on, to look for copies in"
+    )
 
 
 @dataclass
@@ -122,11 +149,11 @@ def examine(samples: list[str]) -> Findings:
     return found
 
 
-def _copies(samples: list[str], corpus: str) -> list[tuple[int, str]]:
+def _copies(samples: list[str], corpus: Sequence[str]) -> list[tuple[int, str]]:
     with Quarantine() as quarantine:
-        index = grammar.CopyIndex(d.text for d in records.read([corpus], quarantine))
+        index = grammar.CopyIndex(d.text for d in records.read(list(corpus), quarantine))
     if quarantine.count:
-        raise InputError(f"{corpus} cannot be read whole: {quarantine.summary()}")
+        raise InputError(f"{', '.join(corpus)} cannot be read whole: {quarantine.summary()}")
     # The index keeps U+0000 for itself; no story holds it, but a model may write any byte.
     return [(len(text), index.longest_copy(text.replace("\0", "\ufffd"))) for text in samples]
 

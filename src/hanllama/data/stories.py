@@ -39,8 +39,15 @@ __all__ = [
     "pick",
     "stories",
     "story",
+    "vocabulary",
     "write",
 ]
+
+# Slots that a word fills; the others hold phrases (times, spots), qualities and verbs.
+_WORD_SLOTS = (
+    *("hero", "friend", "elder", "place", "landmark", "object", "gift", "food", "second_food"),
+    *("hobby", "game", "skill", "chore", "plant", "fear"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,15 @@ def stories(count: int, seed: int) -> Iterator[Story]:
 def story(seed: int, index: int) -> Story:
     """Story `index` of `seed`: a pure function, the same on every machine and Python version."""
     return write(random.Random(f"hanllama stories {seed} {index}"))
+
+
+def vocabulary() -> list[str]:
+    """The names, kinds of heroes and nouns of two characters or more, sorted."""
+    banks = [plot.slots[slot] for plot in PLOTS for slot in _WORD_SLOTS if slot in plot.slots]
+    words = {
+        name for bank in banks for word in bank for name in (word.n, word.more.get("kind", ""))
+    }
+    return sorted(word for word in words if len(word) > 1)
 
 
 # Writing ------------------------------------------------------------------------------------

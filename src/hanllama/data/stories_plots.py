@@ -129,7 +129,7 @@ LOST = Plot(
             "{friend}说：“不用谢，朋友就要互相帮助。”",
         ),
         (
-            "从那以后，{hero}做什么都很小心。",
+            "从那以后，这{hero.cl}{hero.kind}做什么都很小心。",
             "从那以后，{hero}出去玩的时候，总会叫上{friend}。",
             "从那以后，{hero}和{friend}常常一起玩。",
         ),
@@ -182,7 +182,7 @@ FRIEND = Plot(
             "天黑了，两个好朋友手拉手走回家。",
         ),
         (
-            "从此，{hero}有了一个好朋友。",
+            "从此，这{hero.cl}{hero.kind}有了一个好朋友。",
             "从那天起，{hero}和{friend}成了最好的朋友。",
             "{hero}心想：有朋友真好！",
         ),
@@ -214,7 +214,7 @@ HELP = Plot(
             "{hero}走过去，问：“{elder}，我帮您{chore.vn}，好吗？”",
         ),
         (
-            "{elder}笑着说：“好啊，谢谢你！”",
+            "{elder}笑着说：“好啊，你真是一{hero.cl}懂事的{hero.kind}！”",
             "{elder}{glad}地说：“太好了，谢谢你！”",
         ),
         (
@@ -237,7 +237,7 @@ HELP = Plot(
         (
             "从那以后，{hero}常常来帮{elder}的忙。",
             "{hero}心想：帮助别人，自己也很{glad}。",
-            "{elder}说：“{hero}真是个好孩子！”",
+            "{elder}说：“{hero}真是一{hero.cl}好心的{hero.kind}！”",
         ),
     ),
 )
@@ -294,7 +294,7 @@ SHARE = Plot(
         ),
         (
             "{hero}明白了：和朋友分享，快乐会变多。",
-            "{hero}心想：和朋友分享，真让人{glad}！",
+            "大家都说{hero}是一{hero.cl}大方的{hero.kind}。",
             "从那以后，{hero}和{friend}有好东西就一起分享。",
         ),
     ),
@@ -333,7 +333,7 @@ BRAVE = Plot(
             "{hero}{glad}地说：“{fear.truth}，我不怕了！”",
         ),
         (
-            "{elder}说：“{hero}，你真勇敢！”",
+            "{elder}说：“你真是一{hero.cl}勇敢的{hero.kind}！”",
             "{elder}笑着说：“你长大了，变勇敢了！”",
         ),
         PARAGRAPH,
@@ -342,7 +342,7 @@ BRAVE = Plot(
             "后来，{hero}看见{friend.full}也怕{fear}，就说：“别怕，我陪着你。”",
         ),
         (
-            "从那以后，大家都说{hero}很勇敢。",
+            "从那以后，大家都说{hero}是一{hero.cl}勇敢的{hero.kind}。",
             "从那以后，{hero}再也不怕{fear}了。",
         ),
     ),
@@ -387,7 +387,7 @@ SKILL = Plot(
         PARAGRAPH,
         (
             "{friend}看见了，说：“{hero}，你{skill.v}得真好！”",
-            "{elder}看见了，{glad}地说：“你{skill.v}得真好！”",
+            "{elder}看见了，{glad}地说：“真是一{hero.cl}聪明的{hero.kind}！”",
         ),
         (
             "{hero}笑着说：“只要多练习，就一定能学会。”",
@@ -430,7 +430,7 @@ PROMISE = Plot(
         ),
         (
             "{elder}笑着说：“你说得对，快去吧，{food}给你留着。”",
-            "{elder}点点头，说：“好孩子，快去吧，回来再{food.v}。”",
+            "{elder}点点头，说：“快去吧，{food}回来再{food.v}。”",
         ),
         PARAGRAPH,
         (
@@ -447,7 +447,7 @@ PROMISE = Plot(
         ),
         (
             "回到家，{hero}{food.v}着{food}，心里甜甜的。",
-            "大家都说：“{hero}说到做到，真是个好孩子！”",
+            "大家都说{hero}是一{hero.cl}守信用的{hero.kind}。",
             "{hero}心想：说到做到，真让人{glad}！",
         ),
     ),
@@ -485,7 +485,7 @@ MISTAKE = Plot(
             "{hero}走到{friend}面前，说：“对不起，是我{object.v}了{object}。”",
         ),
         (
-            "{friend}想了想，说：“没关系，你说了真话，我不生气。”",
+            "{friend}想了想，说：“没关系，你是一{hero.cl}诚实的{hero.kind}。”",
             "{friend}说：“没关系，下次小心一点儿就好。”",
         ),
         (
@@ -541,7 +541,7 @@ BIRTHDAY = Plot(
         ),
         (
             "{hero}很累，可是心里很{glad}。",
-            "{elder}看了，说：“真好，{friend}一定会喜欢的。”",
+            "{elder}看了，说：“真是一{hero.cl}细心的{hero.kind}，{friend}一定会喜欢的。”",
         ),
         PARAGRAPH,
         (
@@ -614,7 +614,7 @@ PLANT = Plot(
         ),
         (
             "{hero}{glad}极了，心想：只要有耐心，就会有收获。",
-            "{hero}明白了：做事要有耐心。",
+            "大家都说{hero}是一{hero.cl}有耐心的{hero.kind}。",
         ),
     ),
 )
@@ -657,7 +657,7 @@ WAY_HOME = Plot(
             "{friend}的妈妈正在门口等着，看见{friend}，高兴得哭了。",
         ),
         (
-            "妈妈对{hero}说：“谢谢你，快进来{food.v}{food}吧！”",
+            "妈妈对{hero}说：“真是一{hero.cl}好心的{hero.kind}，快来{food.v}{food}吧！”",
             "妈妈请{hero}{food.v}{food}，说：“真谢谢你！”",
         ),
         (

@@ -102,34 +102,49 @@ _BOYS = """亮亮 强强 军军 杰杰 龙龙 航航 峰峰 宇宇 涛涛 鹏鹏
     大勇 安安"""
 _GIRLS = """丽丽 芳芳 兰兰 梅梅 丹丹 玲玲 娜娜 雯雯 萌萌 珊珊 婷婷 蓉蓉 佳佳 圆圆 琪琪
     倩倩 阿珍"""
-_ANIMAL_KINDS = """只 小兔子 小猫 小狗 小熊 小松鼠 小猴子 小狐狸 小刺猬 小鸭子 小鸡 小老鼠
-    小青蛙 小乌龟 小羊 小鹿 小浣熊"""
-_ANIMAL_NAMES = """豆豆 果果 球球 咪咪 绒绒 朵朵 团团 多多 奇奇 皮皮 乐乐 跳跳 嘟嘟 贝贝 欢欢
-    糖糖 丁丁 米米 可可 晶晶"""
+
+# A cast: measure word, kind, the name it has as a hero and the name it has as a friend. Were names
+# and kinds drawn apart, a small model would learn to repeat a name long before it repeats a kind.
+_ANIMALS = """
+    只 小兔子 豆豆 蹦蹦
+    只 小猫 咪咪 喵喵
+    只 小狗 球球 汪汪
+    只 小熊 团团 憨憨
+    只 小松鼠 果果 灵灵
+    只 小猴子 跳跳 淘淘
+    只 小狐狸 嘟嘟 尖尖
+    只 小刺猬 丁丁 滚滚
+    只 小鸭子 皮皮 嘎嘎
+    只 小鸡 米米 叽叽
+    只 小老鼠 奇奇 吱吱
+    只 小青蛙 乐乐 呱呱
+    只 小乌龟 多多 壳壳
+    只 小羊 绒绒 咩咩
+    只 小鹿 朵朵 悠悠
+    只 小浣熊 可可 卡卡
+    头 小象 贝贝 波波
+    头 小牛 欢欢 哞哞
+    头 小猪 糖糖 哼哼
+    匹 小马 晶晶 康康
+"""
 
 
-def _people() -> Bank:
-    words = [_person(name, "小男孩", "个", "他", "child") for name in _BOYS.split()]
-    words += [_person(name, "小女孩", "个", "她", "child") for name in _GIRLS.split()]
-    measures = dict.fromkeys(_ANIMAL_KINDS.split()[1:], "只")
-    measures |= {"小象": "头", "小牛": "头", "小猪": "头", "小马": "匹"}
-    for kind, cl in measures.items():
-        words += [_person(name, kind, cl, "它", "animal") for name in _ANIMAL_NAMES.split()]
+def _cast(role: int) -> Bank:
+    """The people of a role (0 heroes, 1 friends), who have names of their own.
+
+    A small model that must keep two names of one list apart through a whole story mixes them up
+    long after everything else is right.
+    """
+    words = [_person(name, "小男孩", "个", "他", "child") for name in _BOYS.split()[role::2]]
+    words += [_person(name, "小女孩", "个", "她", "child") for name in _GIRLS.split()[role::2]]
+    for line in _ANIMALS.strip().split("\n"):
+        measure, kind, *names = line.split()
+        words.append(_person(names[role], kind, measure, "它", "animal"))
     return tuple(words)
 
 
-PEOPLE = _people()
-
-
-def _first_half(names: str) -> list[str]:
-    return names.split()[::2]
-
-
-# Heroes and their friends have names of their own: a small model that must keep two names of one
-# list apart through a whole story mixes them up long after everything else is right.
-_HERO_NAMES = {*_first_half(_BOYS), *_first_half(_GIRLS), *_first_half(_ANIMAL_NAMES)}
-HEROES = tuple(person for person in PEOPLE if person.n in _HERO_NAMES)
-FRIENDS = tuple(person for person in PEOPLE if person.n not in _HERO_NAMES)
+HEROES, FRIENDS = _cast(0), _cast(1)
+PEOPLE = HEROES + FRIENDS
 
 FAMILY = _plain("妈妈 爸爸 奶奶 爷爷 外婆 外公 姐姐 哥哥")
 NEIGHBOURS = _plain("王阿姨 李叔叔 张爷爷 刘奶奶 陈伯伯 赵大叔", "child")

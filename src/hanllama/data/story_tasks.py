@@ -11,7 +11,9 @@ story must be one that the grammar can write and have the theme, the hero or the
 must be the answer, in the form that was taught.
 
 Training and held-out prompts are disjoint by what they ask, not by their wording: a task's `key`
-falls on one side, so a held-out set of words was never asked for in any phrasing.
+falls on one side, so a held-out set of words was never asked for in any phrasing. Training asks
+for more at once: that an answer looks back at what was asked is learnt from every word and every
+question, and a story costs the same whether one question follows it or four.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 from hanllama.data import stories as grammar
 from hanllama.data.stories_words import PEOPLE
@@ -39,9 +41,12 @@ from hanllama.data.story_phrases import (
 Kind = Literal["theme", "words", "question"]
 KINDS: tuple[Kind, ...] = ("theme", "words", "question")
 Messages = Sequence[Mapping[str, str]]
+_Item = TypeVar("_Item")
 
 _HELDOUT_SHARE = 16  # one key in so many is never trained on
-_MOST_WORDS = 2  # a model of a million parameters plans no more ahead
+_MOST_WORDS = 2  # in a held-out prompt: a model of a million parameters plans no more ahead
+_MOST_WORDS_TRAINED = 4
+_QUESTIONS_TRAINED = 4  # about one story; a held-out prompt asks one
 # Facts that a person would name in a wish; the others are colours, times and where one looks first.
 _WISHES = (
     *("hero", "hero_kind", "friend", "place", "object", "food", "second_food", "game", "hobby"),
@@ -119,7 +124,7 @@ def instruction(seed: int, index: int, kind: Kind, *, heldout: bool = False) -> 
     rng = random.Random(f"hanllama story tasks {seed} {index} {kind} {heldout}")
     while True:
         story = grammar.write(rng)
-        asked = _ask(rng, story, kind)
+        asked = _ask(rng, story, kind, heldout)
         # In a conversation of two rounds the first must not give away what is held out either.
         tasks = [_understood(asked.messages[:end]) for end in range(1, len(asked.messages), 2)]
         if asked.task.heldout == heldout and not any(task.heldout for task in tasks[:-1]):
@@ -138,8 +143,8 @@ def understand(messages: Messages) -> Task | None:
         return None
     text = turns[-1]["content"].strip()
     found = _read_theme(text) or _read_words(text) or _read_quoted_question(text)
-    if found is None and len(turns) > 1:
-        found = _read_question(turns[-2]["content"].strip(), text)
+    for turn in reversed(turns[:-1]):  # or a question about the story that was told or quoted last
+        found = found or _read_question(_story_in(turn["content"].strip()), text)
     return found
 
 
@@ -168,10 +173,13 @@ def judge(task: Task, answer: str) -> Judgement:
 # Writing ------------------------------------------------------------------------------------
 
 
-def _ask(rng: random.Random, story: grammar.Story, kind: Kind) -> Instruction:
+def _ask(rng: random.Random, story: grammar.Story, kind: Kind, heldout: bool) -> Instruction:
     if kind == "question":
-        return _ask_question(rng, story)
-    prompt = _theme_prompt(rng, story) if kind == "theme" else _words_prompt(rng, story)
+        return _ask_questions(rng, story, heldout)
+    if kind == "theme":
+        prompt = _theme_prompt(rng, story)
+    else:
+        prompt = _words_prompt(rng, story, _MOST_WORDS if heldout else _MOST_WORDS_TRAINED)
     messages = (_user(prompt), _assistant(story.text))
     return Instruction(messages, _understood(messages[:1]))
 
@@ -184,31 +192,41 @@ def _theme_prompt(rng: random.Random, story: grammar.Story) -> str:
     return phrase.format(theme=theme, hero=hero)
 
 
-def _words_prompt(rng: random.Random, story: grammar.Story) -> str:
+def _words_prompt(rng: random.Random, story: grammar.Story, most: int) -> str:
     wishes = [story.facts[slot] for slot in _WISHES if slot in story.facts]
-    wishes = [word for word in wishes if word in story.text]
+    wanted = grammar.pick(rng, range(most)) + 1
     words: list[str] = []
-    wanted = grammar.pick(rng, range(_MOST_WORDS)) + 1
-    while len(words) < wanted:
-        word = grammar.pick(rng, wishes)
-        if not any(word in other or other in word for other in words):
+    for word in _shuffled(rng, [word for word in wishes if word in story.text]):
+        if len(words) < wanted and not any(word in other or other in word for other in words):
             words.append(word)
     return grammar.pick(rng, WITH_WORDS).format(words=_quoted(words))
 
 
-def _ask_question(rng: random.Random, story: grammar.Story) -> Instruction:
-    question = grammar.pick(rng, _questions(story.plot, frozenset(story.facts)))
+def _ask_questions(rng: random.Random, story: grammar.Story, heldout: bool) -> Instruction:
     facts = {**story.facts, "theme": THEMES[story.plot][0]}
-    asked = grammar.pick(rng, question.asked).format(**facts)
-    answer = _assistant(question.answer.format(**facts))
-    messages: tuple[Mapping[str, str], ...]
+    questions = _shuffled(rng, _questions(story.plot, frozenset(story.facts)))
+    rounds: list[tuple[str, Mapping[str, str]]] = []
+    for question in questions[: 1 if heldout else _QUESTIONS_TRAINED]:
+        asked = grammar.pick(rng, question.asked).format(**facts)
+        rounds.append((asked, _assistant(question.answer.format(**facts))))
+    messages: list[Mapping[str, str]] = []
     if rng.random() < 0.5:
+        asked, answer = rounds.pop(0)
         quoted = grammar.pick(rng, ABOUT_STORY).format(story=story.text, question=asked)
-        messages = (_user(quoted), answer)
+        messages += (_user(quoted), answer)
     else:
-        first = _ask(rng, story, grammar.pick(rng, ("theme", "words")))
-        messages = (*first.messages, _user(asked), answer)
-    return Instruction(messages, _understood(messages[:-1]))
+        messages += _ask(rng, story, grammar.pick(rng, ("theme", "words")), heldout).messages
+    for asked, answer in rounds:
+        messages += (_user(asked), answer)
+    return Instruction(tuple(messages), _understood(messages[:-1]))
+
+
+def _shuffled(rng: random.Random, items: Sequence[_Item]) -> list[_Item]:
+    """The items in a random order, the same for every version of Python."""
+    left, drawn = list(items), []
+    while left:
+        drawn.append(left.pop(grammar.pick(rng, range(len(left)))))
+    return drawn
 
 
 def _quoted(words: Sequence[str]) -> str:
@@ -275,6 +293,12 @@ def _read_quoted_question(text: str) -> Task | None:
         if match and (found := _read_question(match["story"], match["question"])):
             return found
     return None
+
+
+def _story_in(text: str) -> str:
+    """The story that a message quotes, or the message."""
+    matches = (pattern.fullmatch(text) for pattern in _quoted_patterns())
+    return next((match["story"] for match in matches if match), text)
 
 
 @cache

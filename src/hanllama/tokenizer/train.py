@@ -29,7 +29,7 @@ from hanllama import __version__, config, fs, plugins, records
 from hanllama.config import option
 from hanllama.errors import ConfigError, HanllamaError, InputError, StorageError
 from hanllama.progress import Progress
-from hanllama.tokenizer import chat, hf, train_process
+from hanllama.tokenizer import chat, hf, train_process, words
 from hanllama.tokenizer.algorithms import Settings
 from hanllama.tokenizer.compare import Comparison
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
@@ -87,6 +87,7 @@ class TokenizerTrainConfig:
     )
     split_digits: bool | None = option(None, help="every digit is a piece of its own")
     user_symbols: tuple[str, ...] = option((), help="texts that are always one piece")
+    words: str = option("", help="a file of words, one a line, whose borders no piece crosses")
     chat_template: str = option(
         "", help="a chat template to put into the folder: chatml, llama2, …"
     )
@@ -166,9 +167,11 @@ def train(options: TokenizerTrainConfig) -> Path:
     output = Path(options.output)
     if output.exists() and not options.force:
         raise InputError(f"{output} exists already; choose another folder or give --force")
+    known = words.read(Path(options.words)) if options.words else ()
     with train_process.interruptible():
         with records.Quarantine() as quarantine:
             sample = sample_lines(options, quarantine)
+            sample.words = known
         _tell(sample, options, quarantine)
         comparison = Comparison()
         with fs.publish(output, replace=options.force) as folder:
@@ -259,7 +262,8 @@ def _train_one(
     """Train by one algorithm into a folder, open what came out and measure it."""
     began = time.monotonic()
     try:
-        train_process.by(ALGORITHMS, name, folder, sample.lines, settings_of(options))
+        settings = settings_of(options)
+        train_process.by(ALGORITHMS, name, folder, sample.lines, sample.words, settings)
     except (train_process.Died, MemoryError) as error:
         why = str(error) if isinstance(error, train_process.Died) else "out of memory"
         raise ConfigError(
@@ -326,6 +330,7 @@ class LineSample:
     total_characters: int = 0
     too_long: int = 0
     unusable: int = 0  # records
+    words: tuple[str, ...] = ()  # at whose borders the lines are cut before training
     _heap: list[tuple[float, int, str, int]] = field(default_factory=list)
     _all: list[str] = field(default_factory=list)
 
@@ -371,6 +376,8 @@ class LineSample:
             "sample_bytes": self.bytes,
             "sample_sha256": digest.hexdigest(),
             "lines_too_long": self.too_long,
+            "words": len(self.words),
+            "words_sha256": hashlib.sha256("\n".join(self.words).encode()).hexdigest(),
         }
 
 

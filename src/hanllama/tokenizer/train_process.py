@@ -27,6 +27,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from hanllama import plugins
 from hanllama.errors import HanllamaError, Interrupted
+from hanllama.tokenizer import words
 from hanllama.tokenizer.algorithms import Algorithm, Settings
 
 P = ParamSpec("P")
@@ -62,9 +63,19 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def by(package: str, name: str, folder: Path, lines: Sequence[str], settings: Settings) -> None:
-    """Train by the algorithm `name` of `package` into a folder, in another process."""
-    call(_by, package, name, folder, lines, settings)
+def by(
+    package: str,
+    name: str,
+    folder: Path,
+    lines: Sequence[str],
+    known_words: Sequence[str],
+    settings: Settings,
+) -> None:
+    """Train by the algorithm `name` of `package` into a folder, in another process.
+
+    The lines are cut at the known words there, where the parts are needed.
+    """
+    call(_by, package, name, folder, lines, known_words, settings)
 
 
 def call(function: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result:
@@ -138,9 +149,16 @@ def _ending(code: int) -> str:
 # --- in the other process ------------------------------------------------------------------------
 
 
-def _by(package: str, name: str, folder: Path, lines: Sequence[str], settings: Settings) -> None:
+def _by(
+    package: str,
+    name: str,
+    folder: Path,
+    lines: Sequence[str],
+    known_words: Sequence[str],
+    settings: Settings,
+) -> None:
     module: Algorithm = plugins.load(package, name)  # type: ignore[assignment]
-    module.train(folder, lines, settings)
+    module.train(folder, words.cut(lines, known_words), settings)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ An algorithm file holds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,4 +42,4 @@ class Algorithm(Protocol):
     BACK_ENDS: tuple[str, ...]
     REVERSIBLE: bool
 
-    def train(self, folder: Path, lines: Sequence[str], settings: Settings) -> None: ...
+    def train(self, folder: Path, lines: Iterable[str], settings: Settings) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ def specials(settings: Settings) -> list[str]:
     return [*ROLES.values(), *settings.control_tokens]
 
 
-def train(tokenizer: Any, trainer: Any, lines: Sequence[str], settings: Settings) -> None:
+def train(tokenizer: Any, trainer: Any, lines: Iterable[str], settings: Settings) -> None:
     """Run the trainer, and add the user's symbols."""
     from tokenizers import AddedToken
 
-    tokenizer.train_from_iterator(iter(lines), trainer, length=len(lines))
+    tokenizer.train_from_iterator(iter(lines), trainer)
     tokenizer.add_tokens([AddedToken(s, normalized=False) for s in settings.user_symbols])
 
 

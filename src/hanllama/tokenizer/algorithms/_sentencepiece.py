@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from hanllama import fs
@@ -20,7 +20,7 @@ from hanllama.tokenizer.algorithms import Settings
 
 
 def write(
-    folder: Path, lines: Sequence[str], settings: Settings, kind: str, required: str = ""
+    folder: Path, lines: Iterable[str], settings: Settings, kind: str, required: str = ""
 ) -> None:
     """Train a model of type `kind` and write its files into `folder`."""
     data = train(lines, settings, kind, required=required)
@@ -29,7 +29,7 @@ def write(
 
 
 def train(
-    lines: Sequence[str],
+    lines: Iterable[str],
     settings: Settings,
     kind: str,
     *,

@@ -8,7 +8,7 @@ break that: transformers and llama.cpp put a prefix space after each of them as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
@@ -17,6 +17,6 @@ BACK_ENDS = ("sentencepiece", "transformers", "llama.cpp")
 REVERSIBLE = True
 
 
-def train(folder: Path, lines: Sequence[str], settings: Settings) -> None:
+def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     """Write a BPE tokenizer."""
     _sentencepiece.write(folder, lines, settings, "bpe")

@@ -8,7 +8,7 @@ published patterns, of which this is none. `character_coverage` does not apply.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from hanllama.errors import ConfigError
@@ -18,7 +18,7 @@ BACK_ENDS = ("transformers",)
 REVERSIBLE = True
 
 
-def train(folder: Path, lines: Sequence[str], settings: Settings) -> None:
+def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     """Write a byte-level BPE tokenizer: `tokenizer.json` without a SentencePiece model."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -5,7 +5,7 @@ A baseline, and fit for tasks about single characters. `vocab_size` is an upper 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
@@ -14,6 +14,6 @@ BACK_ENDS = ("sentencepiece", "transformers", "llama.cpp")
 REVERSIBLE = True
 
 
-def train(folder: Path, lines: Sequence[str], settings: Settings) -> None:
+def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     """Write a character tokenizer."""
     _sentencepiece.write(folder, lines, settings, "char")

@@ -10,7 +10,7 @@ typed `<0x41>` or `<s>` for the token of that name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
@@ -21,6 +21,6 @@ REVERSIBLE = True
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
-def train(folder: Path, lines: Sequence[str], settings: Settings) -> None:
+def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     """Write a unigram tokenizer."""
     _sentencepiece.write(folder, lines, settings, "unigram", required=_ASCII)

@@ -7,7 +7,7 @@ is no word and is not trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from hanllama import fs
@@ -21,7 +21,7 @@ REVERSIBLE = True
 LONGEST = 30
 
 
-def train(folder: Path, lines: Sequence[str], settings: Settings) -> None:
+def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     """Write a word tokenizer: `tokenizer.model` alone."""
     parted = (" ".join(w for w in line.split(" ") if len(w) <= LONGEST) for line in lines)
     words = [line for line in parted if line.strip()]

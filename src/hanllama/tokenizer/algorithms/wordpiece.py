@@ -9,7 +9,7 @@ character at most.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from hanllama.tokenizer.algorithms import Settings, _library
@@ -18,7 +18,7 @@ BACK_ENDS = ("transformers",)
 REVERSIBLE = False
 
 
-def train(folder: Path, lines: Sequence[str], settings: Settings) -> None:
+def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     """Write a WordPiece tokenizer: `tokenizer.json` without a SentencePiece model."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
