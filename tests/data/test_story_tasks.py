@@ -42,6 +42,19 @@ def test_every_instruction_is_read_back_and_its_own_answer_obeys() -> None:
     assert Counter(made.task.kind for made in TRAINING) == dict.fromkeys(KINDS, 300)
 
 
+def test_training_asks_more_at_once_and_every_round_of_it_is_read_back_and_obeyed() -> None:
+    assert {len(made.task.words) for made in TRAINING if made.task.kind == "words"} == {1, 2, 3, 4}
+    assert {len(made.task.words) for made in HELDOUT if made.task.kind == "words"} == {1, 2}
+    rounds = Counter(len(made.messages) // 2 for made in TRAINING if made.task.kind == "question")
+    assert set(rounds) == {4, 5}  # the story is quoted with the first question, or told before it
+    assert {len(made.messages) // 2 for made in HELDOUT if made.task.kind == "question"} == {1, 2}
+    for made in TRAINING[:300]:
+        for end in range(2, len(made.messages) + 1, 2):
+            task = understand(made.messages[: end - 1])
+            assert task is not None and not task.heldout
+            assert judge(task, made.messages[end - 1]["content"]).obeyed
+
+
 def test_an_instruction_is_a_pure_function_of_seed_and_index() -> None:
     assert instruction(3, 0, "theme") == TRAINING[0]
     assert instruction(4, 0, "theme") != TRAINING[0]

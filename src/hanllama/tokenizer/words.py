@@ -2,8 +2,8 @@
 
 A vocabulary trained on Chinese as it stands joins the end of one word to the beginning of the next
 wherever the two often meet, and so spells a word differently from place to place: `有一只小` and
-`狐狸` in a story, `小狐狸` in the wish for one. A model that shall bring in the word it was asked for
-must then learn that the two are the same. Where the words are known (the names of a novel, the
+`狐狸` in a story, `小狐狸` in the wish for one. A model that is to bring in the word it was asked
+for must then learn that the two are the same. Where the words are known (the names of a novel, the
 terms of a field, a segmenter's dictionary), the text is cut before and after each of them.
 
 Only training sees the words. What comes out is a plain model of its kind, which every back end
