@@ -306,9 +306,8 @@ def _quoted_patterns() -> list[re.Pattern[str]]:
     return _patterns(ABOUT_STORY, story="(?P<story>.+)", question="(?P<question>[^\n]+)")
 
 
-@lru_cache(maxsize=4096)
 def _read_question(story: str, asked: str) -> Task | None:
-    verdict = grammar.check(story)
+    verdict = _checked(story)
     if not verdict.ok:
         return None
     plot = str(verdict.plot)
@@ -318,6 +317,11 @@ def _read_question(story: str, asked: str) -> Task | None:
             answers = tuple(question.answer.format(**verdict.facts, theme=t) for t in themes)
             return Task("question", plot, about=question.about, story=story, answers=answers)
     return None
+
+
+@lru_cache(maxsize=4096)  # a story is asked about several times
+def _checked(story: str) -> grammar.Verdict:
+    return grammar.check(story)
 
 
 @cache
