@@ -48,6 +48,8 @@ def test_training_asks_more_at_once_and_every_round_of_it_is_read_back_and_obeye
     rounds = Counter(len(made.messages) // 2 for made in TRAINING if made.task.kind == "question")
     assert set(rounds) == {4, 5}  # the story is quoted with the first question, or told before it
     assert {len(made.messages) // 2 for made in HELDOUT if made.task.kind == "question"} == {1, 2}
+    singly = [made.task.words for made in instructions(300, seed=3, singly=True)]
+    assert max(map(len, singly)) == 2
     for made in TRAINING[:300]:
         for end in range(2, len(made.messages) + 1, 2):
             task = understand(made.messages[: end - 1])

@@ -28,6 +28,9 @@ class InstructionsConfig:
     count: int = option(6000, help="conversations to write")
     seed: int = option(0, help="which conversations; the same seed gives the same ones")
     heldout: bool = option(False, help="prompts that training never asks, all different")
+    singly: bool = option(
+        False, help="one or two words and one question, not up to four; held-out prompts always"
+    )
     force: bool = option(False, help="replace the output")
 
     def __post_init__(self) -> None:
@@ -53,7 +56,9 @@ def instructions(config: InstructionsConfig) -> None:
 def _lines(config: InstructionsConfig) -> Iterator[str]:
     source = f"story-{'heldout' if config.heldout else 'instructions'}-{config.seed}"
     with Progress("instructions", config.count, "conversations") as progress:
-        made = story_tasks.instructions(config.count, config.seed, heldout=config.heldout)
+        made = story_tasks.instructions(
+            config.count, config.seed, heldout=config.heldout, singly=config.singly
+        )
         for number, instruction in enumerate(made):
             record = {
                 "messages": list(instruction.messages),

@@ -44,9 +44,9 @@ Messages = Sequence[Mapping[str, str]]
 _Item = TypeVar("_Item")
 
 _HELDOUT_SHARE = 16  # one key in so many is never trained on
-_MOST_WORDS = 2  # in a held-out prompt: a model of a million parameters plans no more ahead
-_MOST_WORDS_TRAINED = 4
-_QUESTIONS_TRAINED = 4  # about one story; a held-out prompt asks one
+_MOST_WORDS = 4
+_MOST_WORDS_SINGLY = 2  # a model of a million parameters plans no more ahead
+_QUESTIONS = 4  # about one story
 # Facts that a person would name in a wish; the others are colours, times and where one looks first.
 _WISHES = (
     *("hero", "hero_kind", "friend", "place", "object", "food", "second_food", "game", "hobby"),
@@ -101,16 +101,20 @@ class Judgement:
     reason: str
 
 
-def instructions(count: int, seed: int, *, heldout: bool = False) -> Iterator[Instruction]:
+def instructions(
+    count: int, seed: int, *, heldout: bool = False, singly: bool = False
+) -> Iterator[Instruction]:
     """`count` instructions of `seed`, the three kinds in turn.
 
     Held-out ones are all different prompts; training may ask one thing twice for two stories.
+    `singly` asks for one or two words and one question instead of up to four, as held-out ones do.
     """
     seen: set[str] = set()
     index = 0
     for number in range(count):
         while True:
-            made = instruction(seed, index, KINDS[number % len(KINDS)], heldout=heldout)
+            kind = KINDS[number % len(KINDS)]
+            made = instruction(seed, index, kind, heldout=heldout, singly=singly)
             index += 1
             prompt = "\n".join(message["content"] for message in made.messages[:-1])
             if not heldout or prompt not in seen:
@@ -119,12 +123,14 @@ def instructions(count: int, seed: int, *, heldout: bool = False) -> Iterator[In
         yield made
 
 
-def instruction(seed: int, index: int, kind: Kind, *, heldout: bool = False) -> Instruction:
+def instruction(
+    seed: int, index: int, kind: Kind, *, heldout: bool = False, singly: bool = False
+) -> Instruction:
     """Instruction `index` of `seed`: a pure function, the same on every machine."""
     rng = random.Random(f"hanllama story tasks {seed} {index} {kind} {heldout}")
     while True:
         story = grammar.write(rng)
-        asked = _ask(rng, story, kind, heldout)
+        asked = _ask(rng, story, kind, heldout or singly)
         # In a conversation of two rounds the first must not give away what is held out either.
         tasks = [_understood(asked.messages[:end]) for end in range(1, len(asked.messages), 2)]
         if asked.task.heldout == heldout and not any(task.heldout for task in tasks[:-1]):
@@ -173,13 +179,13 @@ def judge(task: Task, answer: str) -> Judgement:
 # Writing ------------------------------------------------------------------------------------
 
 
-def _ask(rng: random.Random, story: grammar.Story, kind: Kind, heldout: bool) -> Instruction:
+def _ask(rng: random.Random, story: grammar.Story, kind: Kind, singly: bool) -> Instruction:
     if kind == "question":
-        return _ask_questions(rng, story, heldout)
+        return _ask_questions(rng, story, singly)
     if kind == "theme":
         prompt = _theme_prompt(rng, story)
     else:
-        prompt = _words_prompt(rng, story, _MOST_WORDS if heldout else _MOST_WORDS_TRAINED)
+        prompt = _words_prompt(rng, story, _MOST_WORDS_SINGLY if singly else _MOST_WORDS)
     messages = (_user(prompt), _assistant(story.text))
     return Instruction(messages, _understood(messages[:1]))
 
@@ -202,11 +208,11 @@ def _words_prompt(rng: random.Random, story: grammar.Story, most: int) -> str:
     return grammar.pick(rng, WITH_WORDS).format(words=_quoted(words))
 
 
-def _ask_questions(rng: random.Random, story: grammar.Story, heldout: bool) -> Instruction:
+def _ask_questions(rng: random.Random, story: grammar.Story, singly: bool) -> Instruction:
     facts = {**story.facts, "theme": THEMES[story.plot][0]}
     questions = _shuffled(rng, _questions(story.plot, frozenset(story.facts)))
     rounds: list[tuple[str, Mapping[str, str]]] = []
-    for question in questions[: 1 if heldout else _QUESTIONS_TRAINED]:
+    for question in questions[: 1 if singly else _QUESTIONS]:
         asked = grammar.pick(rng, question.asked).format(**facts)
         rounds.append((asked, _assistant(question.answer.format(**facts))))
     messages: list[Mapping[str, str]] = []
@@ -215,7 +221,7 @@ def _ask_questions(rng: random.Random, story: grammar.Story, heldout: bool) -> I
         quoted = grammar.pick(rng, ABOUT_STORY).format(story=story.text, question=asked)
         messages += (_user(quoted), answer)
     else:
-        messages += _ask(rng, story, grammar.pick(rng, ("theme", "words")), heldout).messages
+        messages += _ask(rng, story, grammar.pick(rng, ("theme", "words")), singly).messages
     for asked, answer in rounds:
         messages += (_user(asked), answer)
     return Instruction(tuple(messages), _understood(messages[:-1]))
