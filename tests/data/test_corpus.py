@@ -43,6 +43,22 @@ def test_the_corpus_is_one_document_a_story_and_the_same_bytes_again(
     assert read(tmp_path / "c.jsonl.zst") == documents
 
 
+def test_the_words_of_the_stories_are_listed_once_for_a_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "words.txt"
+    assert cli.main(["corpus", "words", "--output", str(output)]) == 0
+    found = output.read_text().split("\n")[:-1]
+    assert found == sorted(set(found)) and min(map(len, found)) == 2
+    assert {"小狐狸", "亮亮", "苹果", "草地"} <= set(found)
+    written = "".join(story.text for story in grammar.stories(3000, seed=1))
+    assert [word for word in found if word not in written] == []
+    assert cli.main(["corpus", "words", "--output", str(output)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert cli.main(["corpus", "words", "--output", str(output), "--force", "true"]) == 0
+    assert cli.main(["corpus", "words", "--output", str(tmp_path / "words.csv")]) == 2
+
+
 def test_an_existing_output_stays_unless_forced(tmp_path: Path) -> None:
     for name in ("folder", "file.jsonl"):
         output = str(tmp_path / name)

@@ -48,6 +48,10 @@ def test_training_asks_more_at_once_and_every_round_of_it_is_read_back_and_obeye
     rounds = Counter(len(made.messages) // 2 for made in TRAINING if made.task.kind == "question")
     assert set(rounds) == {4, 5}  # the story is quoted with the first question, or told before it
     assert {len(made.messages) // 2 for made in HELDOUT if made.task.kind == "question"} == {1, 2}
+    pairs = {words for made in HELDOUT if len(words := made.task.words) == 2}
+    for made in TRAINING:
+        longer = understand(made.messages[:1])
+        assert longer is not None and not any(set(pair) <= set(longer.words) for pair in pairs)
     singly = [made.task.words for made in instructions(300, seed=3, singly=True)]
     assert max(map(len, singly)) == 2
     for made in TRAINING[:300]:

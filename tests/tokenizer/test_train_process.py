@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+import tiny
 from hanllama import cli, fs
 from hanllama.tokenizer import train_process
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
 from hanllama.tokenizer.load import load_tokenizer
 
-PROGRAM = [sys.executable, "-m", "hanllama", "tokenizer", "train"]
+PROGRAM = [sys.executable, "-m", "hanllama", "tokenizer"]
 PATIENCE = 60.0  # seconds for a process to start on a machine that does other work
 AT_ONCE = 2.0  # "about a second", on such a machine
 LINES = [f"第{i}天，小兔子去森林里找蘑菇，找到了{i * 7 % 50}个。" for i in range(400)]
@@ -46,22 +47,19 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Running:
     """The command as a real process, at the point where its native training has begun."""
 
-    def __init__(self, corpus: Path, place: Path, *words: str) -> None:
+    def __init__(self, place: Path, *words: str) -> None:
         (place / "tmp").mkdir()
         self.place = place
         self.process = subprocess.Popen(
-            [*PROGRAM, str(corpus), "--output", str(place / "t"), "--vocab-size", "8000", *words],
+            [*PROGRAM, *words, "--output", str(place / "t")],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
             env={**os.environ, "TMPDIR": str(place / "tmp")},
         )
-        assert self.process.stdout is not None
-        while not self.process.stdout.readline().startswith("trained on"):
-            assert self.process.poll() is None
         deadline = time.monotonic() + PATIENCE
-        while not any(_cpu_seconds(pid) > 0.5 for pid in self.others()):
+        while not any(_cpu_seconds(pid) > 1.0 for pid in self.others()):
             assert time.monotonic() < deadline and self.process.poll() is None
             time.sleep(0.02)
 
@@ -98,6 +96,10 @@ def place(tmp_path: Path) -> Iterator[Path]:
     yield folder
 
 
+def training(corpus: Path, algorithm: str) -> list[str]:
+    return ["train", str(corpus), "--vocab-size", "8000", "--algorithm", algorithm]
+
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 
 
@@ -108,7 +110,7 @@ def test_a_signal_ends_native_training_at_once_and_leaves_nothing(
     slow: Path, place: Path, number: signal.Signals, algorithm: str
 ) -> None:
     """Ctrl-C reaches both processes, as from a terminal; SIGTERM the one that was started."""
-    running = Running(slow, place, "--algorithm", algorithm)
+    running = Running(place, *training(slow, algorithm))
     (os.killpg if number == signal.SIGINT else os.kill)(running.process.pid, number)
     began = time.monotonic()
     _, said = running.process.communicate(timeout=PATIENCE)
@@ -121,8 +123,22 @@ def test_a_signal_ends_native_training_at_once_and_leaves_nothing(
 
 
 @linux
+def test_a_signal_ends_the_training_of_an_extension(slow: Path, place: Path) -> None:
+    base = tiny.tokenizer(place / "base")
+    before = {str(p.relative_to(place)) for p in place.rglob("*")}
+    running = Running(place, "extend", str(base), "--train", str(slow), "--size", "8000")
+    os.killpg(running.process.pid, signal.SIGINT)
+    began = time.monotonic()
+    _, said = running.process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - began < AT_ONCE
+    assert running.process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in said and running.others() == []
+    assert set(running.left()) == before | {"tmp"}
+
+
+@linux
 def test_a_killed_command_leaves_no_process_that_trains_on(slow: Path, place: Path) -> None:
-    running = Running(slow, place, "--algorithm", "unigram")
+    running = Running(place, *training(slow, "unigram"))
     running.process.kill()
     deadline = time.monotonic() + AT_ONCE
     while running.others():
@@ -132,7 +148,7 @@ def test_a_killed_command_leaves_no_process_that_trains_on(slow: Path, place: Pa
 
 @linux
 def test_a_training_that_is_killed_from_outside_says_so(slow: Path, place: Path) -> None:
-    running = Running(slow, place, "--algorithm", "unigram")
+    running = Running(place, *training(slow, "unigram"))
     for pid in running.others():
         os.kill(pid, signal.SIGKILL)
     _, said = running.process.communicate(timeout=PATIENCE)

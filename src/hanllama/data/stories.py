@@ -131,7 +131,7 @@ def _bind(
     if forced is not None and forced in plot.slots[slot] and fits(slot, forced, bound):
         bound[slot] = forced
         return
-    # Children and animals are equally likely heroes, though there are more names of animals.
+    # Children and animals are equally likely heroes, however many there are of each.
     world = pick(rng, ("child", "animal")) if slot == "hero" else bound["hero"].world
     allowed = _in_training(plot.slots[slot], world)
     if slot in VERB_OF:

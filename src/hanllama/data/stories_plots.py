@@ -129,7 +129,7 @@ LOST = Plot(
             "{friend}说：“不用谢，朋友就要互相帮助。”",
         ),
         (
-            "从那以后，这{hero.cl}{hero.kind}做什么都很小心。",
+            "从那以后，{hero}做什么都很小心。",
             "从那以后，{hero}出去玩的时候，总会叫上{friend}。",
             "从那以后，{hero}和{friend}常常一起玩。",
         ),
@@ -182,7 +182,7 @@ FRIEND = Plot(
             "天黑了，两个好朋友手拉手走回家。",
         ),
         (
-            "从此，这{hero.cl}{hero.kind}有了一个好朋友。",
+            "从此，{hero}有了一个好朋友。",
             "从那天起，{hero}和{friend}成了最好的朋友。",
             "{hero}心想：有朋友真好！",
         ),
@@ -541,7 +541,7 @@ BIRTHDAY = Plot(
         ),
         (
             "{hero}很累，可是心里很{glad}。",
-            "{elder}看了，说：“真是一{hero.cl}细心的{hero.kind}，{friend}一定会喜欢的。”",
+            "{elder}看了，说：“你真细心，{friend}一定会喜欢的。”",
         ),
         PARAGRAPH,
         (
@@ -614,7 +614,7 @@ PLANT = Plot(
         ),
         (
             "{hero}{glad}极了，心想：只要有耐心，就会有收获。",
-            "大家都说{hero}是一{hero.cl}有耐心的{hero.kind}。",
+            "大家都说{hero}是一{hero.cl}勤劳的{hero.kind}。",
         ),
     ),
 )
@@ -657,7 +657,7 @@ WAY_HOME = Plot(
             "{friend}的妈妈正在门口等着，看见{friend}，高兴得哭了。",
         ),
         (
-            "妈妈对{hero}说：“真是一{hero.cl}好心的{hero.kind}，快来{food.v}{food}吧！”",
+            "妈妈对{hero}说：“你真是一{hero.cl}好心的{hero.kind}，快来{food.v}{food}吧！”",
             "妈妈请{hero}{food.v}{food}，说：“真谢谢你！”",
         ),
         (

@@ -19,6 +19,7 @@ question, and a story costs the same whether one question follows it or four.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ _Item = TypeVar("_Item")
 
 _HELDOUT_SHARE = 16  # one key in so many is never trained on
 _MOST_WORDS = 4
-_MOST_WORDS_SINGLY = 2  # a model of a million parameters plans no more ahead
+_MOST_WORDS_SINGLY = 2  # a model of a million parameters brings in no more of them
 _QUESTIONS = 4  # about one story
 # Facts that a person would name in a wish; the others are colours, times and where one looks first.
 _WISHES = (
@@ -133,7 +134,9 @@ def instruction(
         asked = _ask(rng, story, kind, heldout or singly)
         # In a conversation of two rounds the first must not give away what is held out either.
         tasks = [_understood(asked.messages[:end]) for end in range(1, len(asked.messages), 2)]
-        if asked.task.heldout == heldout and not any(task.heldout for task in tasks[:-1]):
+        if any(task.heldout for task in tasks[:-1]):
+            continue
+        if asked.task.heldout == heldout and not any(map(_holds_heldout, tasks)):
             return asked
 
 
@@ -152,6 +155,12 @@ def understand(messages: Messages) -> Task | None:
     for turn in reversed(turns[:-1]):  # or a question about the story that was told or quoted last
         found = found or _read_question(_story_in(turn["content"].strip()), text)
     return found
+
+
+def _holds_heldout(task: Task) -> bool:
+    """Whether a longer wish holds two words that are held out together."""
+    pairs = itertools.combinations(task.words, 2) if len(task.words) > 2 else ()
+    return any(Task("words", words=pair).heldout for pair in pairs)
 
 
 def judge(task: Task, answer: str) -> Judgement:

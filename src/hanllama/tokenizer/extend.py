@@ -33,7 +33,7 @@ from hanllama import __version__, fs, records
 from hanllama.config import option
 from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.progress import Progress
-from hanllama.tokenizer import chat, hf
+from hanllama.tokenizer import chat, hf, train_process
 from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.audit import Audit, audit, read_texts
 from hanllama.tokenizer.compare import shown
@@ -254,9 +254,14 @@ def _trained(options: TokenizerExtendConfig) -> list[str]:
         seed=options.seed,
         text_field=options.text_field,
     )
-    with records.Quarantine() as quarantine:
+    with train_process.interruptible(), records.Quarantine() as quarantine:
         sample = sample_lines(training, quarantine)
-    data = _sentencepiece.train(sample.lines, settings_of(training), "bpe")
+        settings = settings_of(training)
+        try:
+            data = train_process.call(_sentencepiece.train, sample.lines, settings, "bpe")
+        except (train_process.Died, MemoryError) as error:
+            why = str(error) or "out of memory"
+            raise ConfigError(f"--train: {why}; give less text or a machine with more") from error
     proto = hf.parse_model(data, "the trained model")
     return [p.piece for p in proto.pieces if p.type == hf.NORMAL]
 

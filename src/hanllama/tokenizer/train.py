@@ -87,7 +87,7 @@ class TokenizerTrainConfig:
     )
     split_digits: bool | None = option(None, help="every digit is a piece of its own")
     user_symbols: tuple[str, ...] = option((), help="texts that are always one piece")
-    words: str = option("", help="a file of words, one a line, whose borders no piece crosses")
+    words: str = option("", help="a file of words, one a line, at whose borders the text is cut")
     chat_template: str = option(
         "", help="a chat template to put into the folder: chatml, llama2, …"
     )

@@ -47,16 +47,17 @@ def interruptible() -> Iterator[None]:
         yield  # signals are for the main thread, whatever it does
         return
     found = {number: signal.getsignal(number) for number in _SIGNALS}
-    before = {n: handler for n, handler in found.items() if handler != signal.SIG_IGN}  # nohup
+    # Ignored ones stay so (nohup), and what no Python code has set could not be put back.
+    before = {n: h for n, h in found.items() if h is not None and h != signal.SIG_IGN}
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_IGN)  # a second one must not disturb the clearing away
         raise Interrupted(number, goes_on=False)
 
-    for number in before:
-        signal.signal(number, stop)
     try:
+        for number in before:
+            signal.signal(number, stop)
         yield
     finally:
         for number, handler in before.items():
