@@ -56,6 +56,8 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Begun from a shell's background, pytest ignores Ctrl-C, and what it starts would, too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             env={**os.environ, "TMPDIR": str(place / "tmp")},
         )
         deadline = time.monotonic() + PATIENCE
