@@ -10,7 +10,7 @@ be judged, wherever it comes from: `judge` needs no side table. What counts as o
 story must be one that the grammar can write and have the theme, the hero or the words; an answer
 must be the answer, in the form that was taught.
 
-Training and held-out prompts are disjoint by what they ask, not by their wording: a task's `key`
+Training and held-out prompts are disjoint by what they ask, not by their wording: `Task.heldout`
 falls on one side, so a held-out set of words was never asked for in any phrasing. Training asks
 for more at once: that an answer looks back at what was asked is learnt from every word and every
 question, and a story costs the same whether one question follows it or four.
@@ -157,12 +157,6 @@ def understand(messages: Messages) -> Task | None:
     return found
 
 
-def _holds_heldout(task: Task) -> bool:
-    """Whether a longer wish holds two words that are held out together."""
-    pairs = itertools.combinations(task.words, 2) if len(task.words) > 2 else ()
-    return any(Task("words", words=pair).heldout for pair in pairs)
-
-
 def judge(task: Task, answer: str) -> Judgement:
     """Whether `answer` obeys `task`."""
     text = answer.strip()
@@ -186,6 +180,12 @@ def judge(task: Task, answer: str) -> Judgement:
 
 
 # Writing ------------------------------------------------------------------------------------
+
+
+def _holds_heldout(task: Task) -> bool:
+    """Whether a longer wish holds two words that are held out together."""
+    pairs = itertools.combinations(task.words, 2) if len(task.words) > 2 else ()
+    return any(Task("words", words=pair).heldout for pair in pairs)
 
 
 def _ask(rng: random.Random, story: grammar.Story, kind: Kind, singly: bool) -> Instruction:

@@ -263,7 +263,8 @@ def _train_one(
     began = time.monotonic()
     try:
         settings = settings_of(options)
-        train_process.by(ALGORITHMS, name, folder, sample.lines, sample.words, settings)
+        call, train_there = train_process.call, train_process.train
+        call(train_there, ALGORITHMS, name, folder, sample.lines, sample.words, settings)
     except (train_process.Died, MemoryError) as error:
         why = str(error) if isinstance(error, train_process.Died) else "out of memory"
         raise ConfigError(

@@ -64,21 +64,6 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def by(
-    package: str,
-    name: str,
-    folder: Path,
-    lines: Sequence[str],
-    known_words: Sequence[str],
-    settings: Settings,
-) -> None:
-    """Train by the algorithm `name` of `package` into a folder, in another process.
-
-    The lines are cut at the known words there, where the parts are needed.
-    """
-    call(_by, package, name, folder, lines, known_words, settings)
-
-
 def call(function: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result:
     """`function(*arguments)` in another process, which ends whatever happens to this one.
 
@@ -150,7 +135,7 @@ def _ending(code: int) -> str:
 # --- in the other process ------------------------------------------------------------------------
 
 
-def _by(
+def train(
     package: str,
     name: str,
     folder: Path,
@@ -158,6 +143,7 @@ def _by(
     known_words: Sequence[str],
     settings: Settings,
 ) -> None:
+    """Train by the algorithm `name` of `package` into a folder, on lines cut at the known words."""
     module: Algorithm = plugins.load(package, name)  # type: ignore[assignment]
     module.train(folder, words.cut(lines, known_words), settings)
 
