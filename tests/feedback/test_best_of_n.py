@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,21 @@ def prompts(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], bool]], None]:
+    """Says which answers their writer ended: untrained models hardly ever do."""
+    real = answering.Answerer._write
+
+    def patch(ended: Callable[[str], bool]) -> None:
+        def written(*words: Any) -> list[answering.Answer]:
+            return [replace(a, complete=ended(a.text)) for a in real(*words)]
+
+        monkeypatch.setattr(answering.Answerer, "_write", written)
+
+    patch(lambda text: True)
+    return patch
+
+
 def _config(output: Path, *inputs: Path, **options: Any) -> bn.BestOfNConfig:
     settings: dict[str, Any] = {"n": 4, "max_new_tokens": 12, "device": "cpu", **options}
     return bn.BestOfNConfig(inputs=tuple(map(str, inputs)), output=str(output), **settings)
@@ -42,6 +58,7 @@ def _config(output: Path, *inputs: Path, **options: Any) -> bn.BestOfNConfig:
 SHORT = ({"length": {"maximum": 3, "tolerance": 20.0}},)
 
 
+@pytest.mark.usefixtures("ending")
 def test_the_models_best_answer_by_rules(
     tmp_path: Path, models: tuple[Path, Path], prompts: Path
 ) -> None:
@@ -64,6 +81,7 @@ def test_the_models_best_answer_by_rules(
     fs.verify_sums(out)
 
 
+@pytest.mark.usefixtures("ending")
 def test_answers_at_several_temperatures_and_several_pairs_of_a_prompt(
     tmp_path: Path, models: tuple[Path, Path], prompts: Path
 ) -> None:
@@ -98,6 +116,7 @@ def test_answers_at_several_temperatures_and_several_pairs_of_a_prompt(
         _config(tmp_path / "odd", prompts, **options, temperature=(0.3, 0.6, 1.0))
 
 
+@pytest.mark.usefixtures("ending")
 def test_a_stopped_run_samples_nothing_twice_and_ends_the_same(
     tmp_path: Path,
     models: tuple[Path, Path],
@@ -125,6 +144,39 @@ def test_a_stopped_run_samples_nothing_twice_and_ends_the_same(
     for name in ("sft", "pairs", "candidates"):
         part = f"{name}/part-00000.jsonl"
         assert (tmp_path / "out" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()
+
+
+def test_an_answer_that_was_cut_off_is_only_ever_rejected(
+    tmp_path: Path,
+    models: tuple[Path, Path],
+    prompts: Path,
+    ending: Callable[[Callable[[str], bool]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ended(text: str) -> bool:
+        return sum(map(ord, text)) % 2 == 0
+
+    ending(ended)
+    # Twelve tokens are all too long: what scores best is the longest.
+    rules = ({"length": {"minimum": 200, "tolerance": 200.0}},)
+    options = {"model": str(models[0]), "rules": rules, "pairs": 2, "least_gain": 0.001}
+    out = tmp_path / "out"
+    contests = bn.best_of_n(_config(out, prompts, **options)) or []
+    flags = [[ended(a) for a in c.answers] for c in contests]
+    assert flags == [sorted(f, reverse=True) for f in flags] and sum(not all(f) for f in flags) > 3
+    assert any(c.scores != sorted(c.scores, reverse=True) for c in contests)  # by score it had won
+    best = list(ConversationReader([str(out / "sft")]))
+    assert len(best) == len(contests) and all(ended(c.messages[-1]["content"]) for c in best)
+    pairs = list(PreferenceReader([str(out / "pairs")]))
+    assert all(ended(str(p.chosen)) for p in pairs)
+    assert any(not ended(str(p.rejected)) for p in pairs)
+    assert all(p.margin is not None and p.margin > 0 for p in pairs)
+    ranked = PreferenceReader([str(out / "candidates")])
+    assert all(ended(a) for r in ranked.ranked() for a in r.answers) and ranked.usable
+    lost = lines_of(out / "dropped.jsonl")
+    assert len(lost) + len(contests) == 20 and lost and {e["reason"] for e in lost} == {bn.CUT}
+    cut = sum(f.count(False) for f in flags)
+    assert f"{cut} answers were cut off by max_new_tokens" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("template", ["models", "chatml"])
@@ -169,6 +221,7 @@ def test_shorter_answers_are_padded_with_a_token_that_ends_none(
     assert seen[0].tokens_RT[1, -1] == 7
 
 
+@pytest.mark.usefixtures("ending")
 def test_what_the_template_refuses_is_named_and_the_rest_goes_on(
     tmp_path: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,6 +330,7 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             _config(tmp_path / "out", tmp_path, **{"model": "m", "rules": ("length",), **wrong})
 
 
+@pytest.mark.usefixtures("ending")
 def test_what_does_not_fit_is_dropped_by_name_and_the_rest_goes_on(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:

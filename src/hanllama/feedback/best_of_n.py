@@ -7,6 +7,9 @@ first in the files' own order, which is people's. Best and worst also make a pre
 answers at several temperatures these are mostly a careful and a careless one, and `dpo` learns from
 few of them to be careful; of answers that were all drawn alike it needs many more.
 
+An answer that `max_new_tokens` cut off would teach to stop nowhere: whatever it scores, it is never
+the best and never chosen, but a pair may reject it.
+
     OUTPUT/sft/part-00000.jsonl         {"messages"}: prompt and best answer
     OUTPUT/pairs/part-00000.jsonl       {"prompt", "chosen", "rejected", "margin"}
     OUTPUT/candidates/part-00000.jsonl  {"prompt", "answers", "scores"}: two or more, best first,
@@ -127,13 +130,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Contest:
-    """A prompt with its answers, the best first, and their scores (empty: the files' order)."""
+    """A prompt with its answers, the best first, and their scores (empty: the files' order).
+
+    Attributes:
+        ended: how many of the answers were not cut off; those come first.
+    """
 
     prompt: Sequence[Message]
     id: str
     source: str
     answers: list[str]
     scores: list[float]
+    ended: int
 
     def best(self) -> Conversation:
         """Prompt and best answer."""
@@ -142,19 +150,20 @@ class Contest:
     def pairs(self, most: int, least_gain: float) -> Iterator[Pair]:
         """The best with the worst, the next with the next worst and so on, `most` of them, while
         they differ by more than `least_gain`."""
-        for better in range(min(most, len(self.answers) // 2)):
+        for better in range(min(most, len(self.answers) // 2, self.ended)):
             worse = len(self.answers) - 1 - better
             margin = self.scores[better] - self.scores[worse] if self.scores else None
             if margin is not None and margin <= least_gain:
-                return
+                continue
             prompt = [dict(m) for m in self.prompt]
             chosen, rejected = self.answers[better], self.answers[worse]
             yield Pair(prompt, chosen, rejected, margin, self.id, self.source)
 
     def record(self) -> dict[str, Any]:
-        """All of it, in the layout of rankings."""
-        ranked = Ranked([dict(m) for m in self.prompt], self.answers, self.id, self.source)
-        return {**ranked.record(), **({"scores": self.scores} if self.scores else {})}
+        """The answers that were not cut off, in the layout of rankings."""
+        answers, scores = self.answers[: self.ended], self.scores[: self.ended]
+        ranked = Ranked([dict(m) for m in self.prompt], answers, self.id, self.source)
+        return {**ranked.record(), **({"scores": scores} if scores else {})}
 
 
 def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
@@ -196,6 +205,7 @@ def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
 Scorer = Callable[["Prompt", Sequence[Candidate]], list[float] | str]
 """The scores of a prompt's answers, or why they cannot be scored."""
 
+CUT = "every answer was cut off: raise --max-new-tokens"
 NO_ANSWER = "no answer with text, or the prompt fills the model's context"
 TOO_LONG = "longer than the reward model's context"
 Found = tuple["LayoutReader", list[Contest], list[dict[str, str]]]
@@ -214,17 +224,13 @@ def _given(config: BestOfNConfig, scorer: Scorer | None) -> Found:
         for ranking in reader.ranked():
             if config.limit and len(contests) == config.limit:
                 break
-            contest = Contest(ranking.prompt, ranking.id, ranking.source, ranking.answers, [])
-            if scorer:
-                prompt = Prompt(ranking.prompt, "", ranking.id)
-                candidates = [Candidate(text) for text in ranking.answers]
-                scores = scorer(prompt, candidates)
-                if isinstance(scores, str):
-                    lost.append({"id": ranking.id, "reason": scores})
-                else:
-                    contests.append(_ordered(contest, scores))
+            prompt = Prompt(ranking.prompt, "", ranking.id)
+            candidates = [Candidate(text) for text in ranking.answers]
+            scores = scorer(prompt, candidates) if scorer else []
+            if isinstance(scores, str):
+                lost.append({"id": ranking.id, "reason": scores})
             else:
-                contests.append(contest)
+                contests.append(_ordered(prompt, ranking.source, candidates, scores))
             progress.advance((reader.done - done) / 1e6)
             done = reader.done
         progress.advance((reader.done - done) / 1e6)  # the last file ends after its last record
@@ -279,12 +285,12 @@ def _sampled(config: BestOfNConfig, work: Work, scorer: Scorer | None) -> Found:
                 else:
                     candidates = _different([Candidate(*a) for a in answers])
                     scores = scorer(prompt, candidates) if candidates else NO_ANSWER
+                    if candidates and not any(c.complete for c in candidates):
+                        scores = CUT
                 if isinstance(scores, str):
                     lost.append({"id": prompt.id, "reason": scores})
                 else:
-                    texts = [c.text for c in candidates]
-                    contest = Contest(prompt.messages, prompt.id, config.model, texts, [])
-                    contests.append(_ordered(contest, scores))
+                    contests.append(_ordered(prompt, config.model, candidates, scores))
     return reader, contests, lost
 
 
@@ -307,13 +313,21 @@ def _seed(seed: int, begin: int) -> int:
     return int.from_bytes(hashlib.sha256(f"best-of-n {seed} {begin}".encode()).digest()[:6])
 
 
-def _ordered(contest: Contest, scores: Sequence[float]) -> Contest:
-    """The best first; of equal ones the earlier."""
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    return replace(
-        contest,
-        answers=[contest.answers[i] for i in order],
-        scores=[float(scores[i]) for i in order],
+def _ordered(
+    prompt: Prompt, source: str, candidates: Sequence[Candidate], scores: Sequence[float]
+) -> Contest:
+    """The best first, of equal ones the earlier, behind them those that were cut off; without
+    scores as they stand."""
+    order = list(range(len(candidates)))
+    if scores:
+        order.sort(key=lambda i: (not candidates[i].complete, -scores[i]))
+    return Contest(
+        prompt.messages,
+        prompt.id,
+        source,
+        answers=[candidates[i].text for i in order],
+        scores=[float(scores[i]) for i in order] if scores else [],
+        ended=sum(c.complete for c in candidates),
     )
 
 
@@ -415,7 +429,7 @@ def _write(folder: Path, config: BestOfNConfig, contests: Sequence[Contest]) -> 
             out[name] = stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
         for contest in contests:
             out["sft"].write(_line(contest.best().record()))
-            if len(contest.answers) > 1:
+            if contest.ended > 1:
                 out["candidates"].write(_line(contest.record()))
             for pair in contest.pairs(config.pairs, config.least_gain):
                 out["pairs"].write(_line(pair.record()))
@@ -450,9 +464,11 @@ def _remarks(contests: Sequence[Contest]) -> Iterator[str]:
     if scored:
         mean = fmean(s for c in scored for s in c.scores)
         best = fmean(c.scores[0] for c in scored)
-        equal = sum(c.scores[0] == c.scores[-1] for c in scored)
+        equal = sum(len(set(c.scores)) == 1 for c in scored)
         yield f"mean score {mean:.4g}, of the best {best:.4g}"
         yield f"{equal:,} of {len(scored):,} prompts have answers of equal score alone"
     yield f"{fmean(len(c.answers) for c in contests):.3g} different answers a prompt"
-    if single := sum(len(c.answers) == 1 for c in contests):
+    if cut := sum(len(c.answers) - c.ended for c in contests):
+        yield f"{cut:,} answers were cut off by max_new_tokens, and only serve to be rejected"
+    if single := sum(c.ended == 1 for c in contests):
         yield f"{single:,} prompts got one answer alone, which is no candidate for a ranking"
