@@ -9,6 +9,7 @@ import pytest
 from tests import tiny
 
 from hanllama.data.conversations import ConversationReader
+from hanllama.data.conversations.form import prompt_hash
 from hanllama.data.preferences import Ranked
 from hanllama.errors import InputError
 from hanllama.feedback import hindsight as hs
@@ -36,6 +37,19 @@ def test_wordings_vary_and_follow_from_the_seed() -> None:
     assert first == [next(hs.conversations(r, "better", 1)).messages for r in rankings]
     assert {m[0]["content"].split("\n")[1] for m in first} == set(hs.BAD)
     assert {m[2]["content"] for m in first} == set(hs.BETTER)
+
+
+def test_held_out_goes_by_the_question_without_the_feedback(tmp_path: Path) -> None:
+    wanted = prompt_hash(RANKING.prompt)
+    both = list(hs.conversations(RANKING, "both", seed=0))
+    assert [c.prompt_hash() for c in both] == [wanted, wanted]
+    assert prompt_hash(both[0].messages) != prompt_hash(both[1].messages)
+    file = tmp_path / "conversations.jsonl"
+    foreign = {**both[0].record(), "prompt_hash": "no hash of ours"}
+    records = [*(c.record() for c in both), foreign]
+    file.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    read = [c.prompt_hash() for c in ConversationReader([str(file)])]
+    assert read == [wanted, wanted, prompt_hash(both[0].messages)]
 
 
 def test_no_feedback_stands_in_the_loss(tmp_path: Path) -> None:

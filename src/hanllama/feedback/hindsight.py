@@ -21,7 +21,7 @@ from typing import Literal
 
 from hanllama import fs
 from hanllama.config import option
-from hanllama.data.conversations.form import Conversation, Message, assistant, user
+from hanllama.data.conversations.form import Conversation, Message, assistant, prompt_hash, user
 from hanllama.data.parts import check_output
 from hanllama.data.preferences import PreferenceReader, Ranked
 from hanllama.progress import Progress
@@ -82,6 +82,7 @@ def hindsight(config: HindsightConfig) -> int:
 
 def conversations(ranking: Ranked, order: str, seed: int) -> Iterator[Conversation]:
     """A ranking as the conversations of hindsight, each direction that `order` names."""
+    asked = prompt_hash(ranking.prompt).hex()
     for direction in ("better", "worse"):
         if order in ("both", direction):
             draw = random.Random(f"hindsight {seed} {direction} {ranking.id}")
@@ -89,7 +90,8 @@ def conversations(ranking: Ranked, order: str, seed: int) -> Iterator[Conversati
             answers = ranking.answers[::-1] if climbing else ranking.answers
             first, then = (BAD, BETTER) if climbing else (GOOD, WORSE)
             messages = _chain(ranking.prompt, answers, draw.choice(first), then, draw)
-            yield Conversation(messages, f"{ranking.id}#{direction}", ranking.source)
+            name = f"{ranking.id}#{direction}"
+            yield Conversation(messages, name, ranking.source, made_from=asked)
 
 
 def _chain(

@@ -37,7 +37,6 @@ from hanllama.data.conversations import (
     Unusable,
     parse_fill,
 )
-from hanllama.data.conversations.form import prompt_hash
 from hanllama.data.conversations.intake import Labels
 from hanllama.data.shards import TOKENIZER, Shards, ShardWriter, write_manifest
 from hanllama.data.split import rank
@@ -115,7 +114,7 @@ def _write(
     if config.heldout:
         heldout = GradedReader(config.heldout, layout=layout, fill=fill)
         for conversation, _ in _shown(heldout, "", "encode held-out conversations"):
-            held_prompts.add(prompt_hash(conversation.messages))
+            held_prompts.add(conversation.prompt_hash())
             writing.add(HELDOUT, conversation)
         (folder / HELDOUT).mkdir()
         _check(heldout, config, folder / HELDOUT)
@@ -124,7 +123,7 @@ def _write(
     stages = Stages(config, reader)
     share = 0.0 if config.heldout else config.heldout_share
     for conversation, grade in _shown(reader, config.curriculum, "encode conversations"):
-        prompt = prompt_hash(conversation.messages)
+        prompt = conversation.prompt_hash()
         if prompt in held_prompts:
             writing.leave_out(conversation, "its prompt is among the held-out ones")
         elif rank(config.loop.seed, prompt.hex()) < share * 2**64:

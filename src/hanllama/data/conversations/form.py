@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,16 +45,23 @@ class Conversation:
         id: of the record, else `folder/file:line`.
         source: where it came from; `folder/file` unless the record says otherwise.
         category: a label of the record, if it has one.
+        made_from: hash (hex) of the prompt that a transform made its own from.
     """
 
     messages: list[Message]
     id: str = ""
     source: str = ""
     category: str = ""
+    made_from: str = ""
 
     def record(self) -> dict[str, Any]:
         """The house form, one line of JSON lines; what `layouts/openai.py` reads."""
-        return {"messages": self.messages, **labels(self)}
+        origin = {"prompt_hash": self.made_from} if self.made_from else {}
+        return {"messages": self.messages, **labels(self), **origin}
+
+    def prompt_hash(self) -> bytes:
+        """`prompt_hash` of what was asked, before a transform reworded it."""
+        return bytes.fromhex(self.made_from) or prompt_hash(self.messages)
 
 
 def labels(item: Any) -> dict[str, str]:
@@ -173,6 +181,12 @@ def _tools(tools: Any) -> str:
     if tools is None:
         return ""
     raise Unusable("field 'tools' is neither a list nor text")
+
+
+def made_from(record: Record) -> str:
+    """What `Conversation.record` wrote of the prompt that a transform reworded, "" without it."""
+    value = record.get("prompt_hash")
+    return value if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else ""
 
 
 def prompt_hash(messages: Sequence[Message]) -> bytes:

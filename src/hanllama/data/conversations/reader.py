@@ -14,7 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from hanllama.data.conversations.form import Conversation, Message, Record, Unusable
+from hanllama.data.conversations.form import (
+    Conversation,
+    Message,
+    Record,
+    Unusable,
+    made_from,
+)
 from hanllama.data.conversations.intake import Labels, LayoutReader, check_unicode
 from hanllama.tokenizer import chat
 
@@ -41,7 +47,7 @@ class ConversationReader(LayoutReader):
         if len(whole) < len(messages):
             self.notes[TAIL] += 1
         whole = [{**message, "content": self.filled_text(message["content"])} for message in whole]
-        yield Conversation(whole, **labels)
+        yield Conversation(whole, **labels, made_from=made_from(record))
 
 
 def problem(messages: list[Message]) -> str | None:
