@@ -214,7 +214,10 @@ def test_nonfinite(place: Path, tmp_path: Path, method: str) -> None:
     with pytest.raises(NonFiniteError, match="step 5"):
         run(config_of(method, place, tmp_path / "run"))
     record = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
-    assert record["step"] == 5 and record["rows"]
+    assert record["step"] == 5 and record["rows"] == sorted(set(record["rows"]))
+    lines = {f"{place.name}/prompts.jsonl:{number}" for number in range(1, 41)}
+    assert set(record["names"]) <= lines
+    assert len(record["names"]) == len(record["rows"]) > 0
     assert file.read_bytes() == before
 
 

@@ -35,6 +35,7 @@ from hanllama.errors import (
     ResumeError,
 )
 from hanllama.model.checkpoint import load_model
+from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints
 from hanllama.train.config import PretrainConfig
 from hanllama.train.objectives.pretrain import Pretrain, pretrain
@@ -276,11 +277,40 @@ def test_nonfinite(data: Path, tmp_path: Path) -> None:
         pretrain(tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=2))
     record = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
     assert record["step"] == 4 and record["loss"] == "nan"
-    rows = PackedRows(open_shards(data).split("train"), 32, seed=0, pad=3).batch(3, 8)
+    packed = PackedRows(open_shards(data).split("train"), 32, seed=0, pad=3)
+    rows = packed.batch(3, 8)
     assert set(record["rows"]) <= set(rows.tolist()) and record["rows"]
-    assert str(record["rows"][0]) in str(caught.value)
+    tokens_T = packed.rows(np.array(record["rows"])).tokens_RT[0]
+    text = load_tokenizer(data / "tokenizer").decode(tokens_T.tolist())
+    assert record["names"][0] == text != ""
+    assert f"{record['rows'][0]}: {' '.join(text.split())}" in str(caught.value)
     assert (checkpoint / "model.safetensors").read_bytes() == before
     assert len(checkpoints.all_in(checkpoint.parent)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nonfinite_names_the_rows_of_whatever_process(
+    data: Path, tmp_path: Path, processes: int
+) -> None:
+    """One micro-batch of the second process has no finite loss: its rows are named, no others."""
+    config = tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=2)
+    rows = PackedRows(open_shards(data).split("train"), 32, seed=0, pad=3).batch(0, 8).tolist()
+    (tmp_path / "run.yaml").write_text(configs.to_yaml(config), encoding="utf-8")
+    trial = [str(Path(__file__).parent / "_nan_trial.py"), str(rows[1]), str(tmp_path / "run.yaml")]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run(
+        [sys.executable, *launcher, *trial],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode != 0 and "loss is not finite" in done.stderr, done.stdout + done.stderr
+    record = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
+    beside = rows[0] if processes == 1 else rows[3]
+    assert record["rows"] == sorted([rows[1], beside])
+    assert len(record["names"]) == 2 and all(record["names"])
 
 
 def poison(checkpoint: Path) -> None:

@@ -190,6 +190,12 @@ class LearnsFromAnswers(Objective):
         wanted = {k: v for k, v in figures.items() if k not in ("reward_std", "entropy")}
         return {f"heldout_{name}": value for name, value in wanted.items()}
 
+    def row_names(
+        self, rows: Sequence[int], decode: Callable[[Sequence[int]], str]
+    ) -> Sequence[str]:
+        """The ids of the prompts."""
+        return [self.setting.prompts.train[row].id for row in rows]
+
     def fingerprint(self) -> Mapping[str, str]:
         """Prompts, tokenizer, models and rules."""
         return self.setting.fingerprint

@@ -15,7 +15,7 @@ import signal
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from hanllama.model.batches import is_out_of_memory
 from hanllama.model.card import ModelCard, Stage
 from hanllama.model.device import autocast, choose_dtype
 from hanllama.progress import Progress
+from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints
 from hanllama.train.config import LoopConfig, OptimConfig
 from hanllama.train.objective import Micro, Objective
@@ -47,6 +48,9 @@ _SPIKE_WINDOW = 100
 # fp16's scaler halves its scale at each overflow; after so many in a row the scale is far below
 # anything a healthy run needs, and the weights are not moving.
 _OVERFLOWS_IN_A_ROW = 25
+# Of the rows that a NaN came from a message names so many, by so many characters.
+_ROWS_SHOWN = 8
+_NAME_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -237,26 +241,34 @@ class Loop:
         step: int,
         loss: float,
         grad_norm: float,
-        micros: object,
+        micros: Sequence[Micro],
         losses: list[Tensor],
     ) -> None:
-        """Stop before the update, and record which rows of the data were in it."""
-        assert isinstance(micros, list | tuple)
+        """Stop before the update, and record which rows of the data were in it: those of the
+        micro-batches whose loss is not finite, or else all of the step, over all processes."""
         bad = [m for m, value in zip(micros, losses, strict=True) if not torch.isfinite(value)]
-        suspects: list[Micro] = bad or list(micros)
-        rows = [int(r) for m in suspects for r in m.rows]
+        rows = self._rows_of(bad) or self._rows_of(micros)
+        names = self.objective.row_names(rows, load_tokenizer(self.tokenizer_folder).decode)
         what = "loss" if not math.isfinite(loss) else "gradient"
         note = f"step {step + 1}: {what} is not finite (loss {loss}, gradient norm {grad_norm})"
         where = ""
         if self.run is not None:
             record = {"step": step + 1, "loss": str(loss), "grad_norm": str(grad_norm)}
             path = self.run.path / "nonfinite.json"
-            fs.write_json(path, {**record, "rows": rows})
-            where = f" (also in {path})"
+            fs.write_json(path, {**record, "rows": rows, "names": names})
+            where = f" (whole in {path})"
+        first = list(zip(rows, names, strict=True))[:_ROWS_SHOWN]
+        shown = "; ".join(f"{row}: {' '.join(name.split())[:_NAME_SHOWN]}" for row, name in first)
         raise NonFiniteError(
-            f"{note}; the weights were not updated. Rows {rows[:8]}{'…' if len(rows) > 8 else ''}"
-            f" of the data were in it{where}: look at them, or lower optim.learning_rate"
+            f"{note}; the weights were not updated. {len(rows)} rows of the data were in it,"
+            f" {shown}{'; …' if len(rows) > len(first) else ''}{where}: look at them, or lower"
+            " optim.learning_rate"
         )
+
+    def _rows_of(self, micros: Sequence[Micro]) -> list[int]:
+        """The rows of all processes' micro-batches, each once."""
+        own = [float(row) for micro in micros for row in micro.rows]
+        return sorted({int(row) for row in self.world.gather(own, self.device)})
 
     # --- what happens now and then ----------------------------------------------------------------
 

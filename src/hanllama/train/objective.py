@@ -10,7 +10,7 @@ parallelism, nor the fp16 scaler can change the gradient.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,13 @@ class Objective(ABC):
     @abstractmethod
     def evaluate(self) -> Mapping[str, float]:
         """Held-out figures, the same on every process; `heldout_loss` ranks the checkpoints."""
+
+    @abstractmethod
+    def row_names(
+        self, rows: Sequence[int], decode: Callable[[Sequence[int]], str]
+    ) -> Sequence[str]:
+        """What a person finds rows of the data by: their ids, or else their text (`decode` makes
+        it from tokens)."""
 
     # ------------------------------------------------------------------------------------------
 

@@ -43,6 +43,14 @@ class World:
         dist.all_reduce(tensor)
         return [float(v) for v in tensor.tolist()]
 
+    def gather(self, values: list[float], device: torch.device) -> list[float]:
+        """The values of all processes end to end, in the order of the processes."""
+        own = [0.0] * self.size
+        own[self.rank] = float(len(values))
+        counts = [int(count) for count in self.sum(own, device)]
+        before, after = sum(counts[: self.rank]), sum(counts[self.rank + 1 :])
+        return self.sum([0.0] * before + values + [0.0] * after, device)
+
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace every gradient by its sum over all processes."""
         if self.size == 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,6 +163,12 @@ class PreferenceObjective(Objective):
             self.row_losses(self.heldout, part, whole, figures)
         found = figures.means(self.world, self.device)
         return {f"heldout_{name}": found[name] for name in ("loss", "accuracy", "margin")}
+
+    def row_names(
+        self, rows: Sequence[int], decode: Callable[[Sequence[int]], str]
+    ) -> Sequence[str]:
+        """The ids of the records."""
+        return [self.train.rows[row].id for row in rows]
 
     def heldout_rows(self) -> Array:
         """Which held-out rows an evaluation looks at, over all processes."""

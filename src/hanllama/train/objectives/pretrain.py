@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -107,6 +107,13 @@ class Pretrain(Objective):
             "heldout_loss": loss / tokens,
             "heldout_bits_per_byte": loss / math.log(2) / max(byte_count, 1.0),
         }
+
+    def row_names(
+        self, rows: Sequence[int], decode: Callable[[Sequence[int]], str]
+    ) -> Sequence[str]:
+        """The text of each packed row: it has no id, its documents lie one behind the other."""
+        batch = self._train.rows(np.array(rows))
+        return [decode(tokens_T.tolist()) for tokens_T in batch.tokens_RT]
 
     def fingerprint(self) -> Mapping[str, str]:
         """Data, tokenizer and model."""
