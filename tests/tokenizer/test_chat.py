@@ -178,3 +178,16 @@ def test_empty_words_are_named() -> None:
     assert chat.problem([{"role": "user", "content": " \n"}]) == "an empty message of the user"
     talk = [{"role": "user", "content": "好"}, {"role": "assistant", "content": None}]
     assert chat.problem(talk) == "the assistant's content is not text"
+
+
+def test_a_template_that_asks_for_the_day_can_be_told_one(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    file = tmp_path / "dated.jinja"
+    file.write_text("{{ strftime_now('%d %B') }}: " + chat.source("alpaca"), encoding="utf-8")
+    template = ChatTemplate(tokenizer, str(file), today="2026-01-31")
+    assert template.today == "2026-01-31"
+    assert template.render(TALK).startswith("31 January:")
+    now = ChatTemplate(tokenizer, str(file))
+    assert now.today and now.render(TALK) != template.render(TALK)
+    assert ChatTemplate(tokenizer, "alpaca", today="2026-01-31").today == ""

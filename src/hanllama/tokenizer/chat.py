@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +113,20 @@ class ChatTemplate:
         ids = template.prompt(messages)                    # ends where the assistant begins
         encoded = template.encode(messages)                # ids and loss mask
 
+    Some templates (Llama 3's) tell the model what day it is. Training asks for one day from its
+    first step to its last: the same data must give the same ids after a night's pause.
+
+    Args:
+        today: the day that such a template is told, as 2026-01-31; today's when empty.
+
+    Attributes:
+        today: that day; empty where the template does not ask.
+
     Raises InputError where the folder carries no template, ConfigError for a name that does not
     exist, a template that is not valid Jinja, and one that needs tokens the vocabulary lacks.
     """
 
-    def __init__(self, tokenizer: Tokenizer, name: str = "") -> None:
+    def __init__(self, tokenizer: Tokenizer, name: str = "", *, today: str = "") -> None:
         found = source(name) if name else of_folder(tokenizer.folder)
         if found is None:
             raise InputError(
@@ -128,7 +138,9 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._special = tokenizer.special_tokens
         self._split, self._guarded = _patterns(tokenizer)
-        self._template = _compile(found, self.name)
+        now = datetime.fromisoformat(today) if today else datetime.now()
+        self.today = now.date().isoformat() if "strftime_now" in found else ""
+        self._template = _compile(found, self.name, now)
         self._roles = tokenizer.special_roles
         self._need()
 
@@ -337,10 +349,9 @@ def _patterns(tokenizer: Tokenizer) -> tuple[re.Pattern[str], re.Pattern[str] | 
     return re.compile("|".join(forms)), re.compile("|".join(broken))
 
 
-def _compile(text: str, name: str) -> Any:
+def _compile(text: str, name: str, now: datetime) -> Any:
     """The template in the environment that transformers gives it, sandboxed."""
     import json
-    from datetime import datetime
 
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
@@ -367,7 +378,7 @@ def _compile(text: str, name: str) -> Any:
     )
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["strftime_now"] = now.strftime
     try:
         return environment.from_string(text)
     except TemplateError as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from hanllama.model.llama import Llama
 from hanllama.model.lora import adapt
 from hanllama.model.lora_config import LoraConfig
 from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.tokenizer.load import Tokenizer
 from hanllama.train import checkpoints
 from hanllama.train.config import LoopConfig, OptimConfig
 from hanllama.train.loop import Loop
@@ -36,6 +38,11 @@ from hanllama.train.parallel import World, world
 from hanllama.train.run import RunFolder
 from hanllama.train.samples import Sampler
 from hanllama.train.speed import flops_per_token
+
+
+def day_of(template: ChatTemplate) -> dict[str, str]:
+    """The day that a template was told, for a fingerprint; nothing where it does not ask."""
+    return {"today": template.today} if template.today else {}
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,17 @@ class Session:
     checkpoint: Path | None
     gradient_checkpointing: bool
     seed: int
+
+    def chat_template(self, tokenizer: Tokenizer, name: str = "") -> ChatTemplate:
+        """The template that data is encoded with, told the day on which the run began.
+
+        What `day_of` says of it belongs into the objective's fingerprint: from there it comes back.
+        """
+        # The main process's day: midnight must not fall between two processes.
+        day = self.processes.gather([float(date.today().toordinal())], self.device)[0]
+        found = checkpoints.read_state(self.checkpoint).fingerprint if self.checkpoint else {}
+        today = found.get("today") or date.fromordinal(int(day)).isoformat()
+        return ChatTemplate(tokenizer, name, today=today)
 
     def base_model(
         self, folder: str, context: int = 0, lora: LoraConfig | None = None

@@ -34,7 +34,7 @@ from hanllama.progress import Progress
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate, Encoded
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
-from hanllama.train.command import Session
+from hanllama.train.command import Session, day_of
 from hanllama.train.parallel import World
 from hanllama.train.preference_config import DpoConfig, RewardConfig
 from hanllama.train.run import DATA
@@ -122,7 +122,7 @@ def prepare_rows(
         )
     base, folder = Path(config.base_model), session.output / DATA
     tokenizer = load_tokenizer(base)
-    template = ChatTemplate(tokenizer, config.template)
+    template = session.chat_template(tokenizer, config.template)
     rows = read_rows(
         config.data,
         template,
@@ -145,6 +145,7 @@ def prepare_rows(
         "data": rows.hash,
         "tokenizer": tokenizer.hash,
         "template": fingerprint.of_json(template.source),
+        **day_of(template),
     }
     return Prepared(rows, tokenizer, template, base, found)
 

@@ -23,7 +23,7 @@ from hanllama.model.reward import RewardModel, load_reward_model, padding_id
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
-from hanllama.train.command import Session
+from hanllama.train.command import Session, day_of
 from hanllama.train.config import LoopConfig
 from hanllama.train.experience import LearnsFromAnswers, Reference, Setting
 from hanllama.train.rl_config import GrpoConfig, PpoConfig, ScoringConfig
@@ -104,7 +104,7 @@ def open_policy(
             f"{base} carries no chat template: it is a base model, which answers nothing yet; train"
             " it with `hanllama sft` first"
         )
-    template = ChatTemplate(tokenizer)
+    template = session.chat_template(tokenizer)
     reader = PromptReader(config.data)
     records = list(reader)
     reader.check(config.max_quarantine_share)
@@ -144,7 +144,7 @@ def open_policy(
         dtype=choose_dtype(loop.dtype, session.device),
         eval_prompts=loop.eval_rows,
         world=session.processes,
-        fingerprint=_fingerprint(config, prompts, tokenizer, rules),
+        fingerprint=_fingerprint(config, prompts, tokenizer, template, rules),
     )
     return Opened(model, card, setting, loop, tokenizer, template, reader)
 
@@ -230,12 +230,14 @@ def _fingerprint(
     config: PpoConfig | GrpoConfig,
     prompts: Prompts,
     tokenizer: Tokenizer,
+    template: ChatTemplate,
     rules: Sequence[WeightedRule],
 ) -> dict[str, str]:
     """What a resumed run must find unchanged."""
     found = {
         "data": prompts.hash,
         "tokenizer": tokenizer.hash,
+        **day_of(template),
         "base_model": _weights_of(Path(config.base_model)),
     }
     if config.reward.model:
