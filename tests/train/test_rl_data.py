@@ -39,8 +39,10 @@ def test_every_kind_of_file_gives_prompts(tmp_path: Path) -> None:
         {"messages": [user("早"), assistant("早！"), user("晚"), assistant("晚！")]},
         {"messages": [user("你在吗？")]},
         {"instruction": "写诗", "input": "春", "output": "春眠"},
+        {"prompt": "四加四？"},  # a preference behind it is no bare prompt, too
         {"prompt": [user("选")], "chosen": [assistant("好")], "rejected": [assistant("坏")]},
         {"conversations": [{"from": "human", "value": "问"}, {"from": "gpt", "value": "答"}]},
+        {"prompt": "五加五？"},
         {"prompt": "判", "completion": "对", "label": True},
         {"prompt": "判二", "completion": "错", "label": False},
     )
@@ -52,8 +54,10 @@ def test_every_kind_of_file_gives_prompts(tmp_path: Path) -> None:
         (["早", "早！", "晚"], "晚！"),
         (["你在吗？"], ""),
         (["写诗\n春"], "春眠"),
+        (["四加四？"], ""),
         (["选"], "好"),
         (["问"], "答"),
+        (["五加五？"], ""),
         (["判"], "对"),
         (["判二"], ""),
     ]

@@ -29,6 +29,7 @@ from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.train import prompt_layout
 
 LEFT_OUT = "left_out.jsonl"
+_PREFERENCE = "preference"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class PromptReader(LayoutReader):
     def __init__(self, inputs: Sequence[str], **options: Any) -> None:
         super().__init__(inputs, **options)
         preferences = {
-            f"preference {name}": plugins.load(PreferenceReader.PACKAGE, name)
+            f"{_PREFERENCE} {name}": plugins.load(PreferenceReader.PACKAGE, name)
             for name in plugins.names(PreferenceReader.PACKAGE)
         }
         # Asked in this order: a preference has more fields than a conversation or a prompt.
@@ -97,6 +98,10 @@ class PromptReader(LayoutReader):
 
     def __iter__(self) -> Iterator[Prompt]:
         return self._read(self._prompts)
+
+    def _layout_of(self, record: Any, last: str) -> str:
+        # The layout of the last record is asked first, but a preference fits a bare prompt's, too.
+        return super()._layout_of(record, last if last.startswith(_PREFERENCE) else "")
 
     def _prompts(self, layout: ModuleType, record: Record, labels: Labels) -> Iterator[Prompt]:
         if hasattr(layout, "preference"):
