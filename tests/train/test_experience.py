@@ -111,6 +111,8 @@ def test_a_run_leaves_a_policy_a_value_model_and_a_report(place: Path, tmp_path:
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     for name in ("reward_even", "reward_length", "kl_coefficient", "entropy", "answer_tokens"):
         assert name in page or name.replace("_", " ") in page, name
+    assert "Training reward went from" in page and "Heldout reward even" in page
+    assert "answers to held-out prompts" in page and "No held-out text" not in page
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "ppo" in card
     assert cli.main(words) == 0, "complete: nothing to do, and no error"

@@ -197,6 +197,23 @@ def test_verdicts() -> None:
     assert any("No held-out" in t for t in texts)
 
 
+def test_the_verdict_on_training_does_not_hang_on_one_step() -> None:
+    losses = [0.32, 0.44, 0.44, 0.41, 0.36, 0.28, 0.34, 0.34]  # of 16 pairs each
+    steps = [{"step": i, "loss": loss} for i, loss in enumerate(losses)]
+    assert ("good", "Training loss went from 0.380 to 0.340.") in run_report.verdicts(
+        steps, [], 8, 8
+    )
+
+
+def test_reinforcement_learning_is_judged_by_its_reward_and_held_out_prompts() -> None:
+    steps = [{"step": n, "loss": 0.1 * n, "reward": 0.2 * n} for n in (1, 2)]
+    evals = [{"step": n, "heldout_reward": 0.1 * n, "heldout_kl": 1.5 * n} for n in (1, 2)]
+    assert run_report.verdicts(steps, evals, 2, 2) == [
+        ("good", "Training reward went from 0.200 to 0.400."),
+        ("info", "Reward of answers to held-out prompts: 0.100 at step 1, 0.200 at step 2."),
+    ]
+
+
 def test_a_sample_prompt_without_a_token_is_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

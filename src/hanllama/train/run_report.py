@@ -6,6 +6,7 @@ The verdicts are the part a newcomer needs: what the curves say about this run, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 from typing import Any, Literal
 
 from markupsafe import Markup
@@ -16,13 +17,15 @@ from hanllama.train.run import RunFolder
 
 Verdict = tuple[Literal["good", "warning", "bad", "info"], str]
 _SHOWN_SAMPLES = 3
+_HELDOUT = "heldout_"
+_ENDS = 4  # of the logged steps a quarter at either end is compared: one step's loss is noise
 
 
 def write_report(run: RunFolder, max_steps: int) -> None:
     """Replace the run's report.html with what its metrics say now."""
     lines = run.metrics()
     steps = [line for line in lines if "loss" in line]
-    evals = [line for line in lines if "heldout_loss" in line]
+    evals = [line for line in lines if any(name.startswith(_HELDOUT) for name in line)]
     samples = [line for line in lines if "samples" in line]
     done = max((line["step"] for line in lines), default=0)
     sections = [
@@ -50,13 +53,14 @@ def verdicts(
     if done < max_steps:
         found.append(("info", f"The run stands at step {done:,} of {max_steps:,}; not finished."))
     if len(steps) >= 2:
-        first, last = steps[0]["loss"], steps[-1]["loss"]
-        level: Literal["good", "bad"] = "good" if last < first else "bad"
-        found.append((level, f"Training loss went from {first:.3f} to {last:.3f}."))
-    if evals:
+        found.append(_progress(steps))
+    if not evals:
+        found.append(("warning", "No held-out text: nothing says how the model does on new text."))
+    elif "heldout_loss" in evals[-1]:
         found += _heldout_verdicts(steps, evals)
     else:
-        found.append(("warning", "No held-out text: nothing says how the model does on new text."))
+        shown = ", ".join(f"{e['heldout_reward']:.3f} at step {e['step']}" for e in evals[-2:])
+        found.append(("info", f"Reward of answers to held-out prompts: {shown}."))
     spikes = [line["step"] for line in steps if line.get("spike")]
     if spikes:
         shown = ", ".join(str(s) for s in spikes[:8])
@@ -65,6 +69,21 @@ def verdicts(
     if overflows > 0.02 * max(done, 1):
         found.append(("warning", f"float16 overflowed in {overflows} of {done} steps."))
     return found
+
+
+def _progress(steps: Sequence[dict[str, Any]]) -> Verdict:
+    """Whether training went the right way."""
+    name, wanted = _aim(steps)
+    size = max(len(steps) // _ENDS, 1)
+    first, last = (mean(s[name] for s in part) for part in (steps[:size], steps[-size:]))
+    level: Literal["good", "bad"] = "good" if (last - first) * wanted > 0 else "bad"
+    return level, f"Training {name} went from {first:.3f} to {last:.3f}."
+
+
+def _aim(steps: Sequence[dict[str, Any]]) -> tuple[str, Literal[1, -1]]:
+    """What should change, and where to: the loss down; of a policy that learns from answers of its
+    own the reward up, since its loss says nothing."""
+    return ("reward", 1) if "reward" in steps[0] else ("loss", -1)
 
 
 def _heldout_verdicts(
@@ -117,7 +136,8 @@ def _facts(steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) -> 
     if not steps:
         return ["No step has been logged yet."]  # type: ignore[list-item]
     last = steps[-1]
-    values: dict[str, Any] = {"tokens trained": last.get("tokens"), "training loss": last["loss"]}
+    name, _ = _aim(steps)
+    values: dict[str, Any] = {"tokens trained": last.get("tokens"), f"training {name}": last[name]}
     if evals:
         values |= {k.replace("_", " "): v for k, v in evals[-1].items() if k != "step"}
     speeds = sorted(s["tokens_per_second"] for s in steps if s.get("tokens_per_second"))
