@@ -8,7 +8,9 @@ differs. All seeds share one pretrained, fine-tuned model, its preferences and i
 What is there already is not done again, so seeds may be run one by one.
 
 Every seed asks held-out prompts of its own; a gain is the mean difference over all of them, with
-its interval. `--set chats.count=600` asks more of them than the recipe's 200.
+its interval, and once more with the seeds as what varies. `--set chats.count=600` asks more of them
+than the recipe's 200. The measure is the gold checker, which also ranked DPO's pairs and is one of
+PPO's rewards (on other prompts): this says whether the stages reach what they are after.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from hanllama import recipe
@@ -24,6 +27,8 @@ from hanllama.story_chat.obeyed import mean_interval, obeyed
 from hanllama.story_chat.options import ObeyedConfig
 
 STAGES = ("dpo", "ppo")
+# Student's t at 97.5 % for the mean of so many seeds.
+STUDENT = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
 Figures = list[dict[str, Any]]
 
 
@@ -73,16 +78,27 @@ def _show(seeds: list[int], folders: list[Path]) -> None:
             kl = "" if row["kl_nats"] is None else f"{row['kl_nats']:.2f}"
             share = "" if row["obeyed"] is None else f"{row['obeyed'][0]:.1%}"
             print(f"{seed:<6}{row['model']:<10}{share:<8}{kl:<10}{row['bits_per_byte']:.4f}")
-    before = [_obedience(folder, "sft") for folder in folders]
-    for name in STAGES:
-        after = [_obedience(folder, name) for folder in folders]
-        gains = [
-            float(a) - float(b)
-            for asked, asked_before in zip(after, before, strict=True)
-            for a, b in zip(asked, asked_before, strict=True)
+    for name, before in (("dpo", "sft"), ("ppo", "sft"), ("ppo", "dpo")):
+        _show_gain(name, before, folders)
+
+
+def _show_gain(name: str, before: str, folders: list[Path]) -> None:
+    """The gain over all prompts with its interval, and with the seeds as what varies."""
+    seeds = [
+        [
+            100 * (float(now) - float(then))
+            for now, then in zip(_obedience(f, name), _obedience(f, before), strict=True)
         ]
-        mean, low, high = (100 * value for value in mean_interval(gains))
-        print(f"{name} over sft: {mean:+.1f} points ({low:+.1f} to {high:+.1f})")
+        for f in folders
+    ]
+    mean, low, high = mean_interval([gain for gains in seeds for gain in gains])
+    by_seed = [fmean(gains) for gains in seeds]
+    line = f"{name} over {before}: {mean:+.1f} points ({low:+.1f} to {high:+.1f})"
+    line += f"; by seed {', '.join(f'{gain:+.1f}' for gain in by_seed)}"
+    if (n := len(seeds)) in STUDENT:
+        half = STUDENT[n] * stdev(by_seed) / n**0.5
+        line += f", over seeds {mean - half:+.1f} to {mean + half:+.1f}"
+    print(line)
 
 
 def _obedience(folder: Path, name: str) -> list[bool]:
