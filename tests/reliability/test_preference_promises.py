@@ -21,7 +21,7 @@ from hanllama.model.checkpoint import load_model
 from hanllama.model.llama import Llama
 from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import reward_model_from
-from hanllama.train import preference
+from hanllama.train import checkpoints, preference
 from hanllama.train.objectives.preference import Preference, dpo
 from hanllama.train.objectives.reward import Reward, reward
 from hanllama.train.parallel import World
@@ -74,6 +74,8 @@ def test_resume_exact_and_twice_the_same(kind: str, data: Path, base: Path, tmp_
     with pytest.raises(Interrupted):
         run(kind, data, tmp_path / "run", base, loop={"stop_at": 12})
     assert len(losses(tmp_path / "run")) == 12
+    (checkpoint,) = checkpoints.all_in(tmp_path / "run" / "checkpoints")
+    assert len(checkpoints.read_state(checkpoint).objective["accuracies"]) == 12
     run(kind, data, tmp_path / "run", base)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
@@ -112,6 +114,19 @@ def objective(
     split = preference_tiny.compared(load_model(base), given)
     train = split if loss.NEEDS_REFERENCE else Split(given)
     return Preference(policy, loss, kind, train, Split([]), course, world, {}), policy
+
+
+def test_a_step_of_good_answers_alone_has_no_margin(data: Path, base: Path) -> None:
+    """Nor figures of the side that it lacks: 0 would be taken for a reward."""
+    given = rows("kto", base, data)
+    sided = {"margin", "reward_rejected", "log_prob_rejected", "drift_rejected"}
+    for part, missing in ((given, set()), ([row for row in given if row.good], sided)):
+        made, _ = objective("kto", base, part, 4, World())
+        for micro in made.prepare(0):
+            made.loss(micro)
+        found = made.step_metrics()
+        assert sided - found.keys() == missing and found["reward_chosen"] != 0
+    assert found["accuracy"] < 1 and found["kl"] > 0
 
 
 @torch.no_grad()

@@ -221,6 +221,17 @@ def test_alarms_are_raised_once_and_again_when_it_gets_worse() -> None:
     assert "1.10 nats a token" in watch.look_at(figures(0.5, -1.1))[0]
 
 
+def test_alarms_are_the_same_after_a_resume() -> None:
+    """Neither repeated nor missed: a checkpoint holds what they depend on."""
+    course = [figures(1.0, -0.6)] * 30
+    whole, before, after = Watch(), Watch(), Watch()
+    expected = [whole.look_at(step) for step in course]
+    found = [before.look_at(step) for step in course[:12]]
+    after.restore(json.loads(json.dumps(before.state())))
+    assert found + [after.look_at(step) for step in course[12:]] == expected
+    assert [number for number, alarms in enumerate(expected) if alarms] == [0, 19]
+
+
 @pytest.mark.parametrize(("accuracy", "words"), [(1.0, "by heart"), (0.0, "wrong way round")])
 def test_alarms_of_an_accuracy_that_says_nothing(accuracy: float, words: str) -> None:
     watch = Watch()

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from hanllama.data.mix import rows_of_step
 from hanllama.errors import ConfigError
 from hanllama.model.llama import Llama
+from hanllama.train.figures import Figures
 from hanllama.train.objective import Micro, Objective
 from hanllama.train.parallel import World
 from hanllama.train.preference import WholeStep
@@ -141,7 +143,7 @@ class PreferenceObjective(Objective):
         loss_sum: Tensor = self.row_losses(split, part, whole, self._figures).sum() * scale
         self._micros_left -= 1
         if self._micros_left == 0:  # on every process: the figures become those of the whole step
-            self._metrics = self._figures.means(self.world, self.device)
+            self._metrics = with_margin(self._figures.means(self.world, self.device))
         return loss_sum
 
     def step_metrics(self) -> Mapping[str, float]:
@@ -152,6 +154,14 @@ class PreferenceObjective(Objective):
         """What is wrong with the last steps."""
         return self._watch.look_at(self._metrics)
 
+    def state(self) -> Mapping[str, Any]:
+        """What the alarms of the next steps depend on."""
+        return self._watch.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._watch.restore(state)
+
     def evaluate(self) -> Mapping[str, float]:
         """Held-out loss, accuracy and margin."""
         if not self.heldout.rows:
@@ -161,8 +171,9 @@ class PreferenceObjective(Objective):
         figures = Figures(self.names)
         for part in self.parts(rows):
             self.row_losses(self.heldout, part, whole, figures)
-        found = figures.means(self.world, self.device)
-        return {f"heldout_{name}": found[name] for name in ("loss", "accuracy", "margin")}
+        found = with_margin(figures.means(self.world, self.device))
+        wanted = ("loss", "accuracy", "margin")
+        return {f"heldout_{name}": found[name] for name in wanted if name in found}
 
     def row_names(
         self, rows: Sequence[int], decode: Callable[[Sequence[int]], str]
@@ -192,35 +203,12 @@ class PreferenceObjective(Objective):
         return WholeStep(len(rows), float(chosen_tokens), self.kl(split, rows))
 
 
-class Figures:
-    """Means over a step's or an evaluation's answers, kept as sums until all are there.
-
-    Args:
-        names: every name that may be added, the same on every process.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._numbers = {name: number for number, name in enumerate(names)}
-        self._sums: list[tuple[int, Tensor]] = []
-
-    @torch.no_grad()
-    def add(self, name: str, values_S: Tensor, counts_S: Tensor | None = None) -> None:
-        """Add values, each a sum over as many things as `counts_S` says (one, without)."""
-        count = values_S.new_tensor(values_S.numel()) if counts_S is None else counts_S.sum()
-        pair = torch.stack((values_S.sum().float(), count.float()))
-        self._sums.append((self._numbers[name], pair))
-
-    def means(self, world: World, device: torch.device) -> dict[str, float]:
-        """Each name's mean over all processes, 0 where there was nothing, and the margin."""
-        totals = torch.zeros(len(self._numbers), 2, dtype=torch.float64)
-        for number, pair in self._sums:
-            totals[number] += pair.cpu()
-        summed = world.sum(totals.ravel().tolist(), device)
-        found = {
-            name: summed[2 * number] / max(summed[2 * number + 1], 1.0)
-            for name, number in self._numbers.items()
-        }
-        return {**found, "margin": found["reward_chosen"] - found["reward_rejected"]}
+def with_margin(figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures and the margin between the sides, where there are answers on both: a step of
+    judged answers may have good ones alone."""
+    if not {"reward_chosen", "reward_rejected"} <= figures.keys():
+        return dict(figures)
+    return {**figures, "margin": figures["reward_chosen"] - figures["reward_rejected"]}
 
 
 class Watch:
@@ -229,6 +217,15 @@ class Watch:
     def __init__(self) -> None:
         self._accuracies: deque[float] = deque(maxlen=_STEPS_OF_ONE_KIND)
         self._fall = _FALL_NATS_PER_TOKEN
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, for a checkpoint."""
+        return {"accuracies": list(self._accuracies), "fall": self._fall}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; a checkpoint of an earlier version remembers nothing."""
+        self._accuracies.extend(state.get("accuracies", ()))
+        self._fall = state.get("fall", self._fall)
 
     def look_at(self, figures: Mapping[str, float]) -> list[str]:
         """The alarms after a step; each is raised again only when it has become worse."""

@@ -24,6 +24,7 @@ from hanllama.model.llama import Llama
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import preference
 from hanllama.train.command import Session, training
+from hanllama.train.figures import Figures
 from hanllama.train.parallel import World
 from hanllama.train.preference import Answers, PreferenceLoss, WholeStep
 from hanllama.train.preference_config import DpoConfig
@@ -36,7 +37,6 @@ from hanllama.train.preference_data import (
 from hanllama.train.preference_objective import (
     Array,
     Course,
-    Figures,
     PreferenceObjective,
     Split,
 )

@@ -30,6 +30,7 @@ from hanllama.model.device import choose_dtype
 from hanllama.model.lora import adapt
 from hanllama.model.reward import RewardModel, padding_id, reward_model_from
 from hanllama.train.command import training
+from hanllama.train.figures import Figures
 from hanllama.train.parallel import World
 from hanllama.train.preference import WholeStep
 from hanllama.train.preference_config import RewardConfig
@@ -37,7 +38,6 @@ from hanllama.train.preference_data import Row, prepare_rows
 from hanllama.train.preference_objective import (
     Array,
     Course,
-    Figures,
     PreferenceObjective,
     Split,
 )
