@@ -81,7 +81,8 @@ def step_of(objective: Any, model: Llama) -> tuple[float, dict[str, torch.Tensor
 def assert_equal(
     mine: tuple[float, dict[str, torch.Tensor]], theirs: torch.Tensor, model: torch.nn.Module
 ) -> None:
-    """Loss within 1e-5, every gradient within 1e-5, and no parameter left out."""
+    """Loss within 1e-5, every gradient within 1e-5 (of the largest where that is above 1, as IPO's
+    is), and no parameter left out."""
     theirs.backward()
     loss, gradients = mine
     assert loss == pytest.approx(float(theirs.detach()), abs=1e-5)
@@ -90,7 +91,8 @@ def assert_equal(
     largest = max(float(g.abs().max()) for g in expected.values())
     assert largest > 1e-3, "a gradient of nothing agrees with everything"
     for name, gradient in expected.items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=1e-5)
+        atol = 1e-5 * max(1.0, largest)
+        torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=atol)
 
 
 def split_ids(sequence: TokenSequence) -> tuple[list[int], list[int]]:
