@@ -29,6 +29,7 @@ from hanllama.model.batches import FittingBatches
 from hanllama.model.device import autocast
 from hanllama.model.llama import Llama
 from hanllama.train import rollout_alarms
+from hanllama.train.figures import Figures
 from hanllama.train.objective import Micro, Objective
 from hanllama.train.parallel import World
 from hanllama.train.rl_config import AlarmConfig, RolloutConfig
@@ -106,7 +107,7 @@ class Experience:
 
 
 class LearnsFromAnswers(Objective):
-    """An objective that learns from its own model's answers; `weigh` and `loss` make it one.
+    """An objective that learns from its own model's answers; `weigh` and `loss_of` make it one.
 
     Weights are answer tokens. Passes are not compiled: rows are as wide as the longest of a batch,
     so hardly two batches have one shape.
@@ -129,11 +130,20 @@ class LearnsFromAnswers(Objective):
             may_halve=setting.may_halve,
             tell=self._notices.append,
         )
-        self.sums: dict[str, Tensor] = {}
+        self.of_tokens = Figures(self.names)
+        self._micros_left = 0
+        self._means: Mapping[str, float] = {}
+
+    names: Sequence[str]
+    """Of the figures of a step's tokens."""
 
     @abstractmethod
     def weigh(self, experience: Experience) -> None:
-        """Turn the scores of a new experience into what `loss` wants; may add to its figures."""
+        """Turn the scores of a new experience into what the loss wants; may add to its figures."""
+
+    @abstractmethod
+    def loss_of(self, learnable: Learnable) -> Tensor:
+        """The sum of the losses of some answers' tokens; what they say goes into `of_tokens`."""
 
     def begin_step(self, rollouts: Sequence[Rollout]) -> None:
         """Told before each step which of this process's answers it learns from."""
@@ -153,7 +163,6 @@ class LearnsFromAnswers(Objective):
             self._begin(number)
         elif inside:
             self._alarms = []
-        self.sums = {}
         setting = self.setting
         turn, part = divmod(inside, setting.mini_batches)
         order = permutation(
@@ -165,7 +174,17 @@ class LearnsFromAnswers(Objective):
         size = self.micro_batch_size
         parts = [own[start : start + size] for start in range(0, len(own), size)]
         # A process without an answer in this step still takes part in its sums.
-        return [self._micro(part) for part in parts] or [Micro(0.0, [], None)]
+        micros = [self._micro(part) for part in parts] or [Micro(0.0, [], None)]
+        self.of_tokens, self._micros_left = Figures(self.names), len(micros)
+        return micros
+
+    def loss(self, micro: Micro) -> Tensor:
+        """The sum of the losses of the micro-batch's tokens."""
+        loss = self._nothing() if micro.data is None else self.loss_of(micro.data)
+        self._micros_left -= 1
+        if self._micros_left == 0:  # on every process: the figures become those of the whole step
+            self._means = self.of_tokens.means(self.setting.world, self.device)
+        return loss
 
     def _micro(self, answers: list[int]) -> Micro:
         rollouts = [self.experience.rollouts[i] for i in answers]
@@ -201,10 +220,8 @@ class LearnsFromAnswers(Objective):
         return self.setting.fingerprint
 
     def step_metrics(self) -> Mapping[str, float]:
-        """The figures of the experience, and those of the step (of this process's answers)."""
-        tokens = float(self.sums.get("tokens", torch.tensor(0.0)))
-        means = {k: float(v) / tokens for k, v in self.sums.items() if tokens and k != "tokens"}
-        return {**self.experience.figures, **means}
+        """The figures of the experience, and those of the step's tokens."""
+        return {**self.experience.figures, **self._means}
 
     def alarms(self) -> Sequence[str]:
         """What went wrong in the experience that the step began, and memory that ran out."""
@@ -309,17 +326,11 @@ class LearnsFromAnswers(Objective):
         finally:
             _set_training(modules, True)
 
-    def nothing(self) -> Tensor:
+    def _nothing(self) -> Tensor:
         """The loss of a process that has no answer in this step: 0, with a gradient of 0."""
         trained = [p for m in (self.model, *self.further_models().values()) for p in m.parameters()]
         parameter = next(p for p in trained if p.requires_grad)
         return parameter.reshape(-1)[0] * 0.0
-
-    def count(self, tokens: int, **sums: Tensor) -> None:
-        """Add sums over tokens of a micro-batch to the step's."""
-        found = {"tokens": torch.tensor(float(tokens)), **sums}
-        for name, value in found.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from hanllama.model.llama import Llama
 from hanllama.train.advantages import group_advantages, kl_estimate
 from hanllama.train.command import training
 from hanllama.train.experience import Experience, Learnable, LearnsFromAnswers, Setting
-from hanllama.train.objective import Micro
 from hanllama.train.policy_loss import (
     aggregation_weights,
     clipped_policy_loss,
@@ -32,6 +31,7 @@ class Grpo(LearnsFromAnswers):
     """What a token counts for follows from `aggregation` (`policy_loss.py`)."""
 
     name = "grpo"
+    names = ("policy_loss", "clipped", "kl_of_tokens")
 
     def __init__(
         self, model: Llama, setting: Setting, config: GrpoConfig, micro_batch_size: int
@@ -71,11 +71,8 @@ class Grpo(LearnsFromAnswers):
         limit = self.setting.rollout.max_new_tokens
         return aggregation_weights(self.config.aggregation, lengths_A, limit)
 
-    def loss(self, micro: Micro) -> Tensor:
+    def loss_of(self, learnable: Learnable) -> Tensor:
         """The weighted sum over the answers' tokens of policy loss and KL."""
-        if micro.data is None:
-            return self.nothing()
-        learnable: Learnable = micro.data
         experience, config = self.experience, self.config
         log_probs_N, sequence_N = answer_log_probs(
             self.model.hidden,
@@ -93,15 +90,15 @@ class Grpo(LearnsFromAnswers):
         loss_N, clipped_N = clipped_policy_loss(
             log_ratio_N, advantages_N, config.clip_low, config.clip_high
         )
-        figures = {"policy_loss": loss_N.sum(), "clipped": clipped_N.sum()}
+        self.of_tokens.add("policy_loss", loss_N)
+        self.of_tokens.add("clipped", clipped_N.float())
         if config.kl_coefficient and experience.reference is not None:
             reference_N = together(learnable.pick(experience.reference), sequence_N)
             kl_N = kl_estimate(log_probs_N, reference_N, "k3")
             if config.kl_correction:
                 kl_N = kl_N * log_ratio_N.exp()
-            figures["kl_of_tokens"] = kl_N.sum()
+            self.of_tokens.add("kl_of_tokens", kl_N)
             loss_N = loss_N + config.kl_coefficient * kl_N
-        self.count(len(loss_N), **figures)
         return self._scale * (loss_N * token_A.to(self.device)[sequence_N]).sum()
 
 

@@ -31,7 +31,6 @@ from hanllama.train.advantages import (
 )
 from hanllama.train.command import training
 from hanllama.train.experience import Experience, Learnable, LearnsFromAnswers, Setting
-from hanllama.train.objective import Micro
 from hanllama.train.policy_loss import clipped_policy_loss, clipped_value_loss
 from hanllama.train.rl_command import Opened, check_reads_alike, open_policy
 from hanllama.train.rl_config import PpoConfig
@@ -44,6 +43,7 @@ class Ppo(LearnsFromAnswers):
     """The loss of a token is its policy loss and its value loss."""
 
     name = "ppo"
+    names = ("policy_loss", "value_loss", "clipped")
 
     def __init__(
         self,
@@ -127,11 +127,8 @@ class Ppo(LearnsFromAnswers):
                 self.setting.answers,
             )
 
-    def loss(self, micro: Micro) -> Tensor:
+    def loss_of(self, learnable: Learnable) -> Tensor:
         """The sum over the answers' tokens of policy loss and weighted value loss."""
-        if micro.data is None:
-            return self.nothing()
-        learnable: Learnable = micro.data
         batch, config = learnable.batch, self.config
         log_probs_N, sequence_N = answer_log_probs(
             self.model.hidden,
@@ -153,12 +150,9 @@ class Ppo(LearnsFromAnswers):
             now(self._returns),
             config.value_clip,
         )
-        self.count(
-            len(policy_N),
-            policy_loss=policy_N.sum(),
-            value_loss=value_N.sum(),
-            clipped=clipped_N.sum(),
-        )
+        self.of_tokens.add("policy_loss", policy_N)
+        self.of_tokens.add("value_loss", value_N)
+        self.of_tokens.add("clipped", clipped_N.float())
         return policy_N.sum() + config.value_weight * value_N.sum()
 
     def state(self) -> Mapping[str, Any]:
