@@ -53,7 +53,9 @@ def raw(tokenizer: Tokenizer, text: str) -> list[int]:
 def test_the_back_ends_that_are_named_agree(name: str, folders: dict[str, Path]) -> None:
     folder, module = folders[name], plugins.load(ALGORITHMS, name)
     ours = load_tokenizer(folder)
-    strings = [*fuzz.strings(1500, seed=len(name)), tiny.text(7, 20)]
+    pieces = [ours.piece(i) for i in range(len(ours.special_tokens), ours.vocab_size)]
+    strings = [*fuzz.strings(1500, seed=len(name)), *fuzz.contested(pieces, 2000, 1)]
+    strings.append(tiny.text(7, 20))
     assert set(module.BACK_ENDS) <= {"sentencepiece", "transformers", "llama.cpp"}
     if "sentencepiece" in module.BACK_ENDS:
         oracle = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))

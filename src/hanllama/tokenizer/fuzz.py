@@ -1,12 +1,14 @@
 """Strings that tokenizers have disagreed about, generated: what audits and parity tests use.
 
 Han of all planes, emoji with joiners, full width, English, code, spaces in every place, newlines,
-controls, look-alikes of special tokens, the empty string.
+controls, look-alikes of special tokens, the empty string. And, since those hold few of a
+vocabulary's own pieces, strings in which these contend with each other.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 PARTS = [
     *["你好", "世界", "小兔子", "森林", "的的的", "，", "。", "“", "”！", "——", "……", "　　"],
@@ -30,4 +32,24 @@ def strings(count: int, seed: int) -> list[str]:
         planes = [(0x20, 0x250), (0x4E00, 0x9FFF), (0x3000, 0x30FF), (0x20000, 0x2A6DF)]
         planes += [(0x1F300, 0x1FAFF), (0x0, 0x1F)]
         found.append("".join(chr(draw.randint(*draw.choice(planes))) for _ in range(12)))
+    return found
+
+
+def contested(pieces: Sequence[str], count: int, seed: int) -> list[str]:
+    """At most `count` strings in which pieces overlap or repeat; the same for the same seed.
+
+    Half are chains, each piece beginning with the character that the one before ends with, so that
+    both want it; half repeat one piece, which can be cut in several ways of equal worth.
+    """
+    longer = [piece for piece in pieces if len(piece) > 1]
+    by_first: dict[str, list[str]] = {}
+    for piece in longer:
+        by_first.setdefault(piece[0], []).append(piece)
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count // 2 if longer else 0):
+        chain = draw.choice(longer)
+        for _ in range(draw.randint(1, 6)):
+            chain += draw.choice(by_first.get(chain[-1], longer))[1:]
+        found += [chain, draw.choice(longer) * draw.randint(2, 24)]
     return found

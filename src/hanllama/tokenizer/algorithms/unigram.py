@@ -5,7 +5,9 @@ until `vocab_size` are left. A text has many segmentations with a probability ea
 tokenizer view --sample` can draw others than the best, which some trainings use as noise.
 
 The printable ASCII characters always have pieces: transformers' Unigram would otherwise take a
-typed `<0x41>` or `<s>` for the token of that name.
+typed `<0x41>` or `<s>` for the token of that name. Scores are multiples of 1/64: SentencePiece adds
+them in 32 bits and transformers in 64, and where both sums are exact, two ways of equal probability
+(a piece three times, say) are equal in both, and the same one is taken.
 """
 
 from __future__ import annotations
@@ -13,14 +15,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from hanllama import fs
+from hanllama.tokenizer import hf
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
 
 BACK_ENDS = ("sentencepiece", "transformers")
 REVERSIBLE = True
 
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
+_SCORES_IN_ONE = 64
 
 
 def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     """Write a unigram tokenizer."""
-    _sentencepiece.write(folder, lines, settings, "unigram", required=_ASCII)
+    data = _sentencepiece.train(lines, settings, "unigram", required=_ASCII)
+    proto = hf.parse_model(data, "the trained model")
+    for piece in proto.pieces:
+        piece.score = round(piece.score * _SCORES_IN_ONE) / _SCORES_IN_ONE
+    fs.write_bytes(folder / "tokenizer.model", proto.SerializeToString(deterministic=True))
+    hf.write_files(folder, proto)
