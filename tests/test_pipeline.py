@@ -539,13 +539,6 @@ def test_a_recipe_that_needs_input_asks_for_it(bench: Bench) -> None:
         pipeline.run(pipeline.RunConfig(recipe=str(bench.recipe), output=str(bench.output)))
 
 
-def test_an_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="recipe 'dmeo' does not exist; did you mean 'demo'"):
-        recipe.read("dmeo")
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
-        recipe.read("nowhere.yaml")
-
-
 def test_a_reference_to_something_never_made_names_the_stage(bench: Bench) -> None:
     bench.set_stage("samples", model="{train}/nothing")
     with pytest.raises(InputError, match=r"stage samples needs .*03-train/nothing"):
@@ -553,24 +546,6 @@ def test_a_reference_to_something_never_made_names_the_stage(bench: Bench) -> No
 
 
 # --- the shipped ones ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", ["full", "tiny"])
-@pytest.mark.parametrize("name", recipe.names())
-def test_every_shipped_recipe_is_valid_at_every_scale(
-    name: str, scale: str, tmp_path: Path
-) -> None:
-    shipped = recipe.read(name)
-    assert shipped.name == name
-    assert set(shipped.description) == {"zh", "en"}
-    inputs = [str(tmp_path)] if shipped.needs_input else []
-    overlay = recipe.tiny_overlay() if scale == "tiny" else {}
-    stages = recipe.resolve(shipped, inputs, tmp_path / "out", overlay, ())
-    assert len(stages) == len(shipped.stages)
-
-
-def test_tiny_speaks_of_verbs_that_exist() -> None:
-    assert set(recipe.tiny_overlay()) <= set(cli.COMMANDS)
 
 
 def _hanllama(*words: str) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""The recipes of stories: the second is the first and more, and both run to their last chat."""
+"""The recipe `story-chat` runs to its last chat."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hanllama import recipe
-
 STAGES = ["pretrain", "sft", "dpo", "ppo"]
-
-
-def test_story_chat_begins_as_the_demo_does() -> None:
-    """So what is known of the demo (its time, its share of good stories) holds there as well."""
-    demo, longer = recipe.read("demo").stages, recipe.read("story-chat").stages
-    until = [stage["name"] for stage in demo].index("sft") + 1
-    assert list(longer[:until]) == list(demo[:until])
 
 
 @pytest.mark.slow

@@ -13,6 +13,16 @@
 `{input}` stands for what `--input` named (all of it, where it is a whole value), `{output}` for
 the run's folder. The output of a verb that must have one is `<output>/<nn>-<name>` unless the
 stage's options name another place; `{{` and `}}` are plain braces.
+
+A recipe may say only how it differs from another:
+
+    extends: demo                # a shipped recipe, or a file beside this one
+    until: sft                   # its stages up to this one; all of them when left out
+    stages:
+      - name: pretrain           # a stage of that name gets these options over its own
+        options: {loop: {max_steps: 4000}}
+      - name: reward             # any other is added at the end
+        verb: reward
 """
 
 from __future__ import annotations
@@ -84,17 +94,31 @@ def read(name: str) -> Recipe:
 
     Raises ConfigError for an unknown recipe, and for a file that is not a recipe.
     """
+    return _read(name, ())
+
+
+def _read(name: str, below: tuple[str, ...]) -> Recipe:
+    """`read`, for the recipes of the paths `below`, each of which extends the next and the last
+    this one."""
     if name.endswith((".yaml", ".yml")):
         path, where = Path(name), f"recipe {name}"
     else:
         if name not in names():
             raise ConfigError(f"recipe {name!r} does not exist{nearest(name, names())}")
         path, where = FOLDER / f"{name}.yaml", f"recipe {name}"
+    if str(path) in below:
+        raise ConfigError(f"{where} extends itself: {' -> '.join([*below, str(path)])}")
     found = config.read_yaml(path)
-    _only(found, ("name", "description", "stages"), where)
+    _only(found, ("name", "description", "extends", "until", "stages"), where)
     stages = found.get("stages")
     if not isinstance(stages, list) or not stages:
         raise ConfigError(f"{where}: `stages` must be a list of stages")
+    if extends := found.get("extends"):
+        beside = str(extends).endswith((".yaml", ".yml"))
+        base = str(path.parent / str(extends)) if beside else str(extends)
+        stages = _extended(_read(base, (*below, str(path))), found.get("until"), stages, where)
+    elif "until" in found:
+        raise ConfigError(f"{where}: `until` says where a recipe that is extended stops; add it")
     description = found.get("description") or {}
     if isinstance(description, str):
         description = {"en": description}
@@ -176,6 +200,31 @@ def _check_stage(stage: Any, where: str) -> None:
         raise ConfigError(f"{where} ({name}): unknown verb {verb!r}{nearest(str(verb), known)}")
     if not isinstance(stage.get("options") or {}, dict):
         raise ConfigError(f"{where} ({name}): options must hold `key: value` lines")
+
+
+def _extended(
+    base: Recipe, until: Any, stages: Sequence[Any], where: str
+) -> list[Mapping[str, Any]]:
+    """The stages of `base` up to `until`, with what `stages` changes in them and adds."""
+    names = [stage["name"] for stage in base.stages]
+    if until is not None and until not in names:
+        hint = nearest(str(until), names)
+        raise ConfigError(f"{where}: {base.where} has no stage {until!r} to stop at{hint}")
+    kept = names if until is None else names[: names.index(until) + 1]
+    taken = {name: base.stages[names.index(name)] for name in kept}
+    added, changed = [], set()
+    for stage in stages:
+        name = stage.get("name") if isinstance(stage, dict) else None
+        if name not in taken or name in changed:
+            added.append(stage)
+            continue
+        _only(stage, ("name", "options"), f"{where}, stage {name} of {base.where}")
+        before, options = taken[name].get("options") or {}, stage.get("options") or {}
+        if not isinstance(options, dict):
+            raise ConfigError(f"{where} ({name}): options must hold `key: value` lines")
+        taken[name] = {**taken[name], "options": _merge(before, options)}
+        changed.add(name)
+    return [*taken.values(), *added]
 
 
 def _only(mapping: Mapping[str, Any], known: Sequence[str], where: str) -> None:
