@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import preference_tiny
+import rl_tiny
 from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
@@ -239,6 +240,20 @@ def test_alarms_of_an_accuracy_that_says_nothing(accuracy: float, words: str) ->
     assert not any(found[:19]) and words in found[19][0]
     mixed = Watch()
     assert not any(mixed.look_at(figures(accuracy if i % 19 else 0.5, 0.0)) for i in range(60))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [({"context": 16}, "has 16 positions, and .* are needed"), ({"vocab_size": 380}, "tokenizer")],
+)
+def test_a_reference_that_would_read_something_else_is_refused(
+    base: Path, tmp_path: Path, changed: dict[str, int], words: str
+) -> None:
+    data = preference_tiny.write(tmp_path / "data.jsonl", preference_tiny.records(20))
+    other = rl_tiny.chat_model(tmp_path / "other", **changed)  # type: ignore[arg-type]
+    given = {"reference_model": str(other), "loop": {"max_steps": 1}}
+    with pytest.raises(InputError, match=f"reference model .*{words}.*cannot be compared"):
+        dpo(preference_tiny.dpo_config(data, tmp_path / "run", base, **given))
 
 
 def test_a_reference_for_a_loss_without_one_is_refused(base: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from hanllama.model.llama import Llama
 from hanllama.model.lora import adapt
 from hanllama.model.lora_config import LoraConfig
 from hanllama.tokenizer.chat import ChatTemplate
-from hanllama.tokenizer.load import Tokenizer
+from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 from hanllama.train import checkpoints
 from hanllama.train.config import LoopConfig, OptimConfig
 from hanllama.train.loop import Loop
@@ -146,6 +146,19 @@ class Session:
         ).train()
         if self.run is not None:
             print(f"model: {self.run.model}\nreport: {self.run.path / 'report.html'}")
+
+
+def reads_otherwise(folder: Path, model: Llama, tokenizer: Tokenizer, tokens: int) -> str:
+    """Why the model in a folder cannot judge what another model reads; empty where it can.
+
+    Args:
+        tokenizer: the other model's.
+        tokens: of the longest text.
+    """
+    if load_tokenizer(folder).hash != tokenizer.hash:
+        return f"has another tokenizer than {tokenizer.folder}"
+    positions = model.config.max_position_embeddings
+    return f"has {positions} positions, and {tokens} are needed" if positions < tokens else ""
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from hanllama.model.reward import RewardModel, load_reward_model, padding_id
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
-from hanllama.train.command import Session, day_of
+from hanllama.train.command import Session, day_of, reads_otherwise
 from hanllama.train.config import LoopConfig
 from hanllama.train.experience import LearnsFromAnswers, Reference, Setting
 from hanllama.train.rl_config import GrpoConfig, PpoConfig, ScoringConfig
@@ -178,19 +178,14 @@ def check_reads_alike(
     A folder without a chat template is taken at its word: it knows no other.
     """
     found = chat.of_folder(folder)
-    has, needs = model.config.max_position_embeddings, policy.config.max_position_embeddings
-    if load_tokenizer(folder).hash != tokenizer.hash:
-        problem = f"has another tokenizer than {tokenizer.folder}"
-    elif found is not None and found != template.source:
+    problem = reads_otherwise(folder, model, tokenizer, policy.config.max_position_embeddings)
+    if not problem and found is not None and found != template.source:
         problem = f"has another chat template than {tokenizer.folder}"
-    elif has < needs:
-        problem = f"has {has} positions, and {tokenizer.folder} has {needs}"
-    else:
-        return
-    raise InputError(
-        f"the {role} model {folder} {problem}; train one from the policy's own model: hanllama"
-        " reward"
-    )
+    if problem:
+        raise InputError(
+            f"the {role} model {folder} {problem}; train one from the policy's own model: hanllama"
+            " reward"
+        )
 
 
 def _reference(model: Llama, base: Path, session: Session) -> Reference:

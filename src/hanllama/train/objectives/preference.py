@@ -21,9 +21,8 @@ from hanllama.errors import ConfigError, InputError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import autocast, choose_dtype
 from hanllama.model.llama import Llama
-from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import preference
-from hanllama.train.command import Session, training
+from hanllama.train.command import Session, reads_otherwise, training
 from hanllama.train.figures import Figures
 from hanllama.train.parallel import World
 from hanllama.train.preference import Answers, PreferenceLoss, WholeStep
@@ -221,12 +220,14 @@ def _reference(config: DpoConfig, model: Llama, prepared: Prepared) -> Llama:
     """
     if not config.reference_model:
         return model
-    if load_tokenizer(config.reference_model).hash != prepared.fingerprint["tokenizer"]:
+    folder, longest = Path(config.reference_model), prepared.rows.longest
+    reference = load_model(folder, dtype=torch.float32)
+    if problem := reads_otherwise(folder, reference, prepared.tokenizer, longest):
         raise InputError(
-            f"reference_model {config.reference_model} has another tokenizer than"
-            f" {config.base_model}: their log-probabilities cannot be compared"
+            f"the reference model {folder} {problem}: its log-probabilities cannot be compared with"
+            f" those of {config.base_model}; name another, or lower context to what it has"
         )
-    return load_model(config.reference_model, dtype=torch.float32)
+    return reference
 
 
 def _compared(
