@@ -192,10 +192,29 @@ FINE = {"reward": 0.5, "reward_std": 0.2, "kl": 3.0, "entropy": 2.0, "answer_tok
     ],
 )
 def test_alarms(changed: dict[str, float], kind: str, words: str) -> None:
-    found = rollout_alarms.found({**FINE, **changed}, FINE, AlarmConfig())
+    wrong = {**FINE, **changed}
+    found = rollout_alarms.found(wrong, [wrong], [FINE], AlarmConfig())
     assert list(found) == [kind]
     assert words in found[kind]
-    assert rollout_alarms.found(FINE, FINE, AlarmConfig()) == {}
+    assert rollout_alarms.found(FINE, [FINE], [FINE], AlarmConfig()) == {}
+
+
+def test_a_few_prompts_that_ask_for_more_raise_no_alarm() -> None:
+    """Experiences of four prompts ask for long and short answers by turns, or tell nothing."""
+    watch = rollout_alarms.Watch(AlarmConfig(), prompts=4)
+    long = {**FINE, "answer_tokens": 120.0}
+    silent = {**FINE, "entropy": 0.2, "groups_without_signal": 1.0}
+    assert [watch.look_at(f) for f in (FINE, long, silent, long, FINE, silent, long, FINE)] == 8 * [
+        []
+    ]
+    for _ in range(7):
+        assert watch.look_at(silent) == []
+    again = rollout_alarms.Watch(AlarmConfig(), prompts=4)
+    again.restore(watch.state())
+    for one in (watch, again):
+        entropy, reward = sorted(one.look_at(silent), key=lambda text: "group" in text)
+        assert "fell to 0.2" in entropy and "in every group" in reward
+        assert one.look_at(silent) == []
 
 
 def test_an_alarm_is_raised_once_and_stands_in_metrics(place: Path, tmp_path: Path) -> None:
@@ -243,7 +262,7 @@ def test_a_policy_that_is_paid_by_the_token_rings_for_length(tmp_path: Path) -> 
     by_share = "sum(i % 2 == 0 for i in ids) / max(len(ids), 1)"
     rule.write_text(rl_tiny.EVEN.replace(by_share, "len(ids)"), encoding="utf-8")
     rollout = RolloutConfig(max_new_tokens=24)
-    loop = {"max_steps": 12, "batch_size": 32, "micro_batch_size": 32, "save_every": 100}
+    loop = {"max_steps": 12, "batch_size": 64, "micro_batch_size": 64, "save_every": 100}
     run, model = tmp_path / "run", tmp_path / "sft" / "model"
     grpo(rl_tiny.grpo_config(data, run, model, rule, rollout=rollout, loop=loop))
     rung = [line["event"] for line in rl_tiny.metrics(run) if "event" in line]

@@ -120,8 +120,7 @@ class LearnsFromAnswers(Objective):
         self.device = model.output_weight().device
         self._number = -1
         self._experience: Experience | None = None
-        self._first: dict[str, float] = {}
-        self._raised: list[str] = []
+        self._watch = rollout_alarms.Watch(setting.alarm, setting.answers // setting.group_size)
         self._alarms: list[str] = []
         self._notices: list[str] = []
         self._batches = FittingBatches(
@@ -231,11 +230,11 @@ class LearnsFromAnswers(Objective):
 
     def state(self) -> Mapping[str, Any]:
         """The first experience's figures, which alarms compare with, and the alarms raised."""
-        return {"first": self._first, "raised": self._raised}
+        return self._watch.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take both back."""
-        self._first, self._raised = dict(state["first"]), list(state["raised"])
+        self._watch.restore(state)
 
     # --- an experience ---
 
@@ -251,10 +250,7 @@ class LearnsFromAnswers(Objective):
             self._experience = replace(answered, places=places, figures=figures)
             self.weigh(self._experience)
         self._number = number
-        self._first = self._first or {k: figures[k] for k in ("entropy", "answer_tokens")}
-        found = rollout_alarms.found(figures, self._first, setting.alarm)
-        self._alarms = [text for kind, text in found.items() if kind not in self._raised]
-        self._raised = list(found)
+        self._alarms = self._watch.look_at(figures)
 
     def _prompt_row(self, index: int) -> int:
         """Each prompt once an epoch, in an order of its own every time."""
