@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+import tokenizers
 
 import tiny
 from hanllama import cli, fs
@@ -110,6 +111,24 @@ def test_every_back_end_agrees_with_safe_scores(base: Path, tmp_path: Path) -> N
         ids = ours.encode(text)
         assert ids == [1, *oracle.encode(text)], repr(text)
         assert ids == theirs(text, split_special_tokens=True).input_ids, repr(text)
+
+
+def test_safe_scores_differ_where_the_base_has_one_of_a_billion(base: Path, tmp_path: Path) -> None:
+    """As Llama-2's runs of spaces: 32 bits hold no two scores there that are less than 64 apart."""
+    proto = hf.parse_model((base / "tokenizer.model").read_bytes(), "the base")
+    next(p for p in reversed(proto.pieces) if p.type == hf.NORMAL).score = -1e9
+    (tmp_path / "low.model").write_bytes(proto.SerializeToString())
+    pieces = pieces_file(tmp_path / "p.jsonl", "世界", "界人", "人们", "们好")
+    assert extend(tmp_path / "low.model", "--pieces", pieces, output=tmp_path / "new") == 0
+    made = hf.parse_model((tmp_path / "new" / "tokenizer.model").read_bytes(), "the new one")
+    scores = [p.score for p in made.pieces if p.type == hf.NORMAL and p.score <= -1e9]
+    added = fs.read_json(tmp_path / "new" / "extension.json")["added"]
+    assert len(scores) == 1 + added and scores == sorted(set(scores), reverse=True)
+    ours = load_tokenizer(tmp_path / "new")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "new" / "tokenizer.json"))
+    for text in ("世界人们好", "界人们好世界人", "人们好人"):
+        ids = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode_raw([text])[0].tolist() == ids
 
 
 def test_characters_that_pieces_are_built_of_are_added(base: Path, tmp_path: Path) -> None:

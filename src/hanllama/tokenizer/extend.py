@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from hanllama import __version__, fs, records
 from hanllama.config import option
 from hanllama.errors import ConfigError, CorruptError, InputError
@@ -108,9 +110,8 @@ def extend(options: TokenizerExtendConfig) -> Path:
         raise ConfigError(f"all {len(asked):,} pieces are in {base_model} already: nothing to add")
     lone = [] if options.scores == "zero" else _lone_characters(new, known)
     new += lone
-    lowest = min(p.score for p in proto.pieces if p.type == hf.NORMAL)
-    for number, piece in enumerate(new, 1):
-        score = 0.0 if options.scores == "zero" else lowest - number
+    scores = [0.0] * len(new) if options.scores == "zero" else _scores_below(proto, len(new))
+    for piece, score in zip(new, scores, strict=True):
         proto.pieces.add(piece=piece, score=score, type=hf.NORMAL)
     proto.trainer_spec.vocab_size = len(proto.pieces)
     typable = _typable(proto, set(new))
@@ -151,6 +152,17 @@ def extend(options: TokenizerExtendConfig) -> Path:
     _advise(result, options.scores)
     print(f"tokenizer: {output}")
     return output
+
+
+def _scores_below(proto: Any, count: int) -> list[float]:
+    """Scores for new pieces, each below the one before it and all below the base's lowest.
+
+    The file holds 32-bit floats: below Llama-2's lowest (-1e9, its runs of spaces) the next one is
+    64 away, and equal scores would be merged by their place in the text.
+    """
+    lowest = min(p.score for p in proto.pieces if p.type == hf.NORMAL)
+    step = max(1.0, float(np.spacing(np.float32(2 * abs(lowest)))))
+    return [lowest - step * number for number in range(1, count + 1)]
 
 
 def _lone_characters(new: Sequence[str], known: set[str]) -> list[str]:
