@@ -17,7 +17,6 @@ from hanllama.model.llama import Llama
 from hanllama.model.reward import padding_id, reward_model_from
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
-from hanllama.train.config import LoopConfig
 from hanllama.train.experience import Setting
 from hanllama.train.objective import Micro, Objective
 from hanllama.train.parallel import World
@@ -25,6 +24,7 @@ from hanllama.train.rl_config import (
     AlarmConfig,
     GrpoConfig,
     PpoConfig,
+    RlLoopConfig,
     RlOptimConfig,
     RolloutConfig,
     ScoringConfig,
@@ -102,7 +102,7 @@ def even_rule(path: Path) -> Path:
     return path
 
 
-def loop(**changed: Any) -> LoopConfig:
+def loop(**changed: Any) -> RlLoopConfig:
     """A short, quiet run."""
     settings: dict[str, Any] = {
         "max_steps": 8,
@@ -115,7 +115,7 @@ def loop(**changed: Any) -> LoopConfig:
         "trackers": (),
         **changed,
     }
-    return LoopConfig(**settings)
+    return RlLoopConfig(**settings)
 
 
 def ppo_config(data: Path, output: Path, base: Path, rule: Path | str, **changed: Any) -> PpoConfig:

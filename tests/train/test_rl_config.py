@@ -9,7 +9,7 @@ import pytest
 from hanllama.errors import ConfigError
 from hanllama.train.config import LoopConfig
 from hanllama.train.preference_config import DpoConfig, RewardConfig
-from hanllama.train.rl_config import GrpoConfig, PpoConfig, ScoringConfig
+from hanllama.train.rl_config import GrpoConfig, PpoConfig, RlLoopConfig, ScoringConfig
 
 GIVEN: dict[str, Any] = {"data": ("prompts.jsonl",), "output": "run", "base_model": "model"}
 SCORED = {**GIVEN, "reward": ScoringConfig(rules=("length",))}
@@ -26,6 +26,13 @@ def test_compiling_is_refused_where_it_would_do_nothing(cls: Any, values: dict[s
 
 
 @pytest.mark.parametrize("cls", [PpoConfig, GrpoConfig])
+def test_the_last_checkpoint_is_the_result_and_best_is_refused(cls: Any) -> None:
+    assert cls(**SCORED).loop.result == "last"
+    with pytest.raises(ConfigError, match=r"loop\.result best: no held-out loss"):
+        RlLoopConfig(result="best")
+
+
+@pytest.mark.parametrize("cls", [PpoConfig, GrpoConfig])
 def test_samples_of_a_chat_model_answer_a_question(cls: Any) -> None:
     assert all(cls(**SCORED).loop.sample_prompts)
 
@@ -36,6 +43,7 @@ def test_samples_of_a_chat_model_answer_a_question(cls: Any) -> None:
         (PpoConfig, {"max_quarantine_share": 5}, "max_quarantine_share must be from 0 to 1"),
         (GrpoConfig, {"max_quarantine_share": -0.1}, "max_quarantine_share must be from 0 to 1"),
         (PpoConfig, {"value_weight": -1.0}, "value_weight must be 0 or more"),
+        (PpoConfig, {"kl_target": 6.0, "kl_horizon": 127}, "127 is less than the 128 answers"),
     ],
 )
 def test_a_number_without_a_meaning_is_refused(

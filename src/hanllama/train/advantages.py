@@ -115,6 +115,10 @@ def adapted_kl_coefficient(
 
     It grows where the KL is above the target and falls below, by at most a fifth of answers/horizon
     (Ziegler et al. 2019, arXiv:1909.08593, section 2.2).
+
+    Args:
+        horizon: at least `answers`; with less than a fifth of them the coefficient could change
+            its sign.
     """
     error = min(max(kl / target - 1, -0.2), 0.2)
     return coefficient * (1 + error * answers / horizon)

@@ -28,9 +28,21 @@ class RlLoopConfig(LoopConfig):
     batch_size: int = option(32, help="answers of one optimizer step, over all processes")
     micro_batch_size: int = option(8, help="answers of one forward and backward pass")
     eval_rows: int = option(256, help="held-out prompts that an evaluation answers; 0 means all")
+    result: Literal["best", "last"] = option(
+        "last", help="which checkpoint becomes model/: the last; best is refused (docs/rl.md)"
+    )
     sample_prompts: tuple[str, ...] = option(
         ("请介绍一下你自己。", "给小朋友讲一个短故事。"), help="what the samples are asked"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.result == "best":
+            raise ConfigError(
+                "loop.result best: no held-out loss ranks the checkpoints of reinforcement"
+                " learning, and the highest reward may be the reward's weakness; leave it out, and"
+                " the last one becomes model/"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,9 @@ class PpoConfig:
     kl_target: float = option(
         0.0, help="adapt kl_coefficient to this KL in nats an answer; 0 keeps it fixed"
     )
-    kl_horizon: int = option(10_000, help="answers over which the coefficient may adapt")
+    kl_horizon: int = option(
+        10_000, help="answers over which the coefficient adapts; at least an experience's"
+    )
     kl_estimator: Literal["k1", "k3"] = option(
         "k1", help="KL in the reward: log p/q, or its never negative relative"
     )
@@ -134,6 +148,12 @@ class PpoConfig:
         refuse_compile(self.loop, "reinforcement learning")
         if self.kl_target and not self.kl_coefficient:
             raise ConfigError("kl_target adapts kl_coefficient, which must then be above 0")
+        answers = self.loop.batch_size * self.mini_batches
+        if self.kl_target and self.kl_horizon < answers:
+            raise ConfigError(
+                f"kl_horizon {self.kl_horizon} is less than the {answers} answers of an experience"
+                " (loop.batch_size x mini_batches): kl_coefficient adapts only between two of them"
+            )
         if not 0 < self.clip < 1:
             raise ConfigError(f"clip must be between 0 and 1, not {self.clip}")
 
