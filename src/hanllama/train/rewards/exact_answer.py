@@ -4,7 +4,7 @@ For questions with one answer: arithmetic, a choice of letters, a name. What is 
 `pattern` finds in both texts (its first group, the last place where it occurs), or else the whole
 text; case, full width, white space and punctuation at the ends do not count, and numbers are
 compared as numbers (`1,200` is `1200.0`). With `contained` it is enough that the answer holds the
-reference.
+reference, as a number or words of its own: neither 12 nor 2.5 holds 2, no category holds a cat.
 
 Source: the accuracy reward of DeepSeek-R1 (2025, arXiv:2501.12948).
 """
@@ -12,6 +12,7 @@ Source: the accuracy reward of DeepSeek-R1 (2025, arXiv:2501.12948).
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from dataclasses import dataclass
 
@@ -20,6 +21,14 @@ from hanllama.errors import ConfigError
 from hanllama.train.rewards import Answer
 
 NEEDS_REFERENCE = True
+
+# Han stands without spaces beside anything; Latin letters and digits go on.
+_WORD = string.ascii_lowercase + string.digits
+_NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![0-9a-z])", r"(?![0-9a-z])"
+# At its full length, so that no part of a number is found; the 2 of 1-2 has no sign.
+_NUMBER = re.compile(
+    rf"{_NO_WORD_BEFORE}(?>-?(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?){_NO_WORD_AFTER}"
+)
 
 
 @dataclass(frozen=True)
@@ -38,25 +47,38 @@ class Reward:
             raise ConfigError(f"exact_answer: pattern {self.pattern!r} must have one group ( )")
 
     def __call__(self, answer: Answer) -> float:
-        given, wanted = self._found(answer.text), self._found(answer.reference)
+        text, wanted = self._found(answer.text), _plain(self._found(answer.reference))
         if not wanted:
             return 0.0
-        if self.contained and wanted in given:
-            return 1.0
+        given = _plain(text)
         number, right = _number(given), _number(wanted)
         if number is not None and right is not None:
             return float(number == right)
-        return float(given == wanted)
+        return float(given == wanted or (self.contained and _holds(text, wanted, right)))
 
     def _found(self, text: str) -> str:
-        if self.pattern and (found := re.findall(self.pattern, text, re.DOTALL)):
-            text = found[-1]
-        return _plain(text)
+        found = re.findall(self.pattern, text, re.DOTALL) if self.pattern else []
+        return found[-1] if found else text
+
+
+def _holds(text: str, wanted: str, number: float | None) -> bool:
+    """Whether a text holds a plain text, or a number, that no letter or digit goes on from."""
+    text = _folded(text)
+    if number is not None:
+        return number in [_number(found) for found in _NUMBER.findall(text)]
+    spaced = r"\s*".join(re.escape(character) for character in wanted)
+    before = _NO_WORD_BEFORE if wanted[0] in _WORD else ""
+    after = _NO_WORD_AFTER if wanted[-1] in _WORD else ""
+    return re.search(before + spaced + after, text) is not None
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _plain(text: str) -> str:
     """Folded, without white space, and without punctuation or symbols at its ends."""
-    text = "".join(unicodedata.normalize("NFKC", text).casefold().split())
+    text = "".join(_folded(text).split())
     first = next((i for i, c in enumerate(text) if _counts(c) or _is_sign(text, i)), len(text))
     last = next((i for i in range(len(text), first, -1) if _counts(text[i - 1])), first)
     return text[first:last]
@@ -86,4 +108,9 @@ EXAMPLES = [
     (Answer("先算乘法。答案：14", reference="答案：14。"), {"pattern": r"答案：(\S+)"}, 1.0),
     (Answer("首都是北京。", reference="北京"), 0.0),
     (Answer("首都是北京。", reference="北京"), {"contained": True}, 1.0),
+    (Answer("一共是 1,200 元。", reference="1200"), {"contained": True}, 1.0),
+    (Answer("一共12个。", reference="2"), {"contained": True}, 0.0),
+    (Answer("有2.5米。", reference="2"), {"contained": True}, 0.0),
+    (Answer("Not a cat.", reference="cat"), {"contained": True}, 1.0),
+    (Answer("A category.", reference="cat"), {"contained": True}, 0.0),
 ]
