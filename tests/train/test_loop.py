@@ -189,10 +189,14 @@ def test_errors_a_user_can_cause(data: Path, tmp_path: Path) -> None:
 
 def test_verdicts() -> None:
     steps = [{"step": i, "loss": 5 - 0.04 * i, "tokens": i} for i in range(100)]
-    rising = [{"step": 40, "heldout_loss": 2.0}, {"step": 99, "heldout_loss": 2.4}]
+    bits = {"heldout_bits_per_byte": 1.0}
+    rising = [{"step": 40, "heldout_loss": 2.0, **bits}, {"step": 99, "heldout_loss": 2.4, **bits}]
     texts = [words for _, words in run_report.verdicts(steps, rising, 99, 100)]
     assert any("not finished" in t for t in texts)
     assert any("by heart" in t for t in texts) and any("above training" in t for t in texts)
+    squares = [{"step": 99, "heldout_loss": 25.0, "heldout_accuracy": 0.7}]
+    texts = [words for _, words in run_report.verdicts(steps, squares, 100, 100)]
+    assert not any("above training" in t for t in texts), "IPO's loss is not in nats a token"
     texts = [words for _, words in run_report.verdicts(steps, [], 100, 100)]
     assert any("No held-out" in t for t in texts)
 

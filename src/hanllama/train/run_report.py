@@ -18,6 +18,7 @@ from hanllama.train.run import RunFolder
 Verdict = tuple[Literal["good", "warning", "bad", "info"], str]
 _SHOWN_SAMPLES = 3
 _HELDOUT = "heldout_"
+_GAP_NATS = 0.5
 _ENDS = 4  # of the logged steps a quarter at either end is compared: one step's loss is noise
 
 
@@ -101,7 +102,7 @@ def _heldout_verdicts(
             (
                 "warning",
                 f"Held-out loss has risen to {last['heldout_loss']:.3f} since step {best['step']}:"
-                " the model has begun to learn the training text by heart. More text, fewer"
+                " the model has begun to learn the training data by heart. More data, fewer"
                 " epochs or a smaller model help.",
             )
         )
@@ -114,7 +115,9 @@ def _heldout_verdicts(
                 " length and little else. Look at the pairs whose chosen answer is shorter.",
             )
         )
-    if steps and last["heldout_loss"] - steps[-1]["loss"] > 0.5:
+    # In nats a token alone: half of one is much there, and the noise of a batch in IPO's squares.
+    in_nats = "heldout_bits_per_byte" in last
+    if steps and in_nats and last["heldout_loss"] - steps[-1]["loss"] > _GAP_NATS:
         found.append(
             (
                 "warning",
