@@ -3,8 +3,9 @@
 The answers come from the batched decoder with its key-value cache (finished rows leave the batch);
 log-probabilities and values are then computed for whole answers at once, packed (`sequences.py`),
 by the very function that the loss uses. So an answer's probability ratio is 1 before the first
-update, to the rounding of sums. Answers are drawn from the whole distribution: with top-k or top-p
-they would come from another policy than the one whose log-probabilities are trained.
+update, to the rounding of sums; with `lora.dropout` around 1, since the loss alone drops inputs.
+Answers are drawn from the whole distribution: with top-k or top-p they would come from another
+policy than the one whose log-probabilities are trained.
 
 Shapes: A answers, N tokens of all answers end to end, n tokens of one answer.
 """
