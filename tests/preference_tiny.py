@@ -67,6 +67,7 @@ def rows(
         "context": 160,
         "seed": 0,
         "layout": "",
+        "fill": (),
         "max_quarantine_share": 1.0,
         "notes": None,
         **changed,

@@ -242,6 +242,17 @@ def test_alarms_of_an_accuracy_that_says_nothing(accuracy: float, words: str) ->
     assert not any(mixed.look_at(figures(accuracy if i % 19 else 0.5, 0.0)) for i in range(60))
 
 
+def test_placeholders_are_filled(base: Path, tmp_path: Path) -> None:
+    record = {"prompt": "你是谁？", "chosen": "我是{{name}}。", "rejected": "{{name}}"}
+    data = preference_tiny.write(tmp_path / "data.jsonl", [record])
+    (row,) = preference_tiny.rows(base, data, fill=("name=小明",)).train
+    (_, good), (_, bad) = texts(base, row)
+    assert (good.strip(), bad.strip()) == ("我是小明。", "小明")
+    config = preference_tiny.dpo_config(data, tmp_path / "run", base, fill=("小明",))
+    with pytest.raises(ConfigError, match="not of the form name=value"):
+        dpo(config)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [({"context": 16}, "has 16 positions, and .* are needed"), ({"vocab_size": 380}, "tokenizer")],

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from hanllama import fingerprint, fs
+from hanllama.data.conversations import parse_fill
 from hanllama.data.conversations.form import prompt_hash
 from hanllama.data.mix import permutation
 from hanllama.data.preferences import Judged, Pair, PreferenceReader
@@ -131,6 +132,7 @@ def prepare_rows(
         heldout_share=config.heldout_share,
         seed=config.loop.seed,
         layout=config.layout,
+        fill=config.fill,
         max_quarantine_share=config.max_quarantine_share,
         notes=folder if session.processes.is_main else None,
     )
@@ -159,6 +161,7 @@ def read_rows(
     heldout_share: float,
     seed: int,
     layout: str,
+    fill: Sequence[str],
     max_quarantine_share: float,
     notes: Path | None,
 ) -> PreferenceRows:
@@ -167,11 +170,12 @@ def read_rows(
     Args:
         context: the most tokens of a prompt with its answer.
         heldout_share: the share of the prompts that is held out.
+        fill: `name=value` for each `{{name}}`.
         notes: a folder for `quarantine.jsonl` and `left_out.jsonl`; None on all processes but one.
 
     Raises InputError when nothing can be used, too much cannot, or nothing is left to learn from.
     """
-    reader = PreferenceReader(inputs, layout=layout)
+    reader = PreferenceReader(inputs, layout=layout, fill=parse_fill(fill))
     rows: list[Row] = []
     refused: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []

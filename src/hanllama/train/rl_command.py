@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from hanllama import fs
+from hanllama.data.conversations import parse_fill
 from hanllama.errors import ConfigError, InputError
 from hanllama.model.adapter import WEIGHTS as ADAPTER
 from hanllama.model.adapter import find_base, is_adapter, weights_fingerprint
@@ -105,7 +106,7 @@ def open_policy(
             " it with `hanllama sft` first"
         )
     template = session.chat_template(tokenizer)
-    reader = PromptReader(config.data)
+    reader = PromptReader(config.data, fill=parse_fill(config.fill))
     records = list(reader)
     reader.check(config.max_quarantine_share)
     model, card = session.base_model(str(base), lora=config.lora)
