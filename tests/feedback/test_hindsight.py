@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests import tiny
 
+import tiny
 from hanllama.data.conversations import ConversationReader
 from hanllama.data.conversations.form import prompt_hash
 from hanllama.data.preferences import Ranked

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests import tiny
 
+import tiny
 from gguf_vocab import LlamaCpp, write
 from hanllama.feedback.asking import Asker, Journal, Request
 from hanllama.feedback.endpoint import Endpoint
