@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,28 @@ def test_a_base_model_is_said_to_be_one_and_goes_on_with_a_text(tmp_path: Path) 
     assert refused.returncode == 2 and b"needs a chat template" in refused.stderr
     tried = _pipe(base, "你好\n", "--template", "llama2", *SHORT)
     assert b"base model by its card" in tried.stderr and len(tried.stdout.splitlines()) == 1
+
+
+def test_a_text_that_has_ended_is_not_called_a_question(capsys: pytest.CaptureFixture[str]) -> None:
+    class Once:
+        """Goes on with a text by one letter, and then no more."""
+
+        context = 40
+
+        def ids(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+            return [ord(letter) for letter in messages[-1]["content"]]
+
+        def write(self, prompt: list[int], *rest: Any) -> Iterator[tuple[str, str]]:
+            yield ("" if ord("完") in prompt else "完"), "eos"
+
+    session = Session(Once(), Sampling())
+    talk = Chat(session, Pipe(), continues=True)
+    talk.turn("从前")
+    talk.turn("/more")
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == ["完", ""]
+    assert "nothing came after this text" in shown.err and "question" not in shown.err
+    assert [turn["content"] for turn in session.turns] == ["从前", "完"]
 
 
 def test_what_cannot_be_read_ends_with_one_sentence(model: Path, tmp_path: Path) -> None:

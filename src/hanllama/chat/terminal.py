@@ -196,6 +196,8 @@ class Chat:
             self._unanswered = ""
         elif instead:
             self.screen.tell("no answer came; the one before stays")
+        elif self._continues:
+            self.screen.tell("nothing came after this text; what was written before stays")
         else:
             self.screen.tell("no answer came; the question was taken back (/retry asks it again)")
 
