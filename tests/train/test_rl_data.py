@@ -158,6 +158,7 @@ def test_every_stage_holds_the_same_prompts_out(template: ChatTemplate, tmp_path
         heldout_share=0.3,
         seed=7,
         layout="",
+        fill=(),
         max_quarantine_share=0.0,
         notes=None,
     )
