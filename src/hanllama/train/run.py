@@ -44,7 +44,8 @@ class RunFolder:
         self._trackers: list[Any] = []
         self._metrics: Any = None
         if (path / CONFIG).is_file():
-            require_same_config(path / CONFIG, self.values)
+            defaults = {o.key: o.default for o in configs.options(type(config))}
+            require_same_config(path / CONFIG, self.values, defaults)
         elif path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file; choose another output folder")
         elif path.exists() and any(not _may_precede(f) for f in path.iterdir()):
@@ -111,8 +112,10 @@ def _may_precede(file: Path) -> bool:
     return file.name == DATA or file.name.startswith(".tmp-")
 
 
-def require_same_config(path: Path, values: Mapping[str, Any]) -> None:
+def require_same_config(path: Path, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Refuse a config that would change the result of a run begun with the one at `path`.
+
+    An option that a later version brought has its default there.
 
     Raises ResumeError, naming the option, and CorruptError where that one cannot be read.
     """
@@ -122,7 +125,9 @@ def require_same_config(path: Path, values: Mapping[str, Any]) -> None:
         raise CorruptError(
             f"{error}; a run was begun with it: restore it, or choose another output folder"
         ) from error
-    old, new = flatten(before), flatten(values)
+    new = flatten(values)
+    brought = {key: _plain(defaults[key]) for key in new if key in defaults}
+    old = {**brought, **flatten(before)}
     for key in sorted({*old, *new}):
         # Paths may move; what lies behind them is compared by content (the fingerprint).
         if key in RESUME_MAY_CHANGE or key in ("output", "data", "base_model"):
@@ -132,6 +137,11 @@ def require_same_config(path: Path, values: Mapping[str, Any]) -> None:
                 f"{path.parent} was begun with {key} {old.get(key)!r}, now it is"
                 f" {new.get(key)!r}; use the same value, or another output folder"
             )
+
+
+def _plain(value: Any) -> Any:
+    """A default as YAML gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
