@@ -14,7 +14,7 @@ from hanllama.errors import InputError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import is_reward_model, load_reward_model
-from hanllama.train import run_report
+from hanllama.train import run_report, speed
 from hanllama.train.objectives.reward import bradley_terry, calibrated, length_bias, reward
 
 
@@ -94,6 +94,9 @@ def test_a_reward_model_learns_and_says_what_it_is_worth(trained: Path) -> None:
     assert 0 <= heldout["heldout_calibration_error"] <= 1
     assert -1 <= heldout["heldout_length_correlation"] <= 1
     assert 0 <= heldout["heldout_longer_wins"] <= 1
+    with_head = speed.flops_per_token(load_reward_model(trained / "model").config, context=0)
+    peak = speed.peak_flops(torch.device("cpu"), torch.float32)
+    assert steps[-1]["mfu"] < steps[-1]["tokens_per_second"] * with_head / peak, "it has no head"
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert "Held-out pairs by how sure the model is" in page and "Held-out pairs by length" in page
     assert "Heldout length correlation" in page

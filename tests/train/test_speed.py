@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+import tiny
 from hanllama.train import speed
 
 
@@ -20,6 +23,16 @@ def test_a_cpu_that_is_slow_in_half_precision_is_held_to_what_it_can_do(
         assert speed.peak_flops(torch.device("cpu"), torch.float32) == 4e9
     finally:
         speed.peak_flops.cache_clear()  # no other test is to see made-up figures
+
+
+def test_a_model_without_a_head_over_the_vocabulary_does_no_work_for_it() -> None:
+    shape = tiny.SHAPE.resolve(50_000, 128, bos_token_id=1, eos_token_id=2, pad_token_id=3)
+    larger = replace(shape, vocab_size=60_000)
+    found = [speed.flops_per_token(config, 128, head=False) for config in (shape, larger)]
+    assert found[0] == found[1]
+    with_head = [speed.flops_per_token(config, 128) for config in (shape, larger)]
+    assert with_head[0] - found[0] == 6 * 50_000 * shape.hidden_size
+    assert with_head[1] - with_head[0] == 6 * 10_000 * shape.hidden_size
 
 
 def test_utilisation_is_arithmetic_over_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from hanllama.model.device import choose_device
 from hanllama.model.llama import Llama
 from hanllama.model.lora import adapt
 from hanllama.model.lora_config import LoraConfig
+from hanllama.model.reward import RewardModel
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 from hanllama.train import checkpoints
@@ -142,7 +143,9 @@ class Session:
             card=card,
             checkpoint=self.checkpoint,
             sampler=sampler,
-            flops_per_token=flops_per_token(objective.model.config, context),
+            flops_per_token=flops_per_token(
+                objective.model.config, context, head=not isinstance(objective.model, RewardModel)
+            ),
         ).train()
         if self.run is not None:
             print(f"model: {self.run.model}\nreport: {self.run.path / 'report.html'}")

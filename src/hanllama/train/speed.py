@@ -15,14 +15,16 @@ _WINDOW_STEPS = 50
 _SLOW_PRODUCT_SECONDS = 0.2
 
 
-def flops_per_token(config: LlamaConfig, context: int) -> float:
+def flops_per_token(config: LlamaConfig, context: int, *, head: bool = True) -> float:
     """Floating-point operations of a forward and backward pass, per token.
 
-    6 a parameter that multiplies (Kaplan et al. 2020; the head counts, the embedding look-up does
-    not) and 12 x layers x width x context of attention (PaLM, Chowdhery et al. 2022, appendix B),
-    halved because a causal model looks at half of the context on average.
+    6 a parameter that multiplies (Kaplan et al. 2020; the head over the vocabulary counts where
+    there is one, the embedding look-up does not) and 12 x layers x width x context of attention
+    (PaLM, Chowdhery et al. 2022, appendix B), halved because a causal model looks at half of the
+    context on average.
     """
-    matrices = config.parameter_count(embeddings=False) + config.vocab_size * config.hidden_size
+    matrices = config.parameter_count(embeddings=False)
+    matrices += head * config.vocab_size * config.hidden_size
     width = config.num_attention_heads * config.head_dim
     return 6.0 * matrices + 6.0 * config.num_hidden_layers * width * context
 
