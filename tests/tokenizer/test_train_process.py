@@ -128,7 +128,7 @@ def test_a_signal_ends_native_training_at_once_and_leaves_nothing(
 def test_a_signal_ends_the_training_of_an_extension(slow: Path, place: Path) -> None:
     base = tiny.tokenizer(place / "base")
     before = {str(p.relative_to(place)) for p in place.rglob("*")}
-    running = Running(place, "extend", str(base), "--train", str(slow), "--size", "8000")
+    running = Running(place, "extend", str(base), "--train", str(slow), "--size", "60000")
     os.killpg(running.process.pid, signal.SIGINT)
     began = time.monotonic()
     _, said = running.process.communicate(timeout=PATIENCE)
