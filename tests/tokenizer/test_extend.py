@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from hanllama.tokenizer import chat, fuzz, hf, llama_cpp
 from hanllama.tokenizer.load import load_tokenizer
 
 # Whom an audit asks here: llama.cpp is a dev extra.
-BACK_ENDS = ["sentencepiece", "transformers", *(["llama.cpp"] if llama_cpp.installed() else [])]
+BACK_ENDS = ["sentencepiece", "transformers", *([] if llama_cpp.missing() else ["llama.cpp"])]
 
 
 @pytest.fixture(scope="module")
@@ -182,13 +183,13 @@ def test_a_piece_that_lets_typed_text_become_a_special_token_is_named(
         for special, (left, right) in typable.items():
             assert f"token {special} in llama.cpp, which joins {left!r} and {right!r}" in said
         assert ("warning" in said) == bool(typable)
-        if llama_cpp.installed():  # and the audit has asked it; no merge builds "/s>" there
+        if not llama_cpp.missing():  # and the audit has asked it; no merge builds "/s>" there
             differing = fs.read_json(tmp_path / name / "audit.json")["disagreements"]["llama.cpp"]
             assert bool(differing) == (name in ("begins", "no piece"))
             assert all(any(special in text for special in typable) for text in differing)
 
 
-@pytest.mark.skipif(not llama_cpp.installed(), reason="llama.cpp's packages are a dev extra")
+@pytest.mark.skipif(bool(llama_cpp.missing()), reason="llama.cpp's packages are a dev extra")
 def test_a_back_end_that_breaks_down_is_said_and_ends_nothing(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,8 +197,28 @@ def test_a_back_end_that_breaks_down_is_said_and_ends_nothing(
     monkeypatch.setattr(llama_cpp.sys, "executable", "/bin/false")
     pieces = pieces_file(tmp_path / "p.jsonl", "龙")
     assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
-    assert "differs in llama.cpp      not asked: its process ended" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "differs in llama.cpp      not asked\n" in said
+    assert "every string comes back; llama.cpp was not asked: its process ended" in said
     assert "llama.cpp" not in fs.read_json(tmp_path / "new" / "audit.json")["disagreements"]
+
+
+def test_a_back_end_that_is_not_installed_is_named_in_terminal_json_and_html(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_cpp, "missing", lambda: ["xllamacpp", "gguf"])
+    pieces = pieces_file(tmp_path / "p.jsonl", "龙")
+    assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
+    why = "xllamacpp and gguf not installed; pip install 'hanllama[dev]'"
+    verdict = (
+        "the same ids in sentencepiece, transformers; every string comes back;"
+        f" llama.cpp was not asked: {why}"
+    )
+    held = fs.read_json(tmp_path / "new" / "audit.json")
+    assert held["unasked"] == {"llama.cpp": why} and held["verdict"] == verdict
+    assert verdict in capsys.readouterr().out
+    page = html.unescape((tmp_path / "new" / "report.html").read_text(encoding="utf-8"))
+    assert verdict in page and "every back end" not in page
 
 
 def test_english_cut_differently_is_found_with_its_cause(base: Path, tmp_path: Path) -> None:
@@ -226,10 +247,53 @@ def test_characters_by_frequency_or_by_standard(base: Path, tmp_path: Path) -> N
 def test_pieces_trained_on_own_text(base: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("琵琶行，大珠小珠落玉盘。\n" * 50, encoding="utf-8")
-    assert extend(base, "--train", text, "--size", 290, output=tmp_path / "new") == 0
+    assert extend(base, "--train", text, "--size", 20, output=tmp_path / "new") == 0
     found = fs.read_json(tmp_path / "new" / "audit.json")
     before, after = found["tokens_per_character"]
     assert found["text"] == "text.txt" and after < before
+    record = fs.read_json(tmp_path / "new" / "extension.json")
+    assert record["asked"] == 20 and record["overlapping"] >= 2, "in the base: the space, 。"
+    assert record["added"] == 20 - record["overlapping"] + record["characters_added_for_them"]
+
+
+@pytest.mark.parametrize(
+    ("size", "message", "works"),
+    [
+        (5, "--size 5 is too small: the characters of this text alone take 12; raise it,", 12),
+        (500, "--size 500 is larger than this text supports; the largest that works is 28 ", 28),
+    ],
+)
+def test_a_size_that_the_text_cannot_have_is_named_as_it_was_given(
+    base: Path,
+    tmp_path: Path,
+    size: int,
+    message: str,
+    works: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("琵琶行，大珠小珠落玉盘。\n" * 50, encoding="utf-8")
+    assert extend(base, "--train", text, "--size", size, output=tmp_path / "new") == 2
+    said = capsys.readouterr().err
+    assert message in said and "vocab_size" not in said
+    assert extend(base, "--train", text, "--size", works, output=tmp_path / "new") == 0
+    assert fs.read_json(tmp_path / "new" / "extension.json")["asked"] == works
+
+
+@pytest.mark.parametrize("words", [("--size", 20), ("--chars", 2)])
+def test_unusable_records_of_the_text_are_counted_once(
+    base: Path, tmp_path: Path, words: tuple[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.jsonl"
+    line = json.dumps({"text": "琵琶行，大珠小珠落玉盘。"}) + "\n"
+    text.write_text(line * 50 + "no JSON\n" * 3, encoding="utf-8")
+    assert extend(base, "--train", text, *words, output=tmp_path / "new") == 0
+    said = capsys.readouterr().out
+    assert said.count("unusable records") == 1
+    assert f"unusable records    3 (3 x invalid JSON; first: {text}, line 51)\n" in said
+    pieces = pieces_file(tmp_path / "p.jsonl", "龙")
+    assert extend(base, "--pieces", pieces, "--text", text, output=tmp_path / "read") == 0
+    assert "unusable records    3 (" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

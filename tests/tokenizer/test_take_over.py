@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import random
@@ -192,6 +193,47 @@ def test_a_model_that_rewrites_its_text_is_taken_with_its_rewriting(tmp_path: Pa
     assert held["round_trip_failures"], "two spaces become one, and the audit says so"
 
 
+@pytest.mark.parametrize(
+    ("kind", "byte_fallback", "asked", "why"),
+    [
+        ("unigram", True, ["sentencepiece", "transformers"], "read this model as BPE, which it is"),
+        ("bpe", False, ["sentencepiece", "transformers"], "spell in bytes, of which this model"),
+        ("word", True, ["sentencepiece"], "read this model as BPE, which it is"),
+    ],
+)
+def test_the_audit_names_the_back_ends_that_cannot_read_a_model(
+    kind: str,
+    byte_fallback: bool,
+    asked: list[str],
+    why: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES),
+        model_writer=out,
+        model_type=kind,
+        vocab_size=340 if byte_fallback else 70,
+        hard_vocab_limit=False,
+        byte_fallback=byte_fallback,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    (tmp_path / "a.model").write_bytes(out.getvalue())
+    folder = imported(tmp_path / "a.model", tmp_path / "t")
+    held = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    others = {"sentencepiece", "transformers", "llama.cpp"} - set(asked)
+    assert (list(held["asked"]), set(held["unasked"])) == (asked, others)
+    assert why in held["unasked"]["llama.cpp"]
+    said = capsys.readouterr().out
+    page = html.unescape((folder / "report.html").read_text(encoding="utf-8"))
+    for name in others:
+        reason = f"{name} was not asked: {held['unasked'][name]}"
+        assert reason in held["verdict"] and reason in said and reason in page
+
+
 # --- tokenizer.json ------------------------------------------------------------------------------
 
 
@@ -225,6 +267,9 @@ def test_a_lone_tokenizer_json_needs_only_its_end_token(byte_level: Path, tmp_pa
         assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
         assert ours.decode(ours.encode(text)) == text, repr(text)
     assert_ids_of_auto_tokenizer(folder)
+    held = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    assert list(held["asked"]) == ["transformers"]
+    assert set(held["unasked"]) == {"sentencepiece", "llama.cpp"}
 
 
 def test_special_tokens_on_top_of_a_tokenizer_json(byte_level: Path, tmp_path: Path) -> None:

@@ -97,6 +97,16 @@ def test_a_sentence_and_its_alternatives(unigram: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == out
 
 
+@pytest.mark.parametrize("command", ["view", "compare"])
+def test_records_of_the_text_that_cannot_be_used_are_told(
+    folder: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.jsonl"
+    text.write_text('{"text": "小兔子"}\n{"word": "小"}\n', encoding="utf-8")
+    assert cli.main(["tokenizer", command, str(folder), "--text", str(text)]) == 0
+    assert "unusable records    1 (1 x " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -10,8 +10,8 @@ many, and which.
 - changed English: of the base's ASCII texts, those that the extended vocabulary cuts differently.
 - round trip: texts that decode to something else (U+2581 is SentencePiece's space, and excepted).
 - agreement: ids by our loader, by the sentencepiece library, by the tokenizers library, which is
-  what transformers runs, and by llama.cpp where it is installed, on generated strings that
-  tokenizers have disagreed about (`fuzz.py`; llama.cpp is asked a share of them).
+  what transformers runs, and by llama.cpp, on generated strings that tokenizers have disagreed
+  about (`fuzz.py`; llama.cpp is asked a share of them). Who cannot be asked is named, with why.
 - gain: tokens a character before and after, on the user's text or on the sample that ships here.
 """
 
@@ -42,10 +42,13 @@ def sample_texts(language: str = "zh") -> list[str]:
     return [part for part in text.split("\n\n") if part.strip()]
 
 
-def read_texts(inputs: Sequence[str], text_field: str, limit_bytes: int = 20_000_000) -> list[str]:
+def read_texts(
+    inputs: Sequence[str], text_field: str, limit_bytes: int = 20_000_000, *, again: bool = False
+) -> list[str]:
     """The first documents of some text, until they hold `limit_bytes` of UTF-8 (0: all of them).
 
-    Raises InputError when nothing is in them.
+    Prints how many records cannot be used, unless they were read before and it was said then
+    (`again`). Raises InputError when nothing is in them.
     """
     found, size = [], 0
     with records.Quarantine() as quarantine:
@@ -57,7 +60,15 @@ def read_texts(inputs: Sequence[str], text_field: str, limit_bytes: int = 20_000
                 break
     if not found:
         raise InputError(f"{', '.join(inputs)} holds no text ({quarantine.summary()})")
+    if not again:
+        tell_unusable(quarantine)
     return found
+
+
+def tell_unusable(quarantine: records.Quarantine) -> None:
+    """Print how many records could not be used, and why; nothing where all could."""
+    if quarantine.count:
+        print(f"unusable records    {quarantine.count:,} ({quarantine.summary()})")
 
 
 @dataclass
@@ -75,12 +86,28 @@ class Audit:
 
     @property
     def sound(self) -> bool:
-        """Whether every back end agrees and every text comes back."""
+        """Whether every back end that was asked agrees, and every text comes back."""
         return not (any(self.disagreements.values()) or self.round_trip_failures)
+
+    @property
+    def verdict(self) -> str:
+        """Who agrees, who does not, whether text comes back, who was not asked and why."""
+        same = [name for name, texts in self.disagreements.items() if not texts]
+        other = [name for name, texts in self.disagreements.items() if texts]
+        failures = len(self.round_trip_failures)
+        return "; ".join(
+            [
+                *([f"the same ids in {', '.join(same)}"] if same else []),
+                *([f"other ids in {', '.join(other)}"] if other else []),
+                f"{failures:,} strings do not come back" if failures else "every string comes back",
+                *(f"{name} was not asked: {why}" for name, why in self.unasked.items()),
+            ]
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The content of audit.json."""
         return {
+            "verdict": self.verdict,
             "vocabulary": self.vocabulary,
             "unreachable_pieces": len(self.unreachable),
             "unreachable": self.unreachable,
@@ -118,7 +145,7 @@ class Audit:
         rows.append(("round-trip failures", f"{failures:,} of {self.fuzz_strings:,} strings"))
         for name, texts in self.disagreements.items():
             rows.append((f"differs in {name}", f"{len(texts):,} of {self.asked[name]:,} strings"))
-        rows += [(f"differs in {name}", f"not asked: {why}") for name, why in self.unasked.items()]
+        rows += [(f"differs in {name}", "not asked") for name in self.unasked]
         if self.base:
             gain = 1 - after / before if before else 0.0
             rows.append(
@@ -132,11 +159,7 @@ class Audit:
     def write(self, folder: Path) -> None:
         """Write `audit.json` and `report.html` into a folder that is being made."""
         fs.write_json(folder / "audit.json", self.as_dict())
-        verdict = (
-            report.note("every back end agrees, every string comes back", "good")
-            if self.sound
-            else report.note("this tokenizer is not the same everywhere; see below", "bad")
-        )
+        verdict = report.note(self.verdict, "good" if self.sound else "bad")
         blocks = [verdict, report.table(self.rows(), headings=["check", "result"])]
         sections = [report.Section("Audit", blocks)]
         for title, texts in (
@@ -153,10 +176,13 @@ class Audit:
         report.write(folder / "report.html", "Tokenizer audit", sections)
 
     def print(self) -> None:
-        """The table on stdout."""
+        """The table on stdout, and the verdict."""
         width = max(len(name) for name, _ in self.rows())
         for name, value in self.rows():
             print(f"{name:<{width}}  {value}")
+        print(self.verdict)
+        if not self.sound:
+            print("the strings are in report.html")
 
 
 def audit(
@@ -240,7 +266,7 @@ def _round_trip_failures(
 def _agreement(
     folder: Path, texts: Sequence[str], ours: Sequence[list[int]]
 ) -> dict[str, dict[str, Any]]:
-    """What the back ends that can read the folder's files say: three fields of `Audit`."""
+    """What the back ends say, and who cannot be asked: three fields of `Audit`."""
     differing: dict[str, list[str]] = {}
     asked: dict[str, int] = {}
     unasked: dict[str, str] = {}
@@ -251,11 +277,14 @@ def _agreement(
         asked[name] = len(rows)
 
     model, described = folder / "tokenizer.model", folder / "tokenizer.json"
-    if model.is_file():
+    proto = hf.parse_model(model.read_bytes(), str(model)) if model.is_file() else None
+    if proto is not None:
         import sentencepiece
 
         processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
         compare("sentencepiece", [processor.encode(text) for text in texts])
+    else:
+        unasked["sentencepiece"] = "this vocabulary has no SentencePiece form"
     if described.is_file():
         import tokenizers
 
@@ -263,8 +292,11 @@ def _agreement(
         library.encode_special_tokens = True
         encoded = library.encode_batch(list(texts), add_special_tokens=False)
         compare("transformers", [row.ids for row in encoded])
-    proto = hf.parse_model(model.read_bytes(), str(model)) if model.is_file() else None
-    if proto is not None and llama_cpp.reads(proto) and llama_cpp.installed():
+    else:
+        unasked["transformers"] = "tokenizer.json has no form for a model of words"
+    if why := llama_cpp.why_not(proto):
+        unasked["llama.cpp"] = why
+    else:
         try:
             rows = llama_cpp.ids(folder, texts[::LLAMA_CPP_EVERY])
             compare("llama.cpp", rows, LLAMA_CPP_EVERY)

@@ -6,7 +6,7 @@ pieces for one procedure:
 
 - `--pieces F.jsonl`: lines of {"piece": "…"} (Colossal-LLaMA-2);
 - `--from OTHER.model`: what another SentencePiece model has and the base has not (Chinese-LLaMA);
-- `--train CORPUS --size N`: a BPE trained on your own text;
+- `--train CORPUS --size N`: a BPE of N pieces trained on your own text;
 - `--chars N`: the N most common characters (Ziya): of `--train CORPUS` where it is given, else in
   the order of GB 2312, whose first 3,755 are the common ones.
 
@@ -37,10 +37,15 @@ from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.progress import Progress
 from hanllama.tokenizer import chat, hf, train_process
 from hanllama.tokenizer.algorithms import _sentencepiece
-from hanllama.tokenizer.audit import Audit, audit, read_texts
+from hanllama.tokenizer.audit import Audit, audit, read_texts, tell_unusable
 from hanllama.tokenizer.compare import shown
 from hanllama.tokenizer.load import FILES, load_tokenizer
-from hanllama.tokenizer.train import TokenizerTrainConfig, sample_lines, settings_of
+from hanllama.tokenizer.train import (
+    FIXED_PIECES,
+    TokenizerTrainConfig,
+    sample_lines,
+    settings_of,
+)
 
 GB2312_CHARACTERS = 6763
 
@@ -54,7 +59,9 @@ class TokenizerExtendConfig:
     pieces: str = option("", help='a file of {"piece": "…"} lines')
     from_: str = option("", help="another tokenizer.model whose pieces are taken")
     train: tuple[str, ...] = option((), help="text to train new pieces on (with --size)")
-    size: int = option(0, help="pieces of the BPE that --train makes, before overlaps go")
+    size: int = option(
+        0, help="pieces of the BPE that --train makes, overlaps with the base included"
+    )
     chars: int = option(0, help="add the N most common characters (of --train, or of GB 2312)")
     scores: Literal["safe", "zero"] = option(
         "safe", help="safe: below the base's, all back ends agree; zero: the published way"
@@ -200,8 +207,6 @@ def _advise(result: Audit, scores: str) -> None:
             f"scores 0 are the published way, and {disagree:,} strings get other ids in"
             " transformers than in sentencepiece; --scores safe has none"
         )
-    elif not result.sound:
-        print("this vocabulary is not the same in every back end; see report.html")
 
 
 # --- where pieces come from --------------------------------------------------------------------
@@ -258,24 +263,40 @@ def _from_lines(path: Path) -> list[str]:
 
 
 def _trained(options: TokenizerExtendConfig) -> list[str]:
-    """The pieces of a BPE trained on the user's text, best first."""
+    """The `--size` pieces of a BPE trained on the user's text, best first."""
     training = TokenizerTrainConfig(
         inputs=options.train,
         output=options.output,
-        vocab_size=options.size,
+        vocab_size=FIXED_PIECES + options.size,
         seed=options.seed,
         text_field=options.text_field,
     )
     with train_process.interruptible(), records.Quarantine() as quarantine:
         sample = sample_lines(training, quarantine)
+        tell_unusable(quarantine)
         settings = settings_of(training)
         try:
             data = train_process.call(_sentencepiece.train, sample.lines, settings, "bpe")
+        except _sentencepiece.UnfitSize as error:
+            raise ConfigError(_unfit_size(options.size, error.limit - FIXED_PIECES)) from error
         except (train_process.Died, MemoryError) as error:
             why = str(error) or "out of memory"
             raise ConfigError(f"--train: {why}; give less text or a machine with more") from error
     proto = hf.parse_model(data, "the trained model")
     return [p.piece for p in proto.pieces if p.type == hf.NORMAL]
+
+
+def _unfit_size(size: int, limit: int) -> str:
+    """Why a BPE of `size` pieces cannot be trained on a text that allows `limit`."""
+    if size < limit:
+        return (
+            f"--size {size} is too small: the characters of this text alone take {limit:,}; raise"
+            f" it, or take only the most common ones by --chars {size}"
+        )
+    return (
+        f"--size {size} is larger than this text supports; the largest that works is {limit:,}"
+        " (or give more text)"
+    )
 
 
 def _common_characters(options: TokenizerExtendConfig) -> list[str]:
@@ -288,6 +309,7 @@ def _common_characters(options: TokenizerExtendConfig) -> list[str]:
         ):
             counts.update(document.text)
             progress.advance(len(document.text.encode()) / 1e6)
+    tell_unusable(quarantine)
     printable = [(c, n) for c, n in counts.items() if c.isprintable() and not c.isspace()]
     printable.sort(key=lambda row: (-row[1], row[0]))
     if len(printable) < options.chars:
@@ -389,5 +411,5 @@ def _texts(options: TokenizerExtendConfig) -> tuple[Sequence[str], str]:
     inputs = options.text or options.train
     if not inputs:
         return (), ""
-    texts = read_texts(inputs, options.text_field)
+    texts = read_texts(inputs, options.text_field, again=inputs == options.train)
     return texts, ", ".join(Path(name).name for name in inputs)

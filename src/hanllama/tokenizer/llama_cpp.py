@@ -10,7 +10,7 @@ wheel offers.
 
 `ids` does so in a process of its own: where a vocabulary breaks an assumption of llama.cpp, that
 process ends, and not the command that has just made the vocabulary. Both packages are optional
-(`pip install 'hanllama[dev]'`); without them nobody is asked.
+(`pip install 'hanllama[dev]'`); without them nobody is asked, and the audit says so.
 """
 
 from __future__ import annotations
@@ -39,19 +39,28 @@ class Refused(Exception):
     """llama.cpp answered with an error, or not at all."""
 
 
-def installed() -> bool:
-    """Whether llama.cpp can be asked here."""
-    return all(importlib.util.find_spec(name) is not None for name in ("xllamacpp", "gguf"))
+def missing() -> list[str]:
+    """The packages that asking llama.cpp needs and that are not installed here."""
+    return [name for name in ("xllamacpp", "gguf") if importlib.util.find_spec(name) is None]
 
 
-def reads(proto: Any) -> bool:
-    """Whether llama.cpp's converter makes of a SentencePiece model what it is.
+def why_not(proto: Any | None) -> str:
+    """Why llama.cpp cannot be asked here about a SentencePiece model (None: another kind).
 
-    It reads every model as BPE (one of characters is BPE without merges), and spells in bytes what
-    the vocabulary lacks.
+    Its converter reads every model as BPE (one of characters is BPE without merges), and spells in
+    bytes what the vocabulary lacks; of a `tokenizer.json` it knows the hashes of published ones.
+    An empty string where it can be asked.
     """
-    kind = proto.trainer_spec.model_type in (hf.BPE, hf.CHAR)
-    return bool(kind and proto.trainer_spec.byte_fallback)
+    remedy = "only a SentencePiece BPE with byte fallback is sure to be the same there"
+    if proto is None:
+        return f"it knows published kinds of tokenizer.json alone, and {remedy}"
+    if proto.trainer_spec.model_type not in (hf.BPE, hf.CHAR):
+        return f"it would read this model as BPE, which it is not; {remedy}"
+    if not proto.trainer_spec.byte_fallback:
+        return f"it would spell in bytes, of which this model has none; {remedy}"
+    if packages := missing():
+        return f"{' and '.join(packages)} not installed; pip install 'hanllama[dev]'"
+    return ""
 
 
 def ids(folder: Path, texts: Sequence[str]) -> list[list[int]]:

@@ -31,12 +31,13 @@ from hanllama.errors import ConfigError, HanllamaError, InputError, StorageError
 from hanllama.progress import Progress
 from hanllama.tokenizer import chat, hf, train_process, words
 from hanllama.tokenizer.algorithms import Settings
+from hanllama.tokenizer.audit import tell_unusable
 from hanllama.tokenizer.compare import Comparison
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 
 ALGORITHMS = "hanllama.tokenizer.algorithms"
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>")
-_FIXED = 4 + len(CONTROL_TOKENS) + 256
+FIXED_PIECES = 4 + len(CONTROL_TOKENS) + 256  # special tokens and bytes
 MEASURED_CHARACTERS = 1_000_000  # of its own sample, for the table at the end
 # Options without influence on the tokenizer are no part of its record: same input, same folder.
 _NO_EFFECT = ("output", "threads", "force")
@@ -100,7 +101,7 @@ class TokenizerTrainConfig:
     force: bool = option(False, help="replace the output folder if it exists")
 
     def __post_init__(self) -> None:
-        fixed = _FIXED + len(self.user_symbols)
+        fixed = FIXED_PIECES + len(self.user_symbols)
         if self.vocab_size is not None and self.vocab_size <= fixed:
             raise ConfigError(
                 f"vocab_size {self.vocab_size} is too small: 256 bytes and {fixed - 256} special"
@@ -203,8 +204,7 @@ def _tell(
     sample: LineSample, options: TokenizerTrainConfig, quarantine: records.Quarantine
 ) -> None:
     """What was read, and what of it is trained on."""
-    if quarantine.count:
-        print(f"unusable records    {quarantine.count:,} ({quarantine.summary()})")
+    tell_unusable(quarantine)
     print(f"corpus              {sample.documents:,} documents, {sample.total_bytes / 1e6:,.1f} MB")
     print(f"trained on          {len(sample.lines):,} lines, {sample.bytes / 1e6:,.1f} MB")
     if sample.too_long:

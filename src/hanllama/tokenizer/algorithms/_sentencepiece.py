@@ -19,6 +19,21 @@ from hanllama.tokenizer import hf
 from hanllama.tokenizer.algorithms import Settings
 
 
+class UnfitSize(ConfigError):
+    """No vocabulary of this size can be made of the corpus.
+
+    Attributes:
+        limit: the largest size that works, or the smallest where the one asked for is below it.
+    """
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message, limit)  # both, or pickle could not make it again
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def write(
     folder: Path, lines: Iterable[str], settings: Settings, kind: str, required: str = ""
 ) -> None:
@@ -43,7 +58,7 @@ def train(
         required: characters that get a piece whether or not the text has them.
         dummy_prefix: whether a text is encoded as if a space stood before it.
 
-    Raises ConfigError for a vocabulary that is too small for the text's characters or larger than
+    Raises UnfitSize for a vocabulary that is too small for the text's characters or larger than
     the text supports.
     """
     import sentencepiece
@@ -91,14 +106,16 @@ def _explained(error: RuntimeError, settings: Settings) -> Exception:
     """sentencepiece's own complaint, as what to do about it."""
     size = settings.vocab_size
     if found := re.search(r"Vocabulary size too high .* value <= (\d+)", str(error)):
-        return ConfigError(
+        return UnfitSize(
             f"vocab_size {size} is larger than this corpus supports; the largest that works is"
-            f" {found[1]} (or give more text)"
+            f" {found[1]} (or give more text)",
+            int(found[1]),
         )
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
-        return ConfigError(
+        return UnfitSize(
             f"vocab_size {size} is too small: special tokens, 256 bytes and the characters of this"
             f" corpus at coverage {settings.character_coverage} take {found[1]}; raise it, or"
-            " lower character_coverage"
+            " lower character_coverage",
+            int(found[1]),
         )
     return error
