@@ -95,6 +95,7 @@ def read(options: argparse.Namespace) -> list[Any]:
         heldout_share=0.0,
         seed=0,
         layout="",
+        fill=(),
         max_quarantine_share=1.0,
         notes=None,
     )
