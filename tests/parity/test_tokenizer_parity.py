@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from hanllama.tokenizer.fuzz import strings
+from hanllama.tokenizer.fuzz import contested, strings
 from hanllama.tokenizer.load import load_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")
@@ -26,6 +26,9 @@ def assert_agree(folder: Path, texts: Sequence[str]) -> None:
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     assert (theirs.bos_token_id, theirs.eos_token_id) == (ours.bos_id, ours.eos_id)
     assert theirs.pad_token_id == ours.pad_id and len(theirs) == ours.vocab_size
+    pieces = [ours.piece(i) for i in range(ours.vocab_size)]
+    newest = pieces[-len(pieces) // 3 :]  # of an extension, all of them new
+    texts = [*texts, *contested(pieces, 2000, 1), *contested(newest, 2000, 2)]
     documents = ours.encode_documents(texts)
     for text, document in zip(texts, documents, strict=True):
         ids = ours.encode(text)

@@ -221,6 +221,19 @@ def test_a_back_end_that_is_not_installed_is_named_in_terminal_json_and_html(
     assert verdict in page and "every back end" not in page
 
 
+def test_the_audit_asks_about_the_pieces_of_the_vocabulary(base: Path, tmp_path: Path) -> None:
+    """Two that overlap, of equal score, in none of the other strings: 甲乙丙 has two ways."""
+    proto = hf.parse_model((base / "tokenizer.model").read_bytes(), "the base")
+    for piece in ("甲", "乙", "丙", "乙丙", "甲乙"):
+        proto.pieces.add(piece=piece, score=-1e6, type=hf.NORMAL)
+    (tmp_path / "tied.model").write_bytes(proto.SerializeToString())
+    words = ["tokenizer", "import", str(tmp_path / "tied.model"), "--output", str(tmp_path / "t")]
+    assert cli.main(words) == 0
+    differing = fs.read_json(tmp_path / "t" / "audit.json")["disagreements"]
+    assert any("甲乙丙" in text for text in differing.pop("transformers"))
+    assert not any(differing.values())
+
+
 def test_english_cut_differently_is_found_with_its_cause(base: Path, tmp_path: Path) -> None:
     pieces = pieces_file(tmp_path / "p.jsonl", *"the", "th", "the")
     assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
@@ -315,6 +328,15 @@ def test_bad_pieces_are_named_by_line_and_value(
     assert extend(base, "--pieces", path, output=tmp_path / "new") == 2
     assert __import__("re").search(message, capsys.readouterr().err)
     assert not (tmp_path / "new").exists()
+
+
+def test_bytes_that_are_no_text_are_named_by_line(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes('{"piece": "龙"}\n'.encode() + b'{"piece": "\xff"}\n')
+    assert extend(base, "--pieces", path, output=tmp_path / "new") == 2
+    assert "p.jsonl, line 2: not UTF-8: b'\\xff'" in capsys.readouterr().err
 
 
 def test_a_pieces_file_of_windows(base: Path, tmp_path: Path) -> None:

@@ -191,6 +191,7 @@ def test_a_model_that_rewrites_its_text_is_taken_with_its_rewriting(tmp_path: Pa
     held = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     assert held["disagreements"]["sentencepiece"] == []
     assert held["round_trip_failures"], "two spaces become one, and the audit says so"
+    assert held["unreachable"] == [], "▁ and what begins with it stand inside texts"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ many, and which.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from hanllama.tokenizer.load import Tokenizer
 
 SAMPLES = Path(__file__).parent / "samples"
 FUZZ_STRINGS = 4000
+CONTESTED_STRINGS = 1000  # of the pieces of this vocabulary, of the new ones where it was extended
 LLAMA_CPP_EVERY = 10  # of the strings; each is a request
 MAX_LISTED = 40
 
@@ -200,9 +201,10 @@ def audit(
         overlapping: pieces that were asked for and are in the base already.
         texts: what the gain is measured on; the shipped sample when empty.
     """
-    strings = fuzz.strings(FUZZ_STRINGS, seed)
-    ours = _ids(tokenizer, strings)
     first_new = base.vocab_size if base is not None else 0
+    pieces = [piece for _, piece in _texts_of_pieces(tokenizer, first_new)]
+    strings = fuzz.strings(FUZZ_STRINGS, seed) + fuzz.contested(pieces, CONTESTED_STRINGS, seed)
+    ours = _ids(tokenizer, strings)
     found = Audit(
         vocabulary=tokenizer.vocab_size,
         unreachable=_unreachable(tokenizer, first_new),
@@ -230,25 +232,28 @@ def _unreachable(tokenizer: Tokenizer, first: int) -> list[str]:
         return _unreachable_by_text(tokenizer, first)
     proto = hf.parse_model(path.read_bytes(), str(path))
     pieces = [(i, p.piece) for i, p in enumerate(proto.pieces) if p.type == hf.NORMAL]
-    # As inside a text: without the prefix that only a text's first piece has.
+    # As inside a text: without the prefix that only a text's first piece has, and with the space
+    # that a piece begins with, which some models take away where it begins the text.
     proto.normalizer_spec.add_dummy_prefix = False
+    proto.normalizer_spec.remove_extra_whitespaces = False
     processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
     return [p for i, p in pieces if i >= first and processor.encode(p) != [i]]
 
 
 def _unreachable_by_text(tokenizer: Tokenizer, first: int) -> list[str]:
+    pieces = list(_texts_of_pieces(tokenizer, first))
+    rows = _ids(tokenizer, [piece for _, piece in pieces])
+    return [piece for (i, piece), ids in zip(pieces, rows, strict=True) if ids != [i]]
+
+
+def _texts_of_pieces(tokenizer: Tokenizer, first: int) -> Iterator[tuple[int, str]]:
+    """(id, text) of the pieces from id `first` on; half a character is not a text, so none."""
     special = set(tokenizer.special_tokens.values())
-    found = []
     for i in range(first, tokenizer.vocab_size):
         text = tokenizer.stream(continues=True)
         piece = text.push(i)
-        # Half a character is not a text, so nobody can say whether it is reached.
-        whole = piece and "\ufffd" not in piece and not text.finish()
-        if i not in special and whole:
-            ids, _ = tokenizer.encode_raw([piece])
-            if ids.tolist() != [i]:
-                found.append(piece)
-    return found
+        if i not in special and piece and "\ufffd" not in piece and not text.finish():
+            yield i, piece
 
 
 def _round_trip_failures(

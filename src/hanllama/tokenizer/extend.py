@@ -232,11 +232,13 @@ def _asked(options: TokenizerExtendConfig) -> Iterator[tuple[str, bool]]:
 def _from_lines(path: Path) -> list[str]:
     """Colossal's layout; CorruptError names the line and the value of what cannot be a piece."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"pieces file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CorruptError(f"pieces file {path} is not UTF-8: {error}") from error
+        number = error.object.count(b"\n", 0, error.start) + 1
+        value = error.object[error.start : error.end]
+        raise CorruptError(f"{path}, line {number}: not UTF-8: {value!r}") from error
     lines: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
