@@ -566,8 +566,8 @@ def test_the_tiny_demo_runs_from_nothing_to_chats(tmp_path: Path) -> None:
     assert "of 300 samples parse" in said
     assert "-> not obeyed" in said or "-> obeyed" in said
     assert (tmp_path / "d" / "06-pretrain" / "model" / "model.safetensors").is_file()
-    assert (tmp_path / "d" / "09-sft" / "model" / "chat_template.jinja").is_file()
-    assert (tmp_path / "d" / "10-chats" / "report.html").is_file()
+    assert (tmp_path / "d" / "10-sft" / "model" / "chat_template.jinja").is_file()
+    assert (tmp_path / "d" / "11-chats" / "report.html").is_file()
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def test_the_tiny_story_chat_runs_through_every_stage(tmp_path: Path) -> None:
         [*command, "--output", str(run)], capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    figures = json.loads((run / "15-chats" / "obeyed.json").read_text())
+    figures = json.loads((run / "16-chats" / "obeyed.json").read_text())
     assert [figure["model"] for figure in figures] == STAGES
     assert [figure["prompts"] for figure in figures] == [0, 12, 12, 12]
     assert [figure["base_model"] for figure in figures] == [True, False, False, False]

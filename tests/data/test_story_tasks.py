@@ -61,6 +61,25 @@ def test_training_asks_more_at_once_and_every_round_of_it_is_read_back_and_obeye
             assert judge(task, made.messages[end - 1]["content"]).obeyed
 
 
+def test_another_conversation_may_go_before_and_the_last_prompt_is_what_is_asked() -> None:
+    going_on = list(instructions(300, seed=3, earlier=1.0))
+    for made in going_on:
+        stories = [m for m in made.messages if grammar.check(m["content"]).ok]
+        quoted = [m for m in made.messages if m["role"] == "user" and len(m["content"]) > 80]
+        assert len(stories) + len(quoted) == 2
+        assert understand(made.messages) == made.task
+        assert len(made.messages) // 2 <= 5
+        for end in range(2, len(made.messages) + 1, 2):
+            task = understand(made.messages[: end - 1])
+            assert task is not None and not task.heldout
+            assert judge(task, made.messages[end - 1]["content"]).obeyed
+    third = list(instructions(300, seed=3, earlier=1 / 3))
+    longer = sum(len(made.messages) > 2 for made in third if made.task.kind != "question")
+    assert 45 < longer < 90  # of 200
+    asked = list(instructions(60, seed=3, heldout=True, earlier=1.0))
+    assert all(made.task.heldout for made in asked)
+
+
 def test_an_instruction_is_a_pure_function_of_seed_and_index() -> None:
     assert instruction(3, 0, "theme") == TRAINING[0]
     assert instruction(4, 0, "theme") != TRAINING[0]

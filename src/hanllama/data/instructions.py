@@ -31,11 +31,14 @@ class InstructionsConfig:
     singly: bool = option(
         False, help="one or two words and one question, not up to four; held-out prompts always"
     )
+    earlier: float = option(0.0, help="share of them that another conversation goes before")
     force: bool = option(False, help="replace the output")
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ConfigError(f"count must be 1 or more, not {self.count}")
+        if not 0 <= self.earlier <= 1:
+            raise ConfigError(f"earlier must be from 0 to 1, not {self.earlier}")
         if not self.output.endswith(".jsonl"):
             raise ConfigError(f"output must end in .jsonl; it is {self.output!r}")
 
@@ -57,7 +60,11 @@ def _lines(config: InstructionsConfig) -> Iterator[str]:
     source = f"story-{'heldout' if config.heldout else 'instructions'}-{config.seed}"
     with Progress("instructions", config.count, "conversations") as progress:
         made = story_tasks.instructions(
-            config.count, config.seed, heldout=config.heldout, singly=config.singly
+            config.count,
+            config.seed,
+            heldout=config.heldout,
+            singly=config.singly,
+            earlier=config.earlier,
         )
         for number, instruction in enumerate(made):
             record = {

@@ -13,7 +13,8 @@ must be the answer, in the form that was taught.
 Training and held-out prompts are disjoint by what they ask, not by their wording: `Task.heldout`
 falls on one side, so a held-out set of words was never asked for in any phrasing. Training asks
 for more at once: that an answer looks back at what was asked is learnt from every word and every
-question, and a story costs the same whether one question follows it or four.
+question, and a story costs the same whether one question follows it or four. Where an earlier
+conversation goes before one, what counts is what is asked now.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import itertools
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Literal, TypeVar
 
@@ -48,6 +49,7 @@ _HELDOUT_SHARE = 16  # one key in so many is never trained on
 _MOST_WORDS = 4
 _MOST_WORDS_SINGLY = 2  # a model of a million parameters brings in no more of them
 _QUESTIONS = 4  # about one story
+_QUESTIONS_LATER = 2  # about the second story of a conversation, which must fit into a row
 # Facts that a person would name in a wish; the others are colours, times and where one looks first.
 _WISHES = (
     *("hero", "hero_kind", "friend", "place", "object", "food", "second_food", "game", "hobby"),
@@ -103,19 +105,25 @@ class Judgement:
 
 
 def instructions(
-    count: int, seed: int, *, heldout: bool = False, singly: bool = False
+    count: int,
+    seed: int,
+    *,
+    heldout: bool = False,
+    singly: bool = False,
+    earlier: float = 0.0,
 ) -> Iterator[Instruction]:
     """`count` instructions of `seed`, the three kinds in turn.
 
     Held-out ones are all different prompts; training may ask one thing twice for two stories.
     `singly` asks for one or two words and one question instead of up to four, as held-out ones do.
+    `earlier` is the share of them that another conversation goes before.
     """
     seen: set[str] = set()
     index = 0
     for number in range(count):
         while True:
             kind = KINDS[number % len(KINDS)]
-            made = instruction(seed, index, kind, heldout=heldout, singly=singly)
+            made = instruction(seed, index, kind, heldout, singly, earlier)
             index += 1
             prompt = "\n".join(message["content"] for message in made.messages[:-1])
             if not heldout or prompt not in seen:
@@ -125,14 +133,24 @@ def instructions(
 
 
 def instruction(
-    seed: int, index: int, kind: Kind, *, heldout: bool = False, singly: bool = False
+    seed: int,
+    index: int,
+    kind: Kind,
+    heldout: bool = False,
+    singly: bool = False,
+    earlier: float = 0.0,
 ) -> Instruction:
     """Instruction `index` of `seed`: a pure function, the same on every machine."""
     rng = random.Random(f"hanllama story tasks {seed} {index} {kind} {heldout}")
+    goes_on = earlier > 0 and rng.random() < earlier
     while True:
-        story = grammar.write(rng)
-        asked = _ask(rng, story, kind, heldout or singly)
-        # In a conversation of two rounds the first must not give away what is held out either.
+        before = _ask(rng, grammar.pick(rng, KINDS), _MOST_WORDS, 1).messages if goes_on else ()
+        if heldout or singly:
+            asked = _ask(rng, kind, _MOST_WORDS_SINGLY, 1)
+        else:
+            asked = _ask(rng, kind, _MOST_WORDS, _QUESTIONS_LATER if goes_on else _QUESTIONS)
+        asked = replace(asked, messages=(*before, *asked.messages))
+        # What comes first must not give away what is held out either.
         tasks = [_understood(asked.messages[:end]) for end in range(1, len(asked.messages), 2)]
         if any(task.heldout for task in tasks[:-1]):
             continue
@@ -188,13 +206,19 @@ def _holds_heldout(task: Task) -> bool:
     return any(Task("words", words=pair).heldout for pair in pairs)
 
 
-def _ask(rng: random.Random, story: grammar.Story, kind: Kind, singly: bool) -> Instruction:
+def _ask(rng: random.Random, kind: Kind, most_words: int, questions: int) -> Instruction:
+    """Ask for a new story or about one, by so many words at most, in so many questions."""
+    story = grammar.write(rng)
     if kind == "question":
-        return _ask_questions(rng, story, singly)
-    if kind == "theme":
-        prompt = _theme_prompt(rng, story)
-    else:
-        prompt = _words_prompt(rng, story, _MOST_WORDS_SINGLY if singly else _MOST_WORDS)
+        return _ask_questions(rng, story, most_words, questions)
+    return _ask_story(rng, story, kind, most_words)
+
+
+def _ask_story(
+    rng: random.Random, story: grammar.Story, kind: Kind, most_words: int
+) -> Instruction:
+    theme = kind == "theme"
+    prompt = _theme_prompt(rng, story) if theme else _words_prompt(rng, story, most_words)
     messages = (_user(prompt), _assistant(story.text))
     return Instruction(messages, _understood(messages[:1]))
 
@@ -217,11 +241,13 @@ def _words_prompt(rng: random.Random, story: grammar.Story, most: int) -> str:
     return grammar.pick(rng, WITH_WORDS).format(words=_quoted(words))
 
 
-def _ask_questions(rng: random.Random, story: grammar.Story, singly: bool) -> Instruction:
+def _ask_questions(
+    rng: random.Random, story: grammar.Story, most_words: int, most: int
+) -> Instruction:
     facts = {**story.facts, "theme": THEMES[story.plot][0]}
     questions = _shuffled(rng, _questions(story.plot, frozenset(story.facts)))
     rounds: list[tuple[str, Mapping[str, str]]] = []
-    for question in questions[: 1 if singly else _QUESTIONS]:
+    for question in questions[:most]:
         asked = grammar.pick(rng, question.asked).format(**facts)
         rounds.append((asked, _assistant(question.answer.format(**facts))))
     messages: list[Mapping[str, str]] = []
@@ -230,7 +256,8 @@ def _ask_questions(rng: random.Random, story: grammar.Story, singly: bool) -> In
         quoted = grammar.pick(rng, ABOUT_STORY).format(story=story.text, question=asked)
         messages += (_user(quoted), answer)
     else:
-        messages += _ask(rng, story, grammar.pick(rng, ("theme", "words")), singly).messages
+        kind: Kind = grammar.pick(rng, ("theme", "words"))
+        messages += _ask_story(rng, story, kind, most_words).messages
     for asked, answer in rounds:
         messages += (_user(asked), answer)
     return Instruction(tuple(messages), _understood(messages[:-1]))
