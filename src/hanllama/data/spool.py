@@ -15,7 +15,6 @@ same bytes. `state.json` is replaced in one step after what it speaks of is on t
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import shutil
 import time
@@ -124,10 +123,14 @@ class Spool:
             self._to_file()
             with fs.storage(self.path):
                 self._file.close()
-            everything = np.memmap(self.path, dtype=self.dtype, mode="r").view(np.ndarray)
-            ends = np.cumsum([lengths.sum() for lengths in self._lengths]).tolist()
-            held = (everything[a:b] for a, b in itertools.pairwise([0, *ends]))
+            held = self._read_back()
         yield from zip(held, self._lengths, self._text_bytes, strict=True)
+
+    def _read_back(self) -> Iterator[Ids]:
+        """Each batch's tokens, read and not mapped: mapped pages would count as memory in use."""
+        with open(self.path, "rb") as file:
+            for lengths in self._lengths:
+                yield np.fromfile(file, self.dtype, int(lengths.sum()))
 
 
 class Journal:
