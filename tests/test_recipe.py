@@ -97,6 +97,7 @@ def test_extensions_of_files_stand_beside_them(tmp_path: Path) -> None:
         ),
         ({"extends": "demo", "stages": [{"name": "sft", "options": 3}]}, "options must hold"),
         ({"extends": "demo", "stages": [{"name": "new"}]}, "unknown verb None"),
+        ({"extends": "demo", "stages": [{"name": ["new"]}]}, "name must be small letters"),
         (
             {"extends": "demo", "stages": [{"name": "sft"}, {"name": "sft", "verb": "sft"}]},
             "two stages are named 'sft'",
@@ -107,4 +108,12 @@ def test_a_bad_extension_is_refused(tmp_path: Path, fields: Any, message: str) -
     stages = [{"name": "more", "verb": "corpus stories"}]
     file = written(tmp_path / "odd.yaml", **{"stages": stages, **fields})
     with pytest.raises(ConfigError, match=message):
+        recipe.read(file)
+
+
+def test_a_circle_is_found_whatever_the_paths_are_called(tmp_path: Path) -> None:
+    stages = [{"name": "more", "verb": "corpus stories"}]
+    place = f"../{tmp_path.name}/odd.yaml"
+    file = written(tmp_path / "odd.yaml", extends=place, stages=stages)
+    with pytest.raises(ConfigError, match="extends itself"):
         recipe.read(file)

@@ -106,8 +106,9 @@ def _read(name: str, below: tuple[str, ...]) -> Recipe:
         if name not in names():
             raise ConfigError(f"recipe {name!r} does not exist{nearest(name, names())}")
         path, where = FOLDER / f"{name}.yaml", f"recipe {name}"
-    if str(path) in below:
-        raise ConfigError(f"{where} extends itself: {' -> '.join([*below, str(path)])}")
+    itself = str(path.resolve())
+    if itself in below:
+        raise ConfigError(f"{where} extends itself: {' -> '.join([*below, itself])}")
     found = config.read_yaml(path)
     _only(found, ("name", "description", "extends", "until", "stages"), where)
     stages = found.get("stages")
@@ -116,7 +117,7 @@ def _read(name: str, below: tuple[str, ...]) -> Recipe:
     if extends := found.get("extends"):
         beside = str(extends).endswith((".yaml", ".yml"))
         base = str(path.parent / str(extends)) if beside else str(extends)
-        stages = _extended(_read(base, (*below, str(path))), found.get("until"), stages, where)
+        stages = _extended(_read(base, (*below, itself)), found.get("until"), stages, where)
     elif "until" in found:
         raise ConfigError(f"{where}: `until` says where a recipe that is extended stops; add it")
     description = found.get("description") or {}
@@ -215,7 +216,7 @@ def _extended(
     added, changed = [], set()
     for stage in stages:
         name = stage.get("name") if isinstance(stage, dict) else None
-        if name not in taken or name in changed:
+        if not isinstance(name, str) or name not in taken or name in changed:
             added.append(stage)
             continue
         _only(stage, ("name", "options"), f"{where}, stage {name} of {base.where}")

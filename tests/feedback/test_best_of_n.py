@@ -146,6 +146,11 @@ def test_a_stopped_run_samples_nothing_twice_and_ends_the_same(
         assert (tmp_path / "out" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()
 
 
+def test_of_equal_answers_the_one_that_ended_counts() -> None:
+    ended, cut = bn.Candidate("好。"), bn.Candidate("好。\n\n", complete=False)
+    assert bn._different([ended, cut]) == bn._different([cut, ended]) == [ended]
+
+
 def test_an_answer_that_was_cut_off_is_only_ever_rejected(
     tmp_path: Path,
     models: tuple[Path, Path],

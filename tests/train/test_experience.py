@@ -202,6 +202,8 @@ def test_alarms(changed: dict[str, float], kind: str, words: str) -> None:
 def test_a_few_prompts_that_ask_for_more_raise_no_alarm() -> None:
     """Experiences of four prompts ask for long and short answers by turns, or tell nothing."""
     watch = rollout_alarms.Watch(AlarmConfig(), prompts=4)
+    easy = {**FINE, "groups_without_signal": 1.0}
+    assert rollout_alarms.Watch(AlarmConfig(), prompts=4).look_at(easy) == []  # four prompts alone
     long = {**FINE, "answer_tokens": 120.0}
     silent = {**FINE, "entropy": 0.2, "groups_without_signal": 1.0}
     assert [watch.look_at(f) for f in (FINE, long, silent, long, FINE, silent, long, FINE)] == 8 * [

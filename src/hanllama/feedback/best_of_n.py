@@ -284,9 +284,12 @@ def _sampled(config: BestOfNConfig, work: Work, scorer: Scorer | None) -> Found:
                     candidates, scores = [], answers
                 else:
                     candidates = _different([Candidate(*a) for a in answers])
-                    scores = scorer(prompt, candidates) if candidates else NO_ANSWER
-                    if candidates and not any(c.complete for c in candidates):
+                    if not candidates:
+                        scores = NO_ANSWER
+                    elif not any(c.complete for c in candidates):
                         scores = CUT
+                    else:
+                        scores = scorer(prompt, candidates)
                 if isinstance(scores, str):
                     lost.append({"id": prompt.id, "reason": scores})
                 else:
@@ -304,8 +307,13 @@ def _unaskable(answerer: Answerer, prompt: Prompt) -> str:
 
 
 def _different(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those with a text, equal ones once."""
-    return list({c.text.strip(): c for c in candidates if c.text.strip()}.values())
+    """Those with a text, equal ones once: the one that was ended, if one was."""
+    found: dict[str, Candidate] = {}
+    for c in candidates:
+        text = c.text.strip()
+        if text and not (text in found and found[text].complete):
+            found[text] = c
+    return list(found.values())
 
 
 def _seed(seed: int, begin: int) -> int:
@@ -471,4 +479,4 @@ def _remarks(contests: Sequence[Contest]) -> Iterator[str]:
     if cut := sum(len(c.answers) - c.ended for c in contests):
         yield f"{cut:,} answers were cut off by max_new_tokens, and only serve to be rejected"
     if single := sum(c.ended == 1 for c in contests):
-        yield f"{single:,} prompts got one answer alone, which is no candidate for a ranking"
+        yield f"{single:,} prompts have one answer alone that ended, no candidate for a ranking"

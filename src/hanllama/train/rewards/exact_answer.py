@@ -25,10 +25,9 @@ NEEDS_REFERENCE = True
 # Han stands without spaces beside anything; Latin letters and digits go on.
 _WORD = string.ascii_lowercase + string.digits
 _NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![0-9a-z])", r"(?![0-9a-z])"
-# At its full length, so that no part of a number is found; the 2 of 1-2 has no sign.
-_NUMBER = re.compile(
-    rf"{_NO_WORD_BEFORE}(?>-?(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?){_NO_WORD_AFTER}"
-)
+# At its full length, so that no part of a number or version is found; a unit may stand behind it.
+# The 2 of 1-2 has no sign.
+_NUMBER = re.compile(r"(?<![0-9a-z.])(?>-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)(?!\.?\d)")
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,8 @@ EXAMPLES = [
     (Answer("一共是 1,200 元。", reference="1200"), {"contained": True}, 1.0),
     (Answer("一共12个。", reference="2"), {"contained": True}, 0.0),
     (Answer("有2.5米。", reference="2"), {"contained": True}, 0.0),
+    (Answer("重5kg。", reference="5"), {"contained": True}, 1.0),
+    (Answer("版本1.2.5", reference="5"), {"contained": True}, 0.0),
     (Answer("Not a cat.", reference="cat"), {"contained": True}, 1.0),
     (Answer("A category.", reference="cat"), {"contained": True}, 0.0),
 ]
