@@ -138,9 +138,9 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._special = tokenizer.special_tokens
         self._split, self._guarded = _patterns(tokenizer)
-        now = datetime.fromisoformat(today) if today else datetime.now()
-        self.today = now.date().isoformat() if "strftime_now" in found else ""
-        self._template = _compile(found, self.name, now if today else None)
+        day = datetime.fromisoformat(today) if today else None
+        self.today = (day or datetime.now()).date().isoformat() if "strftime_now" in found else ""
+        self._template = _compile(found, self.name, day)
         self._roles = tokenizer.special_roles
         self._need()
 
@@ -349,7 +349,7 @@ def _patterns(tokenizer: Tokenizer) -> tuple[re.Pattern[str], re.Pattern[str] | 
     return re.compile("|".join(forms)), re.compile("|".join(broken))
 
 
-def _compile(text: str, name: str, now: datetime | None) -> Any:
+def _compile(text: str, name: str, day: datetime | None) -> Any:
     """The template in the environment that transformers gives it, sandboxed."""
     import json
 
@@ -378,7 +378,7 @@ def _compile(text: str, name: str, now: datetime | None) -> Any:
     )
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: (now or datetime.now()).strftime(form)
+    environment.globals["strftime_now"] = lambda form: (day or datetime.now()).strftime(form)
     try:
         return environment.from_string(text)
     except TemplateError as error:

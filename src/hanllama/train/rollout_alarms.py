@@ -46,9 +46,8 @@ class Watch:
         if len(self._first) < self._span:
             self._first.append(kept)
         self._last = [*self._last, kept][-self._span :]
-        alarms = found(figures, self._last, self._first, self._config)
-        if len(self._last) < self._span and figures["reward_std"] >= _SAME_REWARD:
-            alarms.pop("reward", None)  # a few easy prompts say nothing yet
+        enough = len(self._last) == self._span
+        alarms = found(figures, self._last, self._first, self._config, enough=enough)
         begun = [text for kind, text in alarms.items() if kind not in self._raised]
         self._raised = list(alarms)
         return begun
@@ -65,7 +64,12 @@ class Watch:
 
 
 def found(
-    figures: Figures, last: Sequence[Figures], first: Sequence[Figures], config: AlarmConfig
+    figures: Figures,
+    last: Sequence[Figures],
+    first: Sequence[Figures],
+    config: AlarmConfig,
+    *,
+    enough: bool = True,
 ) -> dict[str, str]:
     """What is wrong: kind -> sentence.
 
@@ -73,6 +77,7 @@ def found(
         figures: of the last experience.
         last: of the last experiences, that one with them.
         first: of as many at the run's beginning.
+        enough: whether `last` holds `_PROMPTS` prompts: a few easy ones say nothing yet.
     """
     alarms = {}
     if all(_without_signal(one) for one in last):
@@ -81,7 +86,7 @@ def found(
                 f"every answer got the reward {figures['reward']:.4g}: nothing can be learnt from"
                 " it; check the rewards on a few answers"
             )
-        else:
+        elif enough:
             alarms["reward"] = (
                 "in every group all answers got the same reward: nothing can be learnt from it;"
                 " raise rollout.temperature or group_size, or check the rewards"

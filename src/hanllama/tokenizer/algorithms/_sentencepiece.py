@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hanllama import fs
 from hanllama.errors import ConfigError
@@ -34,13 +35,15 @@ class UnfitSize(ConfigError):
         return str(self.args[0])
 
 
-def write(
-    folder: Path, lines: Iterable[str], settings: Settings, kind: str, required: str = ""
-) -> None:
+def write(folder: Path, lines: Iterable[str], settings: Settings, kind: str) -> None:
     """Train a model of type `kind` and write its files into `folder`."""
-    data = train(lines, settings, kind, required=required)
-    fs.write_bytes(folder / "tokenizer.model", data)
-    hf.write_files(folder, hf.parse_model(data, "the trained model"))
+    save(folder, hf.parse_model(train(lines, settings, kind), "the trained model"))
+
+
+def save(folder: Path, proto: Any) -> None:
+    """Write a model's files into `folder`."""
+    fs.write_bytes(folder / "tokenizer.model", proto.SerializeToString(deterministic=True))
+    hf.write_files(folder, proto)
 
 
 def train(

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hanllama import fs
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
 
@@ -32,5 +31,4 @@ def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     proto = hf.parse_model(data, "the trained model")
     for piece in proto.pieces:
         piece.score = round(piece.score * _SCORES_IN_ONE) / _SCORES_IN_ONE
-    fs.write_bytes(folder / "tokenizer.model", proto.SerializeToString(deterministic=True))
-    hf.write_files(folder, proto)
+    _sentencepiece.save(folder, proto)

@@ -225,7 +225,7 @@ def _reference(config: DpoConfig, model: Llama, prepared: Prepared) -> Llama:
     if problem := reads_otherwise(folder, reference, prepared.tokenizer, longest):
         raise InputError(
             f"the reference model {folder} {problem}: its log-probabilities cannot be compared with"
-            f" those of {config.base_model}; name another, or lower context to what it has"
+            f" those of {config.base_model}; name another, or for want of positions lower context"
         )
     return reference
 
