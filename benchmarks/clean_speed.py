@@ -30,9 +30,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from hanllama import records
-from hanllama.data import ruleset
-from hanllama.data.rules import Drop
+from hanllama.corpus import ruleset
+from hanllama.corpus.rules import Drop
+from hanllama.reading import records
 
 
 def main() -> None:

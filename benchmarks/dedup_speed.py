@@ -116,7 +116,7 @@ def plant(inputs: list[str], megabytes: float, path: Path) -> int:
 
 
 def passages(inputs: list[str], size: float, rng: random.Random) -> Iterator[str]:
-    from hanllama import records
+    from hanllama.reading import records
 
     held = ""
     with records.Quarantine() as quarantine:
@@ -197,9 +197,9 @@ def shingles(text: str) -> list[str]:
 def ours(texts: list[str]) -> set[int]:
     import numpy as np
 
-    from hanllama.data.dedup import kernels
-    from hanllama.data.dedup.near import LARGEST_GROUP, paired, unpacked
-    from hanllama.data.letters import folded
+    from hanllama.corpus.dedup import kernels
+    from hanllama.corpus.dedup.near import LARGEST_GROUP, paired, unpacked
+    from hanllama.text.letters import folded
 
     keys, all_sketches = [], []
     for at in range(0, len(texts), 1000):
@@ -290,8 +290,8 @@ def datasketch(texts: list[str]) -> set[int]:
 def exact(texts: list[str]) -> set[int]:
     import numpy as np
 
-    from hanllama.data.dedup.arena import Arena
-    from hanllama.data.dedup.scan import digests
+    from hanllama.corpus.dedup.arena import Arena
+    from hanllama.corpus.dedup.scan import digests
 
     encoded = [text.encode() for text in texts]
     utf8 = np.frombuffer(b"".join(encoded), dtype=np.uint8)
@@ -303,7 +303,7 @@ def exact(texts: list[str]) -> set[int]:
 def lines(texts: list[str]) -> set[int]:
     import numpy as np
 
-    from hanllama.data.dedup.scan import lines_of
+    from hanllama.corpus.dedup.scan import lines_of
 
     hashes = []
     for at in range(0, len(texts), 1000):

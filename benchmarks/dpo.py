@@ -84,7 +84,7 @@ def read(options: argparse.Namespace) -> list[Any]:
     """The pairs, encoded once for both."""
     from hanllama.tokenizer.chat import ChatTemplate
     from hanllama.tokenizer.load import load_tokenizer
-    from hanllama.train.preference_data import read_rows
+    from hanllama.train.preferences.data import read_rows
 
     template = ChatTemplate(load_tokenizer(options.tokenizer), options.template)
     found = read_rows(
@@ -107,7 +107,7 @@ def random_model(folder: Path, tokenizer: Path, context: int) -> Path:
     """The preset with random weights in a model folder."""
     import torch
 
-    from hanllama import fs
+    from hanllama.base import fs
     from hanllama.model.card import ModelCard
     from hanllama.model.checkpoint import save_model
     from hanllama.model.llama import Llama
@@ -184,12 +184,12 @@ class Ours:
         import torch
 
         from hanllama.model.checkpoint import load_model
-        from hanllama.train import preference
         from hanllama.train.config import OptimConfig
-        from hanllama.train.objectives.preference import Preference
         from hanllama.train.optim import build_optimizer
         from hanllama.train.parallel import World
-        from hanllama.train.preference_objective import Course, Split
+        from hanllama.train.preferences import losses as preference
+        from hanllama.train.preferences.dpo import Preference
+        from hanllama.train.preferences.objective import Course, Split
 
         self.model, self.reference = load_model(base).train(), load_model(base)
         self.split = Split(rows, np.zeros((len(rows), 2), dtype=np.float32))
@@ -211,7 +211,7 @@ class Ours:
 
     def numbers_of(self, step: int) -> Any:
         """Which pairs a step takes."""
-        from hanllama.data.mix import rows_of_step
+        from hanllama.batches.mix import rows_of_step
 
         return rows_of_step(step, self.pairs, len(self.split.rows), 0)
 

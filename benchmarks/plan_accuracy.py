@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from hanllama import fs
-from hanllama.data.shards import TOKENIZER, ShardWriter, write_manifest
+from hanllama.base import fs
+from hanllama.batches.shards import TOKENIZER, ShardWriter, write_manifest
 from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
 
 # Forgotten: the first steps, in which memory is touched for the first time.

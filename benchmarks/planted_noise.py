@@ -32,9 +32,9 @@ import noise_templates as noise
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama import records
-from hanllama.data import ruleset
-from hanllama.data.rules import CleaningRule, Drop
+from hanllama.corpus import ruleset
+from hanllama.corpus.rules import CleaningRule, Drop
+from hanllama.reading import records
 
 # Who owns a character: the novel, a plant (numbered from 1), or nobody in particular: the words
 # that announce personal data (作者QQ：) are neither loss nor find when an advert rule takes them.

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hanllama import records
-from hanllama.data.rules import (
+from hanllama.corpus.rules import (
     digit_symbol_ratio,
     han_ratio,
     punctuation_ratio,
     repeated_lines,
     repeated_ngrams,
 )
-from hanllama.data.rules._characters import count, word_points
-from hanllama.data.rules._ngrams import repetition
+from hanllama.corpus.rules._characters import count, word_points
+from hanllama.corpus.rules._ngrams import repetition
+from hanllama.reading import records
 
 NGRAMS = [f"top_{n}" for n in repeated_ngrams.TOP]
 NGRAMS += [f"duplicate_{n}" for n in repeated_ngrams.DUPLICATE]

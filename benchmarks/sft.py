@@ -31,18 +31,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from hanllama.data.conversations import ConversationReader
-from hanllama.data.mix import PackedRows, TokenSource
+from hanllama.batches.mix import PackedRows, TokenSource
 from hanllama.model.llama import Llama
 from hanllama.model.presets import preset
+from hanllama.talks.conversations import ConversationReader
 from hanllama.tokenizer.chat import ChatTemplate, Encoded
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train.config import OptimConfig
 from hanllama.train.loop import gradient_norm
-from hanllama.train.objectives.sft import Sft
 from hanllama.train.optim import build_optimizer
 from hanllama.train.parallel import World
-from hanllama.train.sft_data import fit
+from hanllama.train.sft.data import fit
+from hanllama.train.sft.sft import Sft
 
 CONTEXT = 512
 Clock = Callable[[], float]

@@ -23,8 +23,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from hanllama import recipe
-from hanllama.story_chat.obeyed import mean_interval, obeyed
-from hanllama.story_chat.options import ObeyedConfig
+from hanllama.evaluate.story_obeyed import mean_interval, obeyed
+from hanllama.evaluate.story_options import ObeyedConfig
 
 STAGES = ("dpo", "ppo")
 # Student's t at 97.5 % for the mean of so many seeds.

@@ -111,7 +111,7 @@ def in_own_process(
 
 def ceiling(options: argparse.Namespace) -> str:
     """Seconds of one process with all jobs, and of two with half of them each; medians."""
-    from hanllama.data import tokenize as tokenizing
+    from hanllama.batches import tokenize as tokenizing
 
     config = tokenizing.TokenizeConfig(
         inputs=tuple(options.inputs), tokenizer=str(options.tokenizer), output="(none)"
@@ -172,7 +172,7 @@ def encoder(options: argparse.Namespace) -> str:
 def run_side(options: argparse.Namespace) -> None:
     """One side in this process: prints its seconds as JSON."""
     if options.side == "ours":
-        from hanllama.data.tokenize import TokenizeConfig, tokenize
+        from hanllama.batches.tokenize import TokenizeConfig, tokenize
         from hanllama.tokenizer.model_proto import model_class
 
         model_class()  # protobuf's part of the imports
@@ -241,7 +241,7 @@ def plain_texts(inputs: list[str]) -> Iterator[str]:
     """UTF-8 txt files and JSON lines, in the order in which `hanllama` reads them."""
     import pyarrow as pa
 
-    from hanllama import records
+    from hanllama.reading import records
 
     for path in records.files(inputs):
         if path.suffix == ".txt":
@@ -255,7 +255,7 @@ def plain_texts(inputs: list[str]) -> Iterator[str]:
 
 def same_ids(scratch: Path) -> bool:
     """Whether the shards, put back into the order of the corpus, are the loop's file."""
-    from hanllama.data.shards import open_shards
+    from hanllama.batches.shards import open_shards
 
     shards = open_shards(scratch / "ours")
     held = set(shards.manifest["holdout"]["documents"])

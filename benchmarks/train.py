@@ -61,8 +61,8 @@ def bare_step(compile: bool) -> Callable[[], float]:
     """A step of our model, loss and optimizer alone, which returns its seconds."""
     import torch
 
-    from hanllama.losses import cross_entropy_sum
     from hanllama.model.llama import Llama
+    from hanllama.model.losses import cross_entropy_sum
     from hanllama.model.presets import preset
     from hanllama.train.compiled import Hidden
     from hanllama.train.config import OptimConfig
@@ -96,14 +96,14 @@ def our_step(steps: int, compile: bool, before: Callable[[], object] = lambda: N
     """
     import numpy as np
 
-    from hanllama.data.mix import PackedRows, TokenSource
+    from hanllama.batches.mix import PackedRows, TokenSource
     from hanllama.model.card import ModelCard
     from hanllama.model.llama import Llama
     from hanllama.model.presets import preset
     from hanllama.train.config import LoopConfig, OptimConfig, PretrainConfig
     from hanllama.train.loop import Loop
-    from hanllama.train.objectives.pretrain import Pretrain
     from hanllama.train.parallel import World
+    from hanllama.train.pretrain import Pretrain
     from hanllama.train.run import RunFolder
     from hanllama.train.speed import flops_per_token
 

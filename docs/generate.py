@@ -1,6 +1,6 @@
 """Bring the generated tables of README and docs up to date: `python docs/generate.py`.
 
-A table stands between `<!-- options: hanllama.data.clean:CleanConfig -->` (or `<!-- presets -->`,
+A table stands between `<!-- options: hanllama.corpus.clean:CleanConfig -->` (or `<!-- presets -->`,
 `<!-- rules -->`, `<!-- rewards in full -->`, `<!-- recipes -->`, `<!-- sets -->`) and
 `<!-- end -->`, and is written from the code that it describes, so that no page can promise an
 option, a size or a rule that does not exist.
@@ -17,10 +17,12 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from hanllama import cli, config, plugins, recipe
-from hanllama.data import ruleset, sets
+from hanllama import cli, recipe
+from hanllama.base import config, plugins
+from hanllama.corpus import ruleset
+from hanllama.corpus.fetch import sets
 from hanllama.model.presets import PRESETS, preset
-from hanllama.train import scoring
+from hanllama.train.rl import scoring
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(

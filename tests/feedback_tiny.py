@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import tiny
-from hanllama import fs
+from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
 from hanllama.model.llama import Llama

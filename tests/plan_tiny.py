@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hanllama import config as configs
+from hanllama.base import config as configs
 from hanllama.plan.options import PlanConfig
-from hanllama.plan.run import plan
+from hanllama.plan.plan import plan
 
 SHAPE = {
     "hidden_size": 8,

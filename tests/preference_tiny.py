@@ -14,15 +14,15 @@ import tiny
 from hanllama.model.llama import Llama
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
-from hanllama.train.preference_config import (
+from hanllama.train.preferences.config import (
     DpoConfig,
     DpoOptimConfig,
     PreferenceLoopConfig,
     RewardConfig,
     RewardOptimConfig,
 )
-from hanllama.train.preference_data import PreferenceRows, Row, read_rows
-from hanllama.train.preference_objective import Course, Split
+from hanllama.train.preferences.data import PreferenceRows, Row, read_rows
+from hanllama.train.preferences.objective import Course, Split
 from hanllama.train.sequences import pack_sequences, sequence_log_probs
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hanllama import records
-from hanllama.records import Document, Fields, Quarantine, Reject
+from hanllama.reading import records
+from hanllama.reading.records import Document, Fields, Quarantine, Reject
 
 SENTENCE = "那一年冬天来得很早，河面结了一层薄冰，老船工把船拖上岸，说等开春再下水。"
 

@@ -10,17 +10,16 @@ from typing import Any
 import torch
 
 import tiny
-from hanllama import fs
+from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
 from hanllama.model.llama import Llama
 from hanllama.model.reward import padding_id, reward_model_from
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
-from hanllama.train.experience import Setting
 from hanllama.train.objective import Micro, Objective
 from hanllama.train.parallel import World
-from hanllama.train.rl_config import (
+from hanllama.train.rl.config import (
     AlarmConfig,
     GrpoConfig,
     PpoConfig,
@@ -29,8 +28,9 @@ from hanllama.train.rl_config import (
     RolloutConfig,
     ScoringConfig,
 )
-from hanllama.train.rl_data import PromptReader, encode_prompts
-from hanllama.train.scoring import Scorer, build_rules
+from hanllama.train.rl.data import PromptReader, encode_prompts
+from hanllama.train.rl.experience import Setting
+from hanllama.train.rl.scoring import Scorer, build_rules
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 import tiny
-from hanllama import fs
+from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
 from hanllama.model.llama import Llama
-from hanllama.train.sft_config import SftConfig, SftLoopConfig, SftOptimConfig
+from hanllama.train.sft.config import SftConfig, SftLoopConfig, SftOptimConfig
 
 
 def base(folder: Path, context: int = 128) -> Path:

@@ -17,7 +17,7 @@ PACKAGE = Path(hanllama.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
 # Where a module-level `import torch` is at home; everything else must stay quick to import.
-TORCH_HOMES = ("losses", "model.", "train.")
+TORCH_HOMES = ("model.", "train.", "plan.", "evaluate.")
 
 
 class Import(NamedTuple):
@@ -27,7 +27,7 @@ class Import(NamedTuple):
 
 @cache
 def _modules() -> dict[str, Path]:
-    """{`data.clean`: its file}; a package's own file is called `data.__init__`."""
+    """{`corpus.clean`: its file}; a package's own file is called `corpus.__init__`."""
     files = PACKAGE.rglob("*.py")
     return {".".join(f.relative_to(PACKAGE).with_suffix("").parts): f for f in files}
 
@@ -55,7 +55,7 @@ def _imports(module: str) -> tuple[Import, ...]:
 
 
 def _canonical(name: str) -> str:
-    """`hanllama.fs.publish` -> `fs`; `hanllama.data.rules.Drop` -> `data.rules.__init__`."""
+    """`hanllama.base.fs.publish` -> `base.fs`; a package -> `corpus.rules.__init__`."""
     first, _, inner = name.partition(".")
     if first != "hanllama":
         return "!" + first
@@ -68,7 +68,7 @@ def _canonical(name: str) -> str:
 
 
 def _unit(module: str) -> str:
-    """The file or folder that the page speaks of: `data` of `data.rules.line_length`."""
+    """The file or folder that the page speaks of: `corpus` of `corpus.rules.line_length`."""
     return module.split(".")[0]
 
 
@@ -81,7 +81,7 @@ def _floors() -> tuple[dict[str, int], set[tuple[str, str]]]:
         for name in re.findall(r"`([\w]+)(?:\.py|/)`", row[1]):
             floors[name] = int(row[0])
         arrows |= set(re.findall(r"(?:`(\w+)`|all) -> `(\w+)`", row[2]))
-    assert len(floors) > 10 and len(arrows) > 5, "the page's table was not understood"
+    assert len(floors) > 10 and len(arrows) > 2, "the page's table was not understood"
     return floors, arrows
 
 
@@ -123,14 +123,15 @@ def test_nothing_imports_in_a_circle() -> None:
 
 
 def test_the_loop_knows_no_objective_and_rules_know_no_cleaner() -> None:
+    objectives = ("train.pretrain", "train.sft.", "train.preferences.", "train.rl.")
     for module in _modules():
         for target, _ in _imports(module):
-            if module.startswith("train.") and not module.startswith("train.objectives."):
-                assert not target.startswith("train.objectives."), f"{module} -> {target}"
-            if module.startswith("data.rules."):
+            if module.startswith("train.") and not module.startswith(objectives):
+                assert not target.startswith(objectives), f"{module} -> {target}"
+            if module.startswith("corpus.rules."):
                 # A rule may score with a fitted model; the commands that fit one are its examples'.
-                plain = _unit(target) != "data" or target.startswith(
-                    ("data.rules.", "data.quality.")
+                plain = _unit(target) != "corpus" or target.startswith(
+                    ("corpus.rules.", "corpus.quality.")
                 )
                 assert plain or target.startswith("!"), f"{module} -> {target}"
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import hanllama
-from hanllama import cli, errors
-from hanllama.config import option
+from hanllama import cli
+from hanllama.base import errors
+from hanllama.base.config import option
 
 
 def _run(*words: str, code: str = "") -> subprocess.CompletedProcess[str]:

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import pytest
 
-from hanllama import cli, config, plugins, recipe
-from hanllama.data import ruleset
-from hanllama.data.clean import CleanConfig
+from hanllama import cli, recipe
+from hanllama.base import config, plugins
+from hanllama.corpus import ruleset
+from hanllama.corpus.clean import CleanConfig
 from hanllama.pipeline import RunConfig
 from hanllama.train.config import PretrainConfig
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hanllama import cli, config, pipeline, recipe
-from hanllama.errors import ConfigError, HanllamaError, InputError, ResumeError
+from hanllama import cli, pipeline, recipe
+from hanllama.base import config
+from hanllama.base.errors import ConfigError, HanllamaError, InputError, ResumeError
 
 # Real verbs of a module of their own, small enough to read; every call leaves a line in a log.
 VERBS = '''
@@ -25,9 +26,9 @@ VERBS = '''
 import json, time
 from dataclasses import dataclass
 from pathlib import Path
-from hanllama import fs
-from hanllama.config import option
-from hanllama.errors import ResumeError
+from hanllama.base import fs
+from hanllama.base.config import option
+from hanllama.base.errors import ResumeError
 
 LOG = Path(__file__).with_name("calls.log")
 
@@ -273,7 +274,7 @@ def test_touching_renaming_or_moving_files_changes_nothing(bench: Bench) -> None
 def test_an_input_is_hashed_once_and_not_in_every_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hanllama import fs
+    from hanllama.base import fs
 
     bench.run()
     real, hashed = fs.sha256, []

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hanllama import cli, recipe
-from hanllama.errors import ConfigError
+from hanllama.base.errors import ConfigError
 
 
 @pytest.mark.parametrize("scale", ["full", "tiny"])

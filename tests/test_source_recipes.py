@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from hanllama import cli, pipeline, recipe
-from hanllama.data.stories import stories as generate_stories
 from hanllama.model.checkpoint import load_model
+from hanllama.stories.grammar import stories as generate_stories
 from hanllama.tokenizer.train import TokenizerTrainConfig
 from hanllama.tokenizer.train import train as train_tokenizer
 

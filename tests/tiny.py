@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from hanllama import fs
-from hanllama.data.shards import ShardWriter, write_manifest
+from hanllama.base import fs
+from hanllama.batches.shards import ShardWriter, write_manifest
 from hanllama.model.card import ModelCard
 from hanllama.model.presets import LlamaConfig
 from hanllama.tokenizer import chat

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hanllama import __version__
-from hanllama.errors import HanllamaError, Interrupted
+from hanllama.base.errors import HanllamaError, Interrupted
 
 
 @dataclass(frozen=True)
@@ -34,33 +34,33 @@ COMMANDS: dict[str, Command] = {
         "run a recipe: a whole pipeline, each stage only where something changed",
     ),
     "corpus stories": Command(
-        "hanllama.data.corpus:StoriesConfig",
-        "hanllama.data.corpus:stories",
+        "hanllama.stories.commands:StoriesConfig",
+        "hanllama.stories.commands:stories",
         "generate a corpus of simple Chinese children's stories",
     ),
     "corpus words": Command(
-        "hanllama.data.corpus:WordsConfig",
-        "hanllama.data.corpus:words",
+        "hanllama.stories.commands:WordsConfig",
+        "hanllama.stories.commands:words",
         "write the words of the stories, for a tokenizer that keeps them apart",
     ),
     "corpus instructions": Command(
-        "hanllama.data.instructions:InstructionsConfig",
-        "hanllama.data.instructions:instructions",
+        "hanllama.stories.instructions:InstructionsConfig",
+        "hanllama.stories.instructions:instructions",
         "write instructions about stories with their answers, to chat about",
     ),
     "corpus obeyed": Command(
-        "hanllama.story_chat.options:ObeyedConfig",
-        "hanllama.story_chat.obeyed:obeyed",
+        "hanllama.evaluate.story_options:ObeyedConfig",
+        "hanllama.evaluate.story_obeyed:obeyed",
         "how often chat models obey held-out instructions about stories",
     ),
     "corpus check": Command(
-        "hanllama.data.corpus:CheckConfig",
-        "hanllama.data.corpus:check",
+        "hanllama.stories.commands:CheckConfig",
+        "hanllama.stories.commands:check",
         "check samples against the grammar of the stories",
     ),
     "data fetch": Command(
-        "hanllama.data.fetch:FetchConfig",
-        "hanllama.data.fetch:fetch",
+        "hanllama.corpus.fetch.fetch:FetchConfig",
+        "hanllama.corpus.fetch.fetch:fetch",
         "download a named public data set, checked and in our own form",
     ),
     "data self-instruct": Command(
@@ -79,8 +79,8 @@ COMMANDS: dict[str, Command] = {
         "the best of several answers, as data for sft and preference pairs",
     ),
     "data rank": Command(
-        "hanllama.feedback.ranking:RankConfig",
-        "hanllama.feedback.ranking:rank",
+        "hanllama.feedback.rank:RankConfig",
+        "hanllama.feedback.rank:rank",
         "let a judge at an endpoint compare answers: AI feedback as preference pairs",
     ),
     "data hindsight": Command(
@@ -89,38 +89,38 @@ COMMANDS: dict[str, Command] = {
         "preferences as conversations with feedback in words (chain of hindsight)",
     ),
     "clean": Command(
-        "hanllama.data.clean:CleanConfig",
-        "hanllama.data.clean:clean",
+        "hanllama.corpus.clean:CleanConfig",
+        "hanllama.corpus.clean:clean",
         "clean text files of any encoding into a corpus",
     ),
     "data view": Command(
-        "hanllama.data.view:ViewConfig",
-        "hanllama.data.view:view",
+        "hanllama.corpus.view:ViewConfig",
+        "hanllama.corpus.view:view",
         "look at a corpus document by document, and at what was taken from it",
     ),
     "dedup": Command(
-        "hanllama.data.dedup.options:DedupConfig",
-        "hanllama.data.dedup.run:dedup",
+        "hanllama.corpus.dedup.options:DedupConfig",
+        "hanllama.corpus.dedup.dedup:dedup",
         "remove exact copies, near duplicates and contained works from corpora",
     ),
     "quality lm": Command(
-        "hanllama.data.quality.options:LmConfig",
-        "hanllama.data.quality.commands:lm",
+        "hanllama.corpus.quality.options:LmConfig",
+        "hanllama.corpus.quality.commands:lm",
         "fit a character language model on good text, for the rule perplexity",
     ),
     "quality classifier": Command(
-        "hanllama.data.quality.options:ClassifierConfig",
-        "hanllama.data.quality.commands:fit_classifier",
+        "hanllama.corpus.quality.options:ClassifierConfig",
+        "hanllama.corpus.quality.commands:fit_classifier",
         "fit a classifier on good and bad text, for the rule quality_classifier",
     ),
     "quality score": Command(
-        "hanllama.data.quality.options:ScoreConfig",
-        "hanllama.data.quality.score:score",
+        "hanllama.corpus.quality.options:ScoreConfig",
+        "hanllama.corpus.quality.score:score",
         "show how a corpus scores under a model of quality",
     ),
     "decontaminate": Command(
-        "hanllama.decontaminate.options:DecontaminateConfig",
-        "hanllama.decontaminate.run:decontaminate",
+        "hanllama.corpus.decontaminate.options:DecontaminateConfig",
+        "hanllama.corpus.decontaminate.decontaminate:decontaminate",
         "find the questions of evaluation sets in a corpus, and take them out",
     ),
     "tokenizer train": Command(
@@ -144,43 +144,43 @@ COMMANDS: dict[str, Command] = {
         "look at a vocabulary, and at how a sentence is cut",
     ),
     "tokenizer import": Command(
-        "hanllama.tokenizer.take_over:TokenizerImportConfig",
-        "hanllama.tokenizer.take_over:take_over",
+        "hanllama.tokenizer.import_:TokenizerImportConfig",
+        "hanllama.tokenizer.import_:take_over",
         "take over a published tokenizer: SentencePiece, tokenizer.json or tiktoken",
     ),
     "tokenize": Command(
-        "hanllama.data.tokenize:TokenizeConfig",
-        "hanllama.data.tokenize:tokenize",
+        "hanllama.batches.tokenize:TokenizeConfig",
+        "hanllama.batches.tokenize:tokenize",
         "turn a corpus into token shards, with a held-out split",
     ),
     "pretrain": Command(
         "hanllama.train.config:PretrainConfig",
-        "hanllama.train.objectives.pretrain:pretrain",
+        "hanllama.train.pretrain:pretrain",
         "train a model from scratch, or go on with an existing one",
     ),
     "sft": Command(
-        "hanllama.train.sft_config:SftConfig",
-        "hanllama.train.objectives.sft:sft",
+        "hanllama.train.sft.config:SftConfig",
+        "hanllama.train.sft.sft:sft",
         "fine-tune a model on conversations, whole or by LoRA",
     ),
     "reward": Command(
-        "hanllama.train.preference_config:RewardConfig",
-        "hanllama.train.objectives.reward:reward",
+        "hanllama.train.preferences.config:RewardConfig",
+        "hanllama.train.preferences.reward:reward",
         "train a reward model on which of two answers was preferred",
     ),
     "dpo": Command(
-        "hanllama.train.preference_config:DpoConfig",
-        "hanllama.train.objectives.preference:dpo",
+        "hanllama.train.preferences.config:DpoConfig",
+        "hanllama.train.preferences.dpo:dpo",
         "teach a chat model preferences: DPO, IPO, KTO, ORPO, SimPO",
     ),
     "ppo": Command(
-        "hanllama.train.rl_config:PpoConfig",
-        "hanllama.train.objectives.ppo:ppo",
+        "hanllama.train.rl.config:PpoConfig",
+        "hanllama.train.rl.ppo:ppo",
         "reinforcement learning with a value model, a reward model and rule rewards",
     ),
     "grpo": Command(
-        "hanllama.train.rl_config:GrpoConfig",
-        "hanllama.train.objectives.grpo:grpo",
+        "hanllama.train.rl.config:GrpoConfig",
+        "hanllama.train.rl.grpo:grpo",
         "reinforcement learning from groups of answers, without a value model",
     ),
     "generate": Command(
@@ -195,7 +195,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "chat": Command(
         "hanllama.chat.options:ChatConfig",
-        "hanllama.chat.terminal:chat",
+        "hanllama.chat.chat:chat",
         "talk with a model on the terminal",
     ),
     "info": Command(
@@ -205,7 +205,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "hanllama.plan.options:PlanConfig",
-        "hanllama.plan.run:plan",
+        "hanllama.plan.plan:plan",
         "before any spending: parameters, steps, memory, hours and cost of a training",
     ),
 }
@@ -269,7 +269,7 @@ def _dispatch(words: list[str]) -> int:
     name, rest = _find(words)
     command = COMMANDS[name]
     # Only now, since jsonargparse and the command's own module cost more than the overview may.
-    from hanllama import config
+    from hanllama.base import config
 
     cls = resolve(command.config)
     if "--help" in rest or "-h" in rest:
@@ -286,7 +286,7 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
         name = " ".join(words[:length])
         if name in COMMANDS:
             return name, words[length:]
-    from hanllama.plugins import nearest
+    from hanllama.base.plugins import nearest
 
     group = [name for name in COMMANDS if name.startswith(words[0] + " ")]
     if group:

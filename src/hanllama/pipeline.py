@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hanllama import config, fs, recipe
-from hanllama.config import option
-from hanllama.errors import ConfigError, InputError, ResumeError
-from hanllama.fingerprint import Contents, of_code
-from hanllama.plugins import nearest
-from hanllama.progress import duration
+from hanllama import recipe
+from hanllama.base import config, fs
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, InputError, ResumeError
+from hanllama.base.fingerprint import Contents, of_code
+from hanllama.base.plugins import nearest
+from hanllama.base.progress import duration
 from hanllama.recipe import Stage
 
 # Options that say where a result goes and how the work is divided, never what the result is:

@@ -35,9 +35,10 @@ from typing import Any
 
 import yaml
 
-from hanllama import cli, config
-from hanllama.errors import ConfigError
-from hanllama.plugins import nearest
+from hanllama import cli
+from hanllama.base import config
+from hanllama.base.errors import ConfigError
+from hanllama.base.plugins import nearest
 
 FOLDER = Path(__file__).parent / "recipes"
 _NAME = re.compile(r"[a-z][a-z0-9-]*")

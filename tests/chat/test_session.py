@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from hanllama.base.errors import ConfigError, CorruptError, InputError
 from hanllama.chat.session import Answer, Session, changed
-from hanllama.data.conversations import ConversationReader
-from hanllama.errors import ConfigError, CorruptError, InputError
 from hanllama.model.sampling import Sampling
+from hanllama.talks.conversations import ConversationReader
 
 
 class Echo:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from hanllama import fs
-from hanllama.config import option
-from hanllama.errors import CorruptError, InputError, ResumeError
+from hanllama.base import fs
+from hanllama.base.config import option
+from hanllama.base.errors import CorruptError, InputError, ResumeError
 from hanllama.feedback.asking import JOURNAL, WINDOW, Asker, Journal, Request, Work
 from hanllama.feedback.endpoint import Endpoint, EndpointError
 from hanllama.feedback.options import AskConfig

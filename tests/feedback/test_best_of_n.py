@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from feedback_tiny import TOOL, lines_of
-from hanllama import fs
-from hanllama.data.conversations import ConversationReader
-from hanllama.data.preferences import PreferenceReader
-from hanllama.errors import ConfigError, InputError, ResumeError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, InputError, ResumeError
 from hanllama.feedback import best_of_n as bn
 from hanllama.model import answers as answering
 from hanllama.model import reward
 from hanllama.model.reward import load_reward_model
 from hanllama.model.sampling import Sampling
+from hanllama.talks.conversations import ConversationReader
+from hanllama.talks.preferences import PreferenceReader
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import sequences

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hanllama.errors import ConfigError
+from hanllama.base.errors import ConfigError
 from hanllama.feedback.endpoint import Endpoint, EndpointError, Reply
 from hanllama.feedback.options import AskConfig
 from lookalike_endpoint import Fault, LookalikeEndpoint

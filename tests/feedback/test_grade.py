@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from feedback_tiny import TOOL, lines_of
-from hanllama.errors import ConfigError, InputError
+from hanllama.base.errors import ConfigError, InputError
 from hanllama.feedback.endpoint import Reply
 from hanllama.feedback.grade import GradeConfig, grade, read_grade
 from hanllama.feedback.options import JudgeConfig
-from hanllama.losses import token_log_probs
 from hanllama.model.checkpoint import load_model
+from hanllama.model.losses import token_log_probs
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
 from lookalike_endpoint import LookalikeEndpoint

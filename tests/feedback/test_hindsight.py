@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import tiny
-from hanllama.data.conversations import ConversationReader
-from hanllama.data.conversations.form import prompt_hash
-from hanllama.data.preferences import Ranked
-from hanllama.errors import InputError
+from hanllama.base.errors import InputError
 from hanllama.feedback import hindsight as hs
+from hanllama.talks.conversations import ConversationReader
+from hanllama.talks.conversations.form import prompt_hash
+from hanllama.talks.preferences import Ranked
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
 

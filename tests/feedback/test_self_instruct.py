@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from hanllama import fs
-from hanllama.data.conversations import ConversationReader
-from hanllama.errors import ConfigError, InputError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, InputError
 from hanllama.feedback import self_instruct as si
 from hanllama.feedback import task_filters
 from hanllama.feedback.endpoint import EndpointError, Reply
 from hanllama.feedback.options import AskConfig
-from hanllama.feedback.similarity import Kept
+from hanllama.talks.conversations import ConversationReader
+from hanllama.text.similarity import Kept
 from lookalike_endpoint import Fault, LookalikeEndpoint
 
 _LETTERS = [chr(0x4E00 + 7 * n) for n in range(1500)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from hanllama.errors import InputError
+from hanllama.base.errors import InputError
 from hanllama.model.answers import Answerer
 from hanllama.model.decode import generate_tokens
 from hanllama.model.sampling import Sampling

@@ -11,7 +11,7 @@ import torch
 
 import tiny
 from hanllama import cli
-from hanllama.errors import HanllamaError
+from hanllama.base.errors import HanllamaError
 from hanllama.model import answers, decode, generate
 from hanllama.model.answers import Answerer
 from hanllama.model.batches import FittingBatches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hanllama.errors import ConfigError, InputError
+from hanllama.base.errors import ConfigError, InputError
 from hanllama.model.decode import (
     candidates,
     decode,

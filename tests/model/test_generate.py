@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import tiny
-from hanllama import fs
-from hanllama.errors import ConfigError, InputError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, InputError
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model, save_model
 from hanllama.model.generate import TextRow, encode_prompt, generate, generate_tokens

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hanllama import fs
-from hanllama.errors import CorruptError, InputError, StorageError
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError, StorageError
 from hanllama.model.card import ModelCard, Stage, read_card
 from hanllama.model.checkpoint import load_config, load_model, save_model
 from hanllama.model.folder import stop_ids, tensor_headers

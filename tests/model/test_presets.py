@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from hanllama.errors import ConfigError
+from hanllama.base.errors import ConfigError
 from hanllama.model.llama import Llama
 from hanllama.model.presets import PRESETS, LlamaConfig, preset
 

@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from hanllama import cli
-from hanllama.errors import ConfigError
+from hanllama.base.errors import ConfigError
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.fuzz import strings

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tiny
-from hanllama import fs
+from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_config, load_model, save_model
 from hanllama.model.decode import candidates, decoding_layout, generate_tokens, penalise

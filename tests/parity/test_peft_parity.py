@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import tiny
-from hanllama import cli, fs
-from hanllama.errors import ConfigError, CorruptError, InputError
+from hanllama import cli
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, CorruptError, InputError
 from hanllama.model.card import ModelCard, read_card
 from hanllama.model.checkpoint import load_model, load_weights, save_model
 from hanllama.model.llama import Llama

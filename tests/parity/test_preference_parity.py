@@ -17,11 +17,11 @@ import torch
 import preference_tiny
 from hanllama.model.checkpoint import load_model
 from hanllama.model.llama import Llama
-from hanllama.train import preference
-from hanllama.train.objectives.preference import Preference
 from hanllama.train.parallel import World
-from hanllama.train.preference_data import Row
-from hanllama.train.preference_objective import Split
+from hanllama.train.preferences import losses as preference
+from hanllama.train.preferences.data import Row
+from hanllama.train.preferences.dpo import Preference
+from hanllama.train.preferences.objective import Split
 from hanllama.train.sequences import TokenSequence
 
 transformers = pytest.importorskip("transformers")

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import preference_tiny
-from hanllama import fs
+from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
 from hanllama.model.reward import RewardModel, load_reward_model, padding_id, reward_model_from
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
-from hanllama.train.objectives.reward import Reward
 from hanllama.train.parallel import World
-from hanllama.train.preference_data import Row
-from hanllama.train.preference_objective import Split
+from hanllama.train.preferences.data import Row
+from hanllama.train.preferences.objective import Split
+from hanllama.train.preferences.reward import Reward
 from hanllama.train.sequences import last_hidden, pack_sequences
 
 transformers = pytest.importorskip("transformers")

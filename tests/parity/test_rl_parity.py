@@ -17,9 +17,9 @@ import torch
 import rl_tiny
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model, save_model
-from hanllama.train.experience import Setting
-from hanllama.train.objectives.grpo import Grpo
-from hanllama.train.rl_config import RolloutConfig
+from hanllama.train.rl.config import RolloutConfig
+from hanllama.train.rl.experience import Setting
+from hanllama.train.rl.grpo import Grpo
 
 pytest.importorskip("transformers")
 trl = pytest.importorskip("trl")

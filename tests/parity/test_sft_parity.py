@@ -15,14 +15,14 @@ import pytest
 import torch
 
 import sft_tiny
-from hanllama.data.mix import PackedRows
-from hanllama.data.shards import Shards, open_shards
+from hanllama.batches.mix import PackedRows
+from hanllama.batches.shards import Shards, open_shards
 from hanllama.model.checkpoint import load_model
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
-from hanllama.train.objectives.sft import Sft, sft
 from hanllama.train.parallel import World
+from hanllama.train.sft.sft import Sft, sft
 
 transformers = pytest.importorskip("transformers")
 trl = pytest.importorskip("trl")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from hanllama import config as configs
+from hanllama.base import config as configs
 from hanllama.plan.jobs import jobs
 from hanllama.plan.options import PlanConfig
 from plan_tiny import forecasts

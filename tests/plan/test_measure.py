@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import tiny
-from hanllama import config as configs
+from hanllama.base import config as configs
 from hanllama.plan.jobs import jobs
 from hanllama.plan.measure import measure
 from hanllama.plan.options import PlanConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hanllama import cli
-from hanllama.errors import ConfigError
+from hanllama.base.errors import ConfigError
 from hanllama.plan.options import PlanConfig
 from plan_tiny import SHAPE, written
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from _forks import count_operations, in_fork
 
-from hanllama.data import clean as cleaning
-from hanllama.data import parts, workers
+from hanllama.base import workers
+from hanllama.corpus import clean as cleaning
+from hanllama.corpus import parts
 
 
 def main(source: Path, folder: Path) -> None:

@@ -25,7 +25,7 @@ from _forks import count_operations, in_fork
 
 import tiny
 from hanllama.train import checkpoints
-from hanllama.train.objectives.pretrain import pretrain
+from hanllama.train.pretrain import pretrain
 
 
 def main(data: Path, folder: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hanllama import cli
 from hanllama.train.objective import Micro
-from hanllama.train.objectives.pretrain import Pretrain
+from hanllama.train.pretrain import Pretrain
 
 plain, bad = Pretrain.loss, int(sys.argv[1])
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hanllama import cli, fs
-from hanllama.data.clean import CleanConfig, clean
-from hanllama.errors import InputError
+from hanllama import cli
+from hanllama.base import fs
+from hanllama.base.errors import InputError
+from hanllama.corpus.clean import CleanConfig, clean
 from reading import SENTENCE, read
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hanllama.errors import InputError
+from hanllama.base.errors import InputError
 from hanllama.model.decode import generate_tokens
 from hanllama.model.llama import KVCache, Llama
 from hanllama.model.presets import LlamaConfig

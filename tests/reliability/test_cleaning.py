@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from hanllama import records
-from hanllama.data import ruleset
-from hanllama.data.clean import CleanConfig, clean
-from hanllama.errors import InputError
+from hanllama.base.errors import InputError
+from hanllama.corpus import ruleset
+from hanllama.corpus.clean import CleanConfig, clean
+from hanllama.reading import records
 
 COMMAND = [sys.executable, "-m", "hanllama", "clean"]
 
@@ -186,7 +186,8 @@ def test_clean_kill_at_every_file_operation_then_the_same_bytes(tmp_path: Path) 
 
 def start(source: Path, out: Path, workers: int) -> subprocess.Popen[Any]:
     """The command as a user runs it, but a state is saved after every job."""
-    program = "from hanllama.data import clean, workers; from hanllama import cli; import sys;"
+    program = "from hanllama.base import workers; from hanllama.corpus import clean;"
+    program += "from hanllama import cli; import sys;"
     program += "clean.SAVE_SECONDS = 0; workers.JOB_BYTES = 100_000;"
     program += "sys.exit(cli.main(sys.argv[1:]))" if workers == 1 else GUARDED
     words = ["clean", str(source), "--output", str(out), "--workers", str(workers), "--force"]

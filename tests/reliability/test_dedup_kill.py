@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from hanllama.data.dedup.options import DedupConfig
-from hanllama.data.dedup.run import dedup
+from hanllama.corpus.dedup.dedup import dedup
+from hanllama.corpus.dedup.options import DedupConfig
 
 COMMAND = [sys.executable, "-m", "hanllama", "dedup"]
 LINE = "本站所有文字均由读者上传，请于一日之内自行删除。"
@@ -72,8 +72,8 @@ def may_write(event: str, args: tuple[object, ...]) -> bool:
 
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hanllama.data.dedup.work.SEGMENT_BYTES", 100_000)
-    monkeypatch.setattr("hanllama.data.dedup.scan._JOB_BYTES", 40_000)
+    monkeypatch.setattr("hanllama.corpus.dedup.work.SEGMENT_BYTES", 100_000)
+    monkeypatch.setattr("hanllama.corpus.dedup.scan._JOB_BYTES", 40_000)
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -175,14 +175,14 @@ def test_dedup_with_other_options_starts_the_stages_concerned_afresh(
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr("hanllama.data.dedup.write.write", stop)
+        patch.setattr("hanllama.corpus.dedup.write.write", stop)
         with pytest.raises(Stop):
             dedup(config(source, tmp_path / "out"))
     before = {path.name for path in (tmp_path / ".dedup-out").iterdir() if path.is_dir()}
     other = DedupConfig((str(source),), str(tmp_path / "out"), exact_lines=True, threshold=0.9)
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr("hanllama.data.dedup.write.write", stop)
+        patch.setattr("hanllama.corpus.dedup.write.write", stop)
         with pytest.raises(Stop):
             dedup(other)
     assert "start afresh" in capsys.readouterr().out

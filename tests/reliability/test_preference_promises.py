@@ -14,19 +14,20 @@ import pytest
 import torch
 
 import preference_tiny
-from hanllama import config as configs
-from hanllama import fs, plugins
-from hanllama.errors import Interrupted, NonFiniteError, ResumeError
+from hanllama.base import config as configs
+from hanllama.base import fs, plugins
+from hanllama.base.errors import Interrupted, NonFiniteError, ResumeError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.llama import Llama
 from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import reward_model_from
-from hanllama.train import checkpoints, preference
-from hanllama.train.objectives.preference import Preference, dpo
-from hanllama.train.objectives.reward import Reward, reward
+from hanllama.train import checkpoints
 from hanllama.train.parallel import World
-from hanllama.train.preference_data import Row
-from hanllama.train.preference_objective import PreferenceObjective, Split
+from hanllama.train.preferences import losses as preference
+from hanllama.train.preferences.data import Row
+from hanllama.train.preferences.dpo import Preference, dpo
+from hanllama.train.preferences.objective import PreferenceObjective, Split
+from hanllama.train.preferences.reward import Reward, reward
 
 GOLDEN = Path(__file__).parent / "golden_preference.json"
 LOSSES = plugins.names(preference.PACKAGE)
@@ -224,7 +225,7 @@ def test_accumulate_two_gloo_processes(kind: str, data: Path, base: Path, tmp_pa
 
 
 def alone_rows(objective: PreferenceObjective) -> Any:
-    from hanllama.data.mix import rows_of_step
+    from hanllama.batches.mix import rows_of_step
 
     return rows_of_step(0, 16, len(objective.train.rows), 0)
 

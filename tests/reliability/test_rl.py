@@ -17,17 +17,17 @@ import pytest
 import torch
 
 import rl_tiny
-from hanllama import config as configs
-from hanllama import fs
-from hanllama.errors import InputError, Interrupted, NonFiniteError, ResumeError
+from hanllama.base import config as configs
+from hanllama.base import fs
+from hanllama.base.errors import InputError, Interrupted, NonFiniteError, ResumeError
 from hanllama.model.checkpoint import load_model
 from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import RewardModel, reward_model_from
 from hanllama.train import checkpoints
-from hanllama.train.experience import LearnsFromAnswers, Setting
-from hanllama.train.objectives.grpo import Grpo, grpo
-from hanllama.train.objectives.ppo import Ppo, ppo
-from hanllama.train.rl_config import RolloutConfig, ScoringConfig
+from hanllama.train.rl.config import RolloutConfig, ScoringConfig
+from hanllama.train.rl.experience import LearnsFromAnswers, Setting
+from hanllama.train.rl.grpo import Grpo, grpo
+from hanllama.train.rl.ppo import Ppo, ppo
 
 METHODS = ["ppo", "grpo"]
 

@@ -15,19 +15,19 @@ import pytest
 import torch
 
 import sft_tiny
-from hanllama import config as configs
-from hanllama import fs
-from hanllama.data.mix import PackedRows
-from hanllama.data.shards import open_shards
-from hanllama.errors import Interrupted, NonFiniteError, ResumeError
+from hanllama.base import config as configs
+from hanllama.base import fs
+from hanllama.base.errors import Interrupted, NonFiniteError, ResumeError
+from hanllama.batches.mix import PackedRows
+from hanllama.batches.shards import open_shards
 from hanllama.model.checkpoint import load_model
 from hanllama.model.lora_config import LoraConfig
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints
-from hanllama.train.objectives.sft import Sft, sft
 from hanllama.train.parallel import World
-from hanllama.train.sft_config import SftConfig
+from hanllama.train.sft.config import SftConfig
+from hanllama.train.sft.sft import Sft, sft
 
 GOLDEN = Path(__file__).parent / "golden_sft.json"
 KINDS: dict[str, dict[str, Any]] = {

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hanllama import cli, fs
-from hanllama.data.shards import ShardWriter, open_shards
-from hanllama.errors import CorruptError, InputError
+from hanllama import cli
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError
+from hanllama.batches.shards import ShardWriter, open_shards
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ import torch
 
 import preference_tiny
 import rl_tiny
-from hanllama import fs
-from hanllama.errors import Interrupted
+from hanllama.base import fs
+from hanllama.base.errors import Interrupted
 from hanllama.tokenizer import chat
 from hanllama.train import checkpoints, command
-from hanllama.train.objectives.grpo import grpo
-from hanllama.train.objectives.ppo import ppo
-from hanllama.train.objectives.preference import dpo
-from hanllama.train.objectives.reward import reward
+from hanllama.train.preferences.dpo import dpo
+from hanllama.train.preferences.reward import reward
+from hanllama.train.rl.grpo import grpo
+from hanllama.train.rl.ppo import ppo
 
 FIRST = datetime.date(2026, 1, 31)
 SAYS_THE_DAY = "{{ strftime_now('%d %B') }}\n"

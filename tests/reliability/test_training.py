@@ -23,23 +23,17 @@ import pytest
 import torch
 
 import tiny
-from hanllama import config as configs
-from hanllama import fs
-from hanllama.data.mix import PackedRows
-from hanllama.data.shards import open_shards
-from hanllama.errors import (
-    CorruptError,
-    InputError,
-    Interrupted,
-    NonFiniteError,
-    ResumeError,
-)
+from hanllama.base import config as configs
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError, Interrupted, NonFiniteError, ResumeError
+from hanllama.batches.mix import PackedRows
+from hanllama.batches.shards import open_shards
 from hanllama.model.checkpoint import load_model
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints
 from hanllama.train.config import PretrainConfig
-from hanllama.train.objectives.pretrain import Pretrain, pretrain
 from hanllama.train.parallel import World
+from hanllama.train.pretrain import Pretrain, pretrain
 
 GOLDEN = Path(__file__).parent / "golden_pretrain.json"
 
@@ -422,8 +416,8 @@ def test_batch_pure(data: Path) -> None:
     steps = rows.n_rows // 8 + 5
     here = {s: rows.rows(rows.batch(s, 8)).tokens_RT.tolist() for s in range(steps)}
     script = (
-        "import json, sys; from hanllama.data.mix import PackedRows;"
-        "from hanllama.data.shards import open_shards;"
+        "import json, sys; from hanllama.batches.mix import PackedRows;"
+        "from hanllama.batches.shards import open_shards;"
         "rows = PackedRows(open_shards(sys.argv[1]).split('train'), 32, seed=0, pad=0);"
         "print(json.dumps({s: rows.rows(rows.batch(s, 8)).tokens_RT.tolist()"
         f" for s in reversed(range({steps}))}}))"

@@ -8,8 +8,9 @@ import pytest
 import sentencepiece
 
 import tiny
-from hanllama import cli, fs, plugins
-from hanllama.data import stories
+from hanllama import cli
+from hanllama.base import fs, plugins
+from hanllama.stories import grammar as stories
 from hanllama.tokenizer import fuzz
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
 from hanllama.tokenizer.train import ALGORITHMS

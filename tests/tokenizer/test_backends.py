@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 
 import tiny
-from hanllama.errors import InputError
+from hanllama.base.errors import InputError
 from hanllama.tokenizer import backends, hf
 from hanllama.tokenizer.backends import SentencePieceBackend, newline_stands_alone
 from hanllama.tokenizer.load import load_tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from hanllama.errors import ConfigError, InputError
+from hanllama.base.errors import ConfigError, InputError
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer

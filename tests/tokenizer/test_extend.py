@@ -12,7 +12,8 @@ import sentencepiece
 import tokenizers
 
 import tiny
-from hanllama import cli, fs
+from hanllama import cli
+from hanllama.base import fs
 from hanllama.tokenizer import chat, fuzz, hf, llama_cpp
 from hanllama.tokenizer.load import load_tokenizer
 

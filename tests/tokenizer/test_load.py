@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hanllama.errors import CorruptError, InputError
+from hanllama.base.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer, template_bos

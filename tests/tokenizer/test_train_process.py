@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import tiny
-from hanllama import cli, fs
+from hanllama import cli
+from hanllama.base import fs
 from hanllama.tokenizer import train_process
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
 from hanllama.tokenizer.load import load_tokenizer

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import tiny
-from hanllama import cli, fs
-from hanllama.data import stories
+from hanllama import cli
+from hanllama.base import fs
+from hanllama.stories import grammar as stories
 from hanllama.tokenizer.compare import Comparison
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.tokenizer.view import script_of, vocabulary

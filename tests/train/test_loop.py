@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import tiny
-from hanllama.errors import ConfigError, HanllamaError, InputError, NonFiniteError
+from hanllama.base.errors import ConfigError, HanllamaError, InputError, NonFiniteError
 from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train import pretrain as pretraining
 from hanllama.train import run_report, samples
-from hanllama.train.objectives import pretrain as pretraining
-from hanllama.train.objectives.pretrain import Pretrain, pretrain
+from hanllama.train.pretrain import Pretrain, pretrain
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_run_learns_and_leaves_a_whole_folder(data: Path, tmp_path: Path) -> N
 
 def test_bits_per_byte_is_the_loss_over_the_bytes_of_the_text(data: Path, tmp_path: Path) -> None:
     """Over the whole held-out split: nats / ln 2 / its UTF-8 bytes (and one space a document)."""
-    from hanllama.data.shards import open_shards
+    from hanllama.batches.shards import open_shards
 
     pretrain(tiny.pretrain_config(data, tmp_path / "run", max_steps=1, eval_rows=0))
     figures = metrics(tmp_path / "run")[-1]

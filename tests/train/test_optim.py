@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hanllama.errors import ConfigError
+from hanllama.base.errors import ConfigError
 from hanllama.train.config import LoopConfig, OptimConfig
 from hanllama.train.optim import build_optimizer, learning_rate
 

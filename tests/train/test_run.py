@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hanllama import config as configs
-from hanllama.errors import CorruptError, InputError, ResumeError, StorageError
+from hanllama.base import config as configs
+from hanllama.base.errors import CorruptError, InputError, ResumeError, StorageError
 from hanllama.train.config import PretrainConfig
 from hanllama.train.run import CONFIG, RunFolder
-from hanllama.train.sft_config import SftConfig
+from hanllama.train.sft.config import SftConfig
 
 
 def test_a_config_that_cannot_be_read_or_is_another_ends_with_a_remedy(tmp_path: Path) -> None:

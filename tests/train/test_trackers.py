@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hanllama import plugins
-from hanllama.errors import ConfigError
+from hanllama.base import plugins
+from hanllama.base.errors import ConfigError
 from hanllama.train.config import PretrainConfig
 from hanllama.train.run import RunFolder
 

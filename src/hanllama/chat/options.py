@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hanllama.config import option
+from hanllama.base.config import option
 from hanllama.model.sampling import Sampling, sampling_of
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hanllama import fs
-from hanllama.errors import CorruptError, InputError
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError
 from hanllama.model.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def changed(sampling: Sampling, name: str, value: str) -> Sampling:
     Raises InputError for a name that is none or a text that is no number, ConfigError for a number
     out of range.
     """
-    from hanllama.plugins import nearest
+    from hanllama.base.plugins import nearest
 
     known = vars(sampling)
     key = name.replace("-", "_")

@@ -25,12 +25,13 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from hanllama import config as configs
-from hanllama import fs, records
-from hanllama.errors import CorruptError, InputError, Interrupted, ResumeError
+from hanllama.base import config as configs
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError, Interrupted, ResumeError
+from hanllama.base.fingerprint import Contents
 from hanllama.feedback.endpoint import Endpoint, EndpointError, Reply
 from hanllama.feedback.options import MAY_CHANGE, MOST_AT_A_TIME, AskConfig
-from hanllama.fingerprint import Contents
+from hanllama.reading import records
 
 JOURNAL = "answers.journal"  # of no suffix that the readers of corpora know
 MANIFEST = "manifest.json"

@@ -30,20 +30,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
-from hanllama import fs, report
-from hanllama.config import option
-from hanllama.data.conversations.form import Conversation, Message, assistant
-from hanllama.data.preferences import Pair, PreferenceReader, Ranked
-from hanllama.errors import ConfigError, InputError
+from hanllama.base import fs, report
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.progress import Progress
 from hanllama.feedback.asking import Work, terminable
 from hanllama.model.sampling import Sampling
-from hanllama.progress import Progress
+from hanllama.talks.conversations.form import Conversation, Message, assistant
+from hanllama.talks.preferences import Pair, PreferenceReader, Ranked
 
 if TYPE_CHECKING:
-    from hanllama.data.conversations.intake import LayoutReader
     from hanllama.model.answers import Answerer
-    from hanllama.train.rl_data import Prompt
-    from hanllama.train.scoring import WeightedRule
+    from hanllama.talks.conversations.intake import LayoutReader
+    from hanllama.train.rl.data import Prompt
+    from hanllama.train.rl.scoring import WeightedRule
 
 BLOCK = 64  # prompts answered and journaled together
 
@@ -214,7 +214,7 @@ Found = tuple["LayoutReader", list[Contest], list[dict[str, str]]]
 
 def _given(config: BestOfNConfig, scorer: Scorer | None) -> Found:
     """The files' own answers, in their order or scored anew."""
-    from hanllama.train.rl_data import Prompt
+    from hanllama.train.rl.data import Prompt
 
     reader = PreferenceReader(config.inputs)
     contests: list[Contest] = []
@@ -241,7 +241,7 @@ def _given(config: BestOfNConfig, scorer: Scorer | None) -> Found:
 def _sampled(config: BestOfNConfig, work: Work, scorer: Scorer | None) -> Found:
     """n answers of the model to each prompt; what a stopped run answered is in the journal."""
     from hanllama.model.answers import Answerer
-    from hanllama.train.rl_data import PromptReader
+    from hanllama.train.rl.data import PromptReader
 
     assert scorer is not None
     reader = PromptReader(config.inputs)
@@ -346,7 +346,7 @@ def _scorer(config: BestOfNConfig, rules: Sequence[WeightedRule]) -> Scorer | No
     """What scores the answers of one prompt; None where nothing was asked for."""
     if not (rules or config.reward_model):
         return None
-    from hanllama.train.rewards import Answer
+    from hanllama.train.rl.rewards import Answer
 
     of_model = _model_scorer(config) if config.reward_model else None
 
@@ -372,7 +372,7 @@ def _scorer(config: BestOfNConfig, rules: Sequence[WeightedRule]) -> Scorer | No
 def _rules(config: BestOfNConfig) -> list[WeightedRule]:
     if not config.rules:
         return []  # and torch need not be imported
-    from hanllama.train.scoring import build_rules
+    from hanllama.train.rl.scoring import build_rules
 
     return build_rules(config.rules, "rules")
 
@@ -395,7 +395,7 @@ def _model_scorer(config: BestOfNConfig) -> Scorer:
     from hanllama.model.reward import load_reward_model, padding_id
     from hanllama.tokenizer.chat import ChatTemplate
     from hanllama.tokenizer.load import load_tokenizer
-    from hanllama.train.preference_data import last_answer
+    from hanllama.train.preferences.data import last_answer
     from hanllama.train.sequences import last_hidden, pack_sequences
 
     device = choose_device(config.device)

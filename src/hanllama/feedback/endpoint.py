@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from hanllama.errors import ConfigError, HanllamaError
+from hanllama.base.errors import ConfigError, HanllamaError
 from hanllama.feedback.options import AskConfig
 
 MOST_BYTES = 16 * 2**20  # no answer is longer; a server that never ends would fill the memory

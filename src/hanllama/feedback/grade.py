@@ -25,15 +25,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hanllama import fs, report
-from hanllama.config import option
-from hanllama.data.conversations import Conversation, ConversationReader
-from hanllama.data.conversations.form import user
-from hanllama.errors import ConfigError, InputError
+from hanllama.base import fs, report
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.progress import Progress
 from hanllama.feedback.asking import Asker, Request, Work, terminable
 from hanllama.feedback.endpoint import Endpoint, Reply
 from hanllama.feedback.options import JudgeConfig
-from hanllama.progress import Progress
+from hanllama.talks.conversations import Conversation, ConversationReader
+from hanllama.talks.conversations.form import user
 
 FIELD = "grade"
 Graded = tuple[Conversation, float | None, str]

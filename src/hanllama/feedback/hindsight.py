@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hanllama import fs
-from hanllama.config import option
-from hanllama.data.conversations.form import Conversation, Message, assistant, prompt_hash, user
-from hanllama.data.parts import check_output
-from hanllama.data.preferences import PreferenceReader, Ranked
-from hanllama.progress import Progress
+from hanllama.base import fs
+from hanllama.base.config import option
+from hanllama.base.progress import Progress
+from hanllama.corpus.parts import check_output
+from hanllama.talks.conversations.form import Conversation, Message, assistant, prompt_hash, user
+from hanllama.talks.preferences import PreferenceReader, Ranked
 
 GOOD = ("请给出一个好的回答。", "请认真回答，答得越好越好。", "我要一个高质量的回答。")
 BAD = ("请给出一个不好的回答。", "随便答一个差的就行。", "我要一个质量不高的回答。")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hanllama.config import option
-from hanllama.errors import ConfigError
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
 
 MOST_AT_A_TIME = 16
 

@@ -21,17 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hanllama import fs
-from hanllama.config import option
-from hanllama.data.conversations.form import Conversation, assistant, user
-from hanllama.errors import ConfigError, InputError
+from hanllama.base import fs
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.progress import Progress
 from hanllama.feedback import task_filters
 from hanllama.feedback.asking import WINDOW, Asker, Request, Work, terminable
 from hanllama.feedback.endpoint import Endpoint, Reply
 from hanllama.feedback.options import AskConfig
-from hanllama.feedback.similarity import Kept
 from hanllama.feedback.task_report import write_report
-from hanllama.progress import Progress
+from hanllama.talks.conversations.form import Conversation, assistant, user
+from hanllama.text.similarity import Kept
 
 LAG = WINDOW
 SEEDS = Path(__file__).parent / "seed_tasks.jsonl"

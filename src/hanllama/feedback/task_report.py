@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hanllama import report
-from hanllama.feedback.similarity import symbols_of
+from hanllama.base import report
+from hanllama.text.similarity import symbols_of
 
 SHOWN = 30
 SAMPLES = 12

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hanllama import fs
-from hanllama.errors import ConfigError, CorruptError, InputError, ResumeError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, CorruptError, InputError, ResumeError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from hanllama.errors import HanllamaError
+from hanllama.base.errors import HanllamaError
 
 Job = TypeVar("Job")
 Written = TypeVar("Written")

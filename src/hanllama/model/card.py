@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hanllama import __version__
-from hanllama.errors import CorruptError
+from hanllama.base.errors import CorruptError
 from hanllama.model.presets import LlamaConfig
 
 CARD = "README.md"

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hanllama import fs
-from hanllama.errors import CorruptError, InputError, StorageError
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError, StorageError
 from hanllama.model import adapter as adapters
 from hanllama.model.adapter import is_adapter
 from hanllama.model.card import CARD, ModelCard

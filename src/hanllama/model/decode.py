@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanllama.errors import InputError
+from hanllama.base.errors import InputError
 from hanllama.model.llama import KVCache, Llama
 from hanllama.model.sampling import Sampling
 

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from hanllama.errors import ConfigError
+from hanllama.base.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:

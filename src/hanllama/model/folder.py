@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hanllama import fs
-from hanllama.errors import CorruptError, InputError
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError
 from hanllama.model.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from hanllama.model.adapter import find_base, is_adapter
 from hanllama.model.presets import LlamaConfig

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hanllama import fs
-from hanllama.errors import CorruptError, InputError
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError
 from hanllama.model.batches import FittingBatches
 from hanllama.model.checkpoint import load_model
 from hanllama.model.decode import (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hanllama.config import option
+from hanllama.base.config import option
 from hanllama.model.adapter import is_adapter, read_adapter
 from hanllama.model.card import ModelCard, read_card
 from hanllama.model.folder import CONFIG, load_config, tensor_headers

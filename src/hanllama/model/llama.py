@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hanllama.errors import InputError
+from hanllama.base.errors import InputError
 from hanllama.model.adapter import Adapter
 from hanllama.model.presets import LlamaConfig
 

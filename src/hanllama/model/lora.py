@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanllama.errors import CorruptError, InputError
+from hanllama.base.errors import CorruptError, InputError
 from hanllama.model.adapter import PREFIX, Adapter, is_adapter, weights_fingerprint
 from hanllama.model.llama import Linear, Llama
 from hanllama.model.lora_config import LoraConfig

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hanllama.config import option
-from hanllama.errors import ConfigError
-from hanllama.plugins import nearest
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.base.plugins import nearest
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = "all-linear"

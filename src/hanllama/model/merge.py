@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hanllama import fs
-from hanllama.config import option
-from hanllama.errors import InputError
+from hanllama.base import fs
+from hanllama.base.config import option
+from hanllama.base.errors import InputError
 from hanllama.model.adapter import find_base, is_adapter
 from hanllama.model.card import card_of, read_card
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hanllama.errors import ConfigError
-from hanllama.plugins import nearest
+from hanllama.base.errors import ConfigError
+from hanllama.base.plugins import nearest
 
 # K-quants (GGUF) store rows in blocks of 256, so a model's own FFN width is a multiple of it;
 # llama2.c, which the S1 and S2 models of the sources come from, rounds up to 32.

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hanllama import fs
-from hanllama.errors import ConfigError, InputError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, InputError
 from hanllama.model import adapter
 from hanllama.model.checkpoint import fill_from_adapter, load_model, load_weights
 from hanllama.model.folder import CONFIG, GENERATION_CONFIG

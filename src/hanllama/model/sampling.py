@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from hanllama.config import option
-from hanllama.errors import ConfigError
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
 
 
 @dataclass(frozen=True)

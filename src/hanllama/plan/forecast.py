@@ -1,6 +1,6 @@
 """The forecast: what a training takes on each device, in bytes, seconds and dollars.
 
-Memory is `train/memory.py`'s formula. Time is FLOPs over an assumed share of a device's peak; on
+Memory is `plan/memory.py`'s formula. Time is FLOPs over an assumed share of a device's peak; on
 the device here, where a step is not too long to be tried, it is measured.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hanllama.model.presets import LlamaConfig
+from hanllama.plan import memory
 from hanllama.plan.jobs import Job
 from hanllama.plan.measure import measure
 from hanllama.plan.options import HERE, PlanConfig
 from hanllama.plan.targets import Target, here, named
 from hanllama.plan.words import gib
-from hanllama.train import memory
 
 # Steps whose micro-batches would take longer than a minute are not tried.
 _LONGEST_MICRO_SECONDS = 60.0

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hanllama import config as configs
 from hanllama import recipe as recipes
-from hanllama.errors import ConfigError
+from hanllama.base import config as configs
+from hanllama.base.errors import ConfigError
+from hanllama.base.plugins import nearest
 from hanllama.model.folder import load_config
 from hanllama.model.presets import PRESETS, LlamaConfig
+from hanllama.plan import memory
+from hanllama.plan.cost import Cost, cost
 from hanllama.plan.options import PlanConfig
-from hanllama.plugins import nearest
-from hanllama.train import memory
 from hanllama.train.config import LoopConfig, ModelShape, PretrainConfig
-from hanllama.train.cost import Cost, cost
 
 if TYPE_CHECKING:
-    from hanllama.data.mix import PackedRows, TokenSource
+    from hanllama.batches.mix import PackedRows, TokenSource
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _later_job(
 def _job(name: str, training: PretrainConfig, vocab_size: int, options: PlanConfig) -> Job:
     data = Path(training.data) if training.data and Path(training.data).is_dir() else None
     if data is not None:
-        from hanllama.data.shards import open_shards
+        from hanllama.batches.shards import open_shards
 
         shards = open_shards(data, verify=False)
         vocab_size = shards.vocab_size
@@ -221,6 +221,6 @@ def _loop(loop: LoopConfig, options: PlanConfig) -> LoopConfig:
 
 
 def _packed(split: TokenSource, context: int) -> PackedRows:
-    from hanllama.data.mix import PackedRows
+    from hanllama.batches.mix import PackedRows
 
     return PackedRows(split, context, seed=0, pad=0)

@@ -35,15 +35,15 @@ def measure(job: Job, micros: int, expected_micro: float) -> tuple[float, float]
     import numpy as np
     import torch
 
-    from hanllama.data.mix import Array, PackedRows
-    from hanllama.data.shards import open_shards
+    from hanllama.batches.mix import Array, PackedRows
+    from hanllama.batches.shards import open_shards
     from hanllama.model.card import ModelCard
     from hanllama.model.device import choose_device
     from hanllama.model.llama import Llama
     from hanllama.train.config import OptimConfig
     from hanllama.train.loop import Loop
-    from hanllama.train.objectives.pretrain import Pretrain
     from hanllama.train.parallel import World
+    from hanllama.train.pretrain import Pretrain
     from hanllama.train.speed import flops_per_token
 
     few = min(micros, 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hanllama.config import option
-from hanllama.errors import ConfigError
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
 
 HERE = "here"  # the device of this machine, among the names of others
 

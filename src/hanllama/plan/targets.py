@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hanllama.train import devices, memory
+from hanllama.plan import memory
+from hanllama.train import devices
 from hanllama.train.config import LoopConfig
 
 # A device cannot give everything away: its driver and its display keep some.

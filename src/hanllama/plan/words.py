@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hanllama.progress import duration
-from hanllama.train import memory
+from hanllama.base.progress import duration
+from hanllama.plan import memory
 
 
 def page(found: dict[str, Any]) -> str:

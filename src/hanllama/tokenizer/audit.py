@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from hanllama import fs, records, report
-from hanllama.errors import InputError
+from hanllama.base import fs, report
+from hanllama.base.errors import InputError
+from hanllama.reading import records
 from hanllama.tokenizer import fuzz, hf, llama_cpp
 from hanllama.tokenizer.load import Tokenizer
 

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama import fs
-from hanllama.errors import CorruptError, InputError
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.segments import BLOCK, SegmentEncoder
 

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama import fs
-from hanllama.errors import ConfigError, InputError
-from hanllama.plugins import nearest
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.plugins import nearest
 from hanllama.tokenizer.load import Tokenizer
 
 FILE = "chat_template.jinja"

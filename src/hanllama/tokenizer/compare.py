@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from hanllama import fs, report
-from hanllama.config import option
-from hanllama.errors import ConfigError, InputError
-from hanllama.progress import duration
+from hanllama.base import fs, report
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.progress import duration
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.audit import read_texts, sample_texts
+from hanllama.tokenizer.import_ import opened
 from hanllama.tokenizer.load import Tokenizer
-from hanllama.tokenizer.take_over import opened
 
 # What the Baby-Llama2-Chinese project shows cut into pieces: the two sentences of a poem of the
 # eighth century, with its ASCII commas. Llama-2 takes 37 pieces for it, that project's own 18.

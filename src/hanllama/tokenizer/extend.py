@@ -31,10 +31,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hanllama import __version__, fs, records
-from hanllama.config import option
-from hanllama.errors import ConfigError, CorruptError, InputError
-from hanllama.progress import Progress
+from hanllama import __version__
+from hanllama.base import fs
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, CorruptError, InputError
+from hanllama.base.progress import Progress
+from hanllama.reading import records
 from hanllama.tokenizer import chat, hf, train_process
 from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.audit import Audit, audit, read_texts, tell_unusable

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hanllama import fs
-from hanllama.errors import ConfigError, CorruptError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, CorruptError
 from hanllama.tokenizer.model_proto import model_class
 
 SPACE = "▁"

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from hanllama import fs
+from hanllama.base import fs
 from hanllama.tokenizer import hf
 
 _WIDTH, _HEAD_DIM, _CONTEXT = 32, 16, 64

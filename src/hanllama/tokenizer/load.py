@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama import fs
-from hanllama.errors import CorruptError, InputError
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.backends import Backend, JsonBackend, SentencePieceBackend
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hanllama.errors import CorruptError
+from hanllama.base.errors import CorruptError
 from hanllama.tokenizer.backends import byte_level_table
 
 

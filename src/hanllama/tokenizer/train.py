@@ -25,10 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hanllama import __version__, config, fs, plugins, records
-from hanllama.config import option
-from hanllama.errors import ConfigError, HanllamaError, InputError, StorageError
-from hanllama.progress import Progress
+from hanllama import __version__
+from hanllama.base import config, fs, plugins
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, HanllamaError, InputError, StorageError
+from hanllama.base.progress import Progress
+from hanllama.reading import records
 from hanllama.tokenizer import chat, hf, train_process, words
 from hanllama.tokenizer.algorithms import Settings
 from hanllama.tokenizer.audit import tell_unusable

@@ -25,8 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
-from hanllama import plugins
-from hanllama.errors import HanllamaError, Interrupted
+from hanllama.base import plugins
+from hanllama.base.errors import HanllamaError, Interrupted
 from hanllama.tokenizer import words
 from hanllama.tokenizer.algorithms import Algorithm, Settings
 

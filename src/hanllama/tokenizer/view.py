@@ -20,13 +20,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hanllama.config import option
-from hanllama.errors import ConfigError
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.audit import read_texts
 from hanllama.tokenizer.compare import pieces, shown
+from hanllama.tokenizer.import_ import opened
 from hanllama.tokenizer.load import Tokenizer
-from hanllama.tokenizer.take_over import opened
 
 MOST_ALTERNATIVES = 512  # sentencepiece finds no more
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from hanllama import encoding
-from hanllama.errors import InputError
+from hanllama.base.errors import InputError
+from hanllama.reading import encoding
 
 
 def read(path: Path) -> tuple[str, ...]:

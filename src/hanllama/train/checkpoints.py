@@ -24,8 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hanllama import fs
-from hanllama.errors import CorruptError, ResumeError, StorageError
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, ResumeError, StorageError
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_weights, save_model
 from hanllama.model.llama import Llama

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from hanllama import fs
-from hanllama.errors import ConfigError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError
 from hanllama.model.card import ModelCard, card_of
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import choose_device

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hanllama.config import option
-from hanllama.errors import ConfigError
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
 from hanllama.model.presets import LlamaConfig, preset
 
 DEFAULT_CONTEXT = 512  # of a model given by explicit dimensions

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hanllama.errors import ConfigError
-from hanllama.plugins import nearest
+from hanllama.base.errors import ConfigError
+from hanllama.base.plugins import nearest
 
 # nanochat states 41 % (d12) to 50 % (d24) on H100, compiled, and TinyLlama 56 % on A100, with fused
 # kernels. What our eager code keeps of that is an assumption, not yet measured on a GPU: less, and

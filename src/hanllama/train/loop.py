@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hanllama import fs
-from hanllama.errors import HanllamaError, Interrupted, NonFiniteError
+from hanllama.base import fs
+from hanllama.base.errors import HanllamaError, Interrupted, NonFiniteError
+from hanllama.base.progress import Progress
 from hanllama.model.batches import is_out_of_memory
 from hanllama.model.card import ModelCard, Stage
 from hanllama.model.device import autocast, choose_dtype
-from hanllama.progress import Progress
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints
 from hanllama.train.config import LoopConfig, OptimConfig

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hanllama.data.conversations.form import Message, Record
-from hanllama.data.preferences.form import asked
+from hanllama.talks.conversations.form import Message, Record
+from hanllama.talks.preferences.form import asked
 
 _ANSWERS = ("answer", "reference", "solution", "ground_truth")
 

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hanllama import config as configs
-from hanllama import fs, plugins
-from hanllama.errors import ConfigError, CorruptError, InputError, ResumeError
+from hanllama.base import config as configs
+from hanllama.base import fs, plugins
+from hanllama.base.errors import ConfigError, CorruptError, InputError, ResumeError
 from hanllama.train.config import RESUME_MAY_CHANGE
 
 CONFIG = "config.yaml"

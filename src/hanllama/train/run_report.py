@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from hanllama import report
-from hanllama.progress import duration
+from hanllama.base import report
+from hanllama.base.progress import duration
 from hanllama.train.run import RunFolder
 
 Verdict = tuple[Literal["good", "warning", "bad", "info"], str]

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hanllama.data.mix import IGNORE, PADDING, pack
-from hanllama.losses import token_log_probs
+from hanllama.batches.mix import IGNORE, PADDING, pack
+from hanllama.model.losses import token_log_probs
 
 Hidden = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """tokens_RT, positions_RT, documents_RT -> hidden_RTD: `Llama.hidden`, or it compiled."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hanllama import fs
+from hanllama.base import fs
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.algorithms import Settings
 

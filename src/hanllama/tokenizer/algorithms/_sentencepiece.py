@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hanllama import fs
-from hanllama.errors import ConfigError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.algorithms import Settings
 

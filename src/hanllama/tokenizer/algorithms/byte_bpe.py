@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hanllama.errors import ConfigError
+from hanllama.base.errors import ConfigError
 from hanllama.tokenizer.algorithms import Settings, _library
 
 BACK_ENDS = ("transformers",)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hanllama import fs
-from hanllama.errors import ConfigError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError
 from hanllama.tokenizer.algorithms import Settings, _sentencepiece
 
 BACK_ENDS = ("sentencepiece",)

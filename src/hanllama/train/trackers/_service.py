@@ -13,8 +13,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from hanllama import fs
-from hanllama.errors import ConfigError
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError
 
 
 def package(name: str) -> Any:

@@ -1,0 +1,291 @@
+"""Publish or nothing: how a result reaches the disk so that no reader ever meets half of it.
+
+A file is written beside its place, flushed and renamed over it. A folder is written beside its
+place with `SHA256SUMS` as its last file (the marker of completeness), then renamed. A process
+killed at any point leaves the previous state; its leftovers are named `.tmp-*` or `.old-*` and
+are swept by the next writer of the same place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from hanllama.base.errors import CorruptError, InputError, StorageError
+
+SUMS = "SHA256SUMS"
+_FULL_ERRNOS = {"EFBIG", "ENOSPC", "EDQUOT"}  # only ever said of a write
+_IN_THE_WAY_ERRNOS = {"EEXIST", "ENOTDIR", "ENAMETOOLONG"}  # a file where a folder should be
+_STORAGE_ERRNOS = _FULL_ERRNOS | _IN_THE_WAY_ERRNOS | {"EROFS", "EACCES", "EPERM", "EIO"}
+
+
+@contextlib.contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn the disk's refusal of a write into a StorageError that names `path`."""
+    with _refusals(path, _STORAGE_ERRNOS):
+        yield
+
+
+@contextlib.contextmanager
+def _refusals(path: Path, names: set[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if errno.errorcode.get(error.errno or 0) in names:
+            raise StorageError(
+                f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+                " (what was complete before is untouched)"
+            ) from error
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """See that a folder is there, with those above it."""
+    with storage(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` with `data` in one step."""
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".tmp-{path.name}")
+        try:
+            with open(beside, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)  # on a full disk its space is needed
+            raise
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` with `text` (UTF-8, newlines as they are) in one step."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` with pretty-printed JSON in one step."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON at `path`; InputError when it is missing, CorruptError when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CorruptError(f"{path} is not valid JSON: {error}") from error
+
+
+@contextlib.contextmanager
+def publish(
+    path: Path, *, replace: bool = False, sums: Mapping[str, str] | None = None
+) -> Iterator[Path]:
+    """Write a folder that appears at `path` whole or not at all.
+
+    Yields a temporary folder beside `path`. On a clean exit `SHA256SUMS` is written as its last
+    file, everything is flushed, and the folder is renamed to `path`. On an error the temporary
+    folder is removed and `path` stays as it was.
+
+    Args:
+        path: the folder to publish.
+        replace: allow `path` to exist; the previous folder is moved aside, and removed once the
+            new one is in place. `recover` repairs a kill between the two renames.
+        sums: the sha256 of files by their path in the folder, of a caller who hashed what he wrote;
+            looked at on the exit. The others are read again.
+    """
+    recover(path)
+    if path.exists() and not replace:
+        raise InputError(f"{path} exists already; choose another folder or remove it")
+    beside = path.with_name(f".tmp-{path.name}")
+    with storage(path):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+    try:
+        # What the caller opens for reading may fail as well, so only what says "full" is ours.
+        with _refusals(path, _FULL_ERRNOS):
+            yield beside
+        put_in_place(beside, path, sums)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        recover(path)
+        raise
+
+
+@contextlib.contextmanager
+def alone(path: Path, shown: Path | None = None) -> Iterator[None]:
+    """Keep other processes off what is made at `path`; the system drops the lock with the process.
+
+    Two runs of one command would write into each other's unfinished work, and publish it.
+
+    Args:
+        shown: what an error calls the place, where that is not `path`.
+
+    Raises InputError where another process is at work.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows: the user has to take care
+        yield
+        return
+    lock = path.with_name(f".lock-{path.name}")
+    make_folder(lock.parent)
+    while True:
+        with storage(lock):
+            file = open(lock, "w")  # noqa: SIM115 (held as long as the work)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(file, lock):
+                break  # else who held it before has removed it meanwhile
+        except BlockingIOError:
+            file.close()
+            raise InputError(
+                f"another run is at work in {shown or path}; wait for it, or choose another"
+                " --output"
+            ) from None
+        file.close()
+    _locks.add(file)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        _locks.discard(file)
+        file.close()
+
+
+def put_in_place(folder: Path, path: Path, sums: Mapping[str, str] | None = None) -> None:
+    """Publish a folder that was written elsewhere on the same file system as `path`.
+
+    `SHA256SUMS` is written as its last file, everything is flushed, then it is renamed; what
+    stands at `path` is replaced. `recover` repairs a kill between the two renames. For `sums` see
+    `publish`.
+    """
+    with storage(path):
+        write_sums(folder, sums)
+        _sync_tree(folder)
+        old = path.with_name(f".old-{path.name}")
+        if path.exists():
+            os.replace(path, old)
+        os.replace(folder, path)
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Undo or finish a `publish(replace=True)` that was killed between its two renames."""
+    old = path.with_name(f".old-{path.name}")
+    if old.exists():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, path)
+
+
+def write_sums(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """Write `SHA256SUMS` over every file below `folder`, in the format of `sha256sum -c`.
+
+    Args:
+        known: the sha256 of some of the files, by their path in the folder.
+    """
+    lines = []
+    for file in _files(folder):
+        name = file.relative_to(folder).as_posix()
+        lines.append(f"{(known or {}).get(name) or sha256(file)}  {name}\n")
+    write_text(folder / SUMS, "".join(lines))
+
+
+def verify_sums(folder: Path) -> None:
+    """Check every file that `SHA256SUMS` lists.
+
+    Raises InputError when the folder is missing, CorruptError when the marker is missing, a file
+    is missing, truncated or altered. A safetensors file alone does not notice a flipped bit.
+    """
+    if not folder.is_dir():
+        raise InputError(f"folder {folder} does not exist")
+    marker = folder / SUMS
+    if not marker.is_file():
+        raise CorruptError(f"{folder} has no {SUMS}: it was never completed; remove it")
+    text = marker.read_text(encoding="utf-8")
+    if not text.endswith("\n") and (text or _files(folder)):
+        raise CorruptError(f"{marker} is truncated; restore {folder} from another copy")
+    # Not splitlines(): a file's name may hold U+2028.
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        expected, _, name = line.partition("  ")
+        if len(expected) != 64 or not name:
+            raise CorruptError(f"{marker}, line {number}: not a checksum: {line[:80]!r}")
+        file = folder / name
+        if not file.is_file():
+            raise CorruptError(f"{folder} is incomplete: {name} is missing")
+        if sha256(file) != expected:
+            raise CorruptError(
+                f"{file} is corrupt: its sha256 is not the one in {marker}; restore it from"
+                " another copy or use an older checkpoint"
+            )
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a published folder: its marker first, so that a kill midway leaves no valid half."""
+    (path / SUMS).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's own entries (a rename) to disk; a no-op where folders cannot be opened."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_locks: set[IO[str]] = set()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _close_locks() -> None:
+    """A forked process does not hold on to what its parent locked."""
+    for file in _locks:
+        file.close()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locks)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.is_file() and f.name != SUMS)
+
+
+def _sync_tree(folder: Path) -> None:
+    for file in _files(folder):
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+    for inner in [folder, *(d for d in folder.rglob("*") if d.is_dir())]:
+        sync_folder(inner)

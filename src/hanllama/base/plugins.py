@@ -1,0 +1,73 @@
+"""Find a file by name: how the project grows without a registry.
+
+A cleaning rule, an objective, a tracker, a recipe is one file in its folder, and its name in a
+config is its file name. A name that ends in `.py` is a path to a file of the user's own, loaded
+the same way.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from hanllama.base.errors import ConfigError
+
+
+def names(package: str) -> list[str]:
+    """The plug-ins of a package (`hanllama.corpus.rules`), by file name, sorted."""
+    paths = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))
+
+
+def load(package: str, name: str) -> ModuleType:
+    """The module `name` of `package`, or the file at `name` when it ends in `.py`.
+
+    Raises ConfigError with the nearest name when there is no such plug-in.
+    """
+    if name.endswith(".py"):
+        return _load_file(Path(name), package)
+    known = names(package)
+    if name not in known:
+        raise ConfigError(f"{kind(package)} {name!r} does not exist{nearest(name, known)}")
+    return importlib.import_module(f"{package}.{name}")
+
+
+def kind(package: str) -> str:
+    """`hanllama.corpus.rules` -> `rule`: what one file of the folder is called in messages."""
+    name = package.rsplit(".", 1)[-1]
+    return name.removesuffix("es" if name.endswith("sses") else "s")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """The end of an error message that helps: `; did you mean 'x'?` or the list of what exists."""
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if match:
+        return f"; did you mean {match[0]!r}?"
+    return f"; there are: {', '.join(known)}" if known else ""
+
+
+def _load_file(path: Path, package: str) -> ModuleType:
+    if not path.is_file():
+        raise ConfigError(f"{kind(package)} file {path} does not exist")
+    # The path is part of the module's name, so that two files called my_rule.py stay apart and
+    # worker processes can find the same module again.
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    module_name = f"hanllama_user_{path.stem}_{digest}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception:
+        del sys.modules[module_name]
+        raise
+    return module

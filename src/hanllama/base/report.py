@@ -1,0 +1,481 @@
+"""Report cards: what a command found or did, as one HTML file that opens anywhere.
+
+A page is sections, a section is blocks: charts and histograms (inline SVG), tables, facts, notes,
+texts. The file needs no network, no script and no font of its own, follows the reader's light or
+dark scheme, prints, and escapes whatever came from data. Every block is a function that returns
+safe markup, so a command composes its report from values and never writes HTML.
+
+    write(folder / "report.html", "Pretraining", [
+        Section("Loss", [chart({"train": (steps, losses)}, title="loss", x="step", y="nats")]),
+    ])
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+from hanllama.base import fs
+
+# A chart in its own units; CSS scales it to the column. Two charts stand beside each other on a
+# wide screen, and at that width (about 500 px) these numbers are pixels.
+WIDTH, HEIGHT = 520, 280
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 42
+MAX_POINTS = 2000  # more than a screen has pixels; a long run's page would grow to megabytes
+HOVER_POINTS = 120
+TREND_STRETCHES = 150  # a noisy series is drawn faint, under the medians of so many stretches
+COLOURS = 6  # --c0 … --c5 in the template; further series repeat them dashed
+
+Series = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it; a block that is plain text is escaped."""
+
+    title: str
+    blocks: Sequence[Markup | str] = field(default_factory=tuple)
+
+
+def write(path: Path, title: str, sections: Sequence[Section], subtitle: str = "") -> None:
+    """Replace the file at `path` with the page, in one step; StorageError on a full disk."""
+    fs.write_text(path, page(title, sections, subtitle))
+
+
+def page(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
+    """One self-contained HTML file: no external resource, everything from data escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("hanllama.base", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html.jinja")
+    return template.render(title=title, subtitle=subtitle, sections=sections)
+
+
+# --- blocks ------------------------------------------------------------------------------------
+
+
+def chart(
+    series: Mapping[str, Series],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    log_y: bool = False,
+    log_x: bool = False,
+) -> Markup:
+    """Line charts over common axes, as an inline SVG.
+
+    Args:
+        series: name -> (xs, ys), equally long. NaN and infinite ys (and ys <= 0 on a log axis)
+            interrupt the line, are marked with a cross at the edge and counted in the legend.
+        title: the caption. x, y: the axes' names, with units.
+        log_y, log_x: logarithmic axes.
+
+    More than 2000 points a series are thinned to the extremes of equal stretches, so a spike of
+    one step stays visible. A long series that zigzags is drawn faint with its medians on top.
+    """
+    lines = {name: _Line(*values, log_x=log_x, log_y=log_y) for name, values in series.items()}
+    points = [p for line in lines.values() for p in line.points]
+    legend = [
+        (name, index, f"{line.lost:,} not drawable" if line.lost else "")
+        for index, (name, line) in enumerate(lines.items())
+    ]
+    if not points:
+        return _figure(title, Markup('<p class="empty">no finite values to draw</p>'), legend)
+    across = _Axis([p[0] for p in points], log_x, LEFT, WIDTH - RIGHT, pad=0.0)
+    up = _Axis([p[1] for p in points], log_y, HEIGHT - BOTTOM, TOP, pad=0.05)
+    body = Markup("").join(
+        _draw(line, index, name, across, up) for index, (name, line) in enumerate(lines.items())
+    )
+    return _figure(title, _svg(title, across, up, x, y, body), legend)
+
+
+def histogram(
+    values: Iterable[float],
+    *,
+    title: str,
+    x: str,
+    y: str = "count",
+    bins: int = 40,
+    log_x: bool = False,
+) -> Markup:
+    """How values are distributed, in `bins` equal steps (equal ratios with `log_x`).
+
+    Values that cannot be placed (NaN, infinite, <= 0 with `log_x`) are counted beside the title.
+    """
+    everything = [float(v) for v in values]
+    kept = [v for v in everything if math.isfinite(v) and (v > 0 or not log_x)]
+    lost = len(everything) - len(kept)
+    lost_remark = f"{lost:,} not drawable" if lost else ""
+    if not kept:
+        legend = [("", 0, lost_remark)] if lost else []
+        return _figure(title, Markup('<p class="empty">no values to draw</p>'), legend)
+    scale = math.log10 if log_x else float
+    low, high = scale(min(kept)), scale(max(kept))
+    if high == low:
+        low, high = low - 0.5, high + 0.5
+    counts = [0] * bins
+    for value in kept:
+        counts[min(int((scale(value) - low) / (high - low) * bins), bins - 1)] += 1
+    edges = [low + (high - low) * i / bins for i in range(bins + 1)]
+    if log_x:
+        edges = [10.0**e for e in edges]
+    return bars(edges, counts, title=title, x=x, y=y, log_x=log_x, remark=lost_remark)
+
+
+def bars(
+    edges: Sequence[float],
+    counts: Sequence[int],
+    *,
+    title: str,
+    x: str,
+    y: str = "count",
+    log_x: bool = False,
+    remark: str = "",
+) -> Markup:
+    """A histogram that was counted elsewhere: `counts[i]` values lie from `edges[i]` on.
+
+    `edges` rise and are one more than `counts`; `remark` stands beside the title.
+    """
+    assert len(edges) == len(counts) + 1, (len(edges), len(counts))
+    across = _Axis([edges[0], edges[-1]], log_x, LEFT, WIDTH - RIGHT, pad=0.0)
+    up = _Axis([0.0, float(max(counts))], False, HEIGHT - BOTTOM, TOP, pad=0.0)
+    shapes = []
+    for index, count in enumerate(counts):
+        left, right = across.at(edges[index]), across.at(edges[index + 1])
+        top = up.at(count)
+        width = max(right - left - 0.6, 0.4)
+        said = f"{number(edges[index])} – {number(edges[index + 1])}: {count:,}"
+        shapes.append(
+            Markup('<path class="bar" d="M{} {}v{}h{}V{}z"><title>{}</title></path>').format(
+                _px(left),
+                HEIGHT - BOTTOM,
+                _px(top - HEIGHT + BOTTOM),
+                _px(width),
+                HEIGHT - BOTTOM,
+                said,
+            )
+        )
+    legend = [("", 0, remark)] if remark else []
+    return _figure(title, _svg(title, across, up, x, y, Markup("").join(shapes)), legend)
+
+
+def ranking(values: Mapping[str, float], *, title: str, unit: str) -> Markup:
+    """Named values as horizontal bars from zero, in the order given, each with its number."""
+    finite = {name: v for name, v in values.items() if math.isfinite(v)}
+    if not finite:
+        return _figure(title, Markup('<p class="empty">no values to draw</p>'), [])
+    row, label = 22, 150
+    most = max([*finite.values(), 0.0]) or 1.0
+    shapes = []
+    for index, (name, value) in enumerate(finite.items()):
+        width = max(value, 0.0) / most * (WIDTH - label - 90)
+        middle = index * row + row // 2
+        shapes.append(
+            Markup(
+                '<text class="ytick" x="{}" y="{}">{}</text>'
+                '<path class="bar" d="M{} {}h{}v{}h-{}z"></path>'
+                '<text x="{}" y="{}" dominant-baseline="middle">{}</text>'
+            ).format(
+                *(label - 8, middle, name if len(name) <= 24 else name[:23] + "…"),
+                *(label, middle - 7, _px(width), 14, _px(width)),
+                *(_px(label + width + 6), middle, number(value)),
+            )
+        )
+    drawing = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, row * len(finite), title, Markup("").join(shapes)
+    )
+    return _figure(f"{title} ({unit})", drawing, [])
+
+
+def table(rows: Iterable[Sequence[Any]], *, headings: Sequence[str], title: str = "") -> Markup:
+    """A table; a column of numbers is aligned right, floats have four significant digits."""
+    kept = [list(row) for row in rows]
+    classes = [
+        Markup(' class="number"') if _is_numeric([row[i] for row in kept]) else Markup("")
+        for i in range(len(headings))
+    ]
+    head = _cells("th", headings, classes)
+    body = Markup("").join(Markup("<tr>{}</tr>").format(_cells("td", r, classes)) for r in kept)
+    caption = Markup("<caption>{}</caption>").format(title) if title else ""
+    return Markup(
+        '<div class="wide"><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(caption, head, body)
+
+
+def facts(values: Mapping[str, Any]) -> Markup:
+    """A few numbers that matter, large, each over its name."""
+    tiles = Markup("").join(
+        Markup("<div><dd>{}</dd><dt>{}</dt></div>").format(number(value), name)
+        for name, value in values.items()
+    )
+    return Markup('<dl class="facts">{}</dl>').format(tiles)
+
+
+def note(text: str, level: Literal["good", "warning", "bad", "info"] = "info") -> Markup:
+    """A verdict or a warning in a sentence; the level is also said in words for print."""
+    word = {"good": "✓", "warning": "⚠", "bad": "✗", "info": "i"}[level]
+    return Markup('<p class="note {}"><b>{}</b> {}</p>').format(level, word, text)
+
+
+def text(content: str, *, title: str = "") -> Markup:
+    """A passage as it is, line breaks kept: a sample, a configuration."""
+    caption = Markup("<figcaption>{}</figcaption>").format(title) if title else ""
+    return Markup('<figure class="text">{}<pre>{}</pre></figure>').format(caption, content)
+
+
+def number(value: Any) -> str:
+    """A value as a person reads it: `12,345`, `0.1235`, `1.2e-05`, `yes`, `–`."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return str(value)
+
+
+# --- from values to points -----------------------------------------------------------------------
+
+
+class _Line:
+    """A series ready to draw: unbroken segments of finite points, and where it was interrupted."""
+
+    def __init__(self, xs: Sequence[float], ys: Sequence[float], log_x: bool, log_y: bool) -> None:
+        assert len(xs) == len(ys), f"a series needs as many xs as ys: {len(xs)} and {len(ys)}"
+        self.segments: list[list[tuple[float, float]]] = [[]]
+        self.gaps: list[tuple[float, float]] = []
+        self.lost = 0
+        for x, y in zip(map(float, xs), map(float, ys), strict=True):
+            x_fits = math.isfinite(x) and (x > 0 or not log_x)
+            if x_fits and math.isfinite(y) and (y > 0 or not log_y):
+                self.segments[-1].append((x, y))
+                continue
+            self.lost += 1
+            if x_fits:
+                self.gaps.append((x, y))
+            if self.segments[-1]:
+                self.segments.append([])
+        self.segments = [s for s in self.segments if s]
+        self.trends = [_trend(s) for s in self.segments]
+        budget = MAX_POINTS / max(sum(map(len, self.segments)), 1)
+        if budget < 1:
+            self.segments = [_thin(s, max(int(len(s) * budget), 4)) for s in self.segments]
+        self.points = [p for segment in self.segments for p in segment]
+
+
+def _trend(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The medians of equal stretches, for a long series that mostly zigzags; empty otherwise."""
+    if len(points) < 2 * TREND_STRETCHES:
+        return []
+    slopes = [b[1] - a[1] for a, b in pairwise(points)]
+    turns = sum(a * b < 0 for a, b in pairwise(slopes))
+    if turns < len(points) / 4:
+        return []
+    cuts = [i * len(points) // TREND_STRETCHES for i in range(TREND_STRETCHES + 1)]
+    stretches = [points[a:b] for a, b in pairwise(cuts)]
+    return [(median(x for x, _ in s), median(y for _, y in s)) for s in stretches]
+
+
+def _thin(points: list[tuple[float, float]], keep: int) -> list[tuple[float, float]]:
+    """At most about `keep` points: the lowest and the highest of equal stretches, and both ends."""
+    if len(points) <= keep:
+        return points
+    stretches = max(keep // 2 - 1, 1)
+    chosen = {0, len(points) - 1}
+    for index in range(stretches):
+        start = index * len(points) // stretches
+        stretch = range(start, (index + 1) * len(points) // stretches)
+        chosen.add(min(stretch, key=lambda i: points[i][1]))
+        chosen.add(max(stretch, key=lambda i: points[i][1]))
+    return [points[i] for i in sorted(chosen)]
+
+
+# --- axes ----------------------------------------------------------------------------------------
+
+
+class _Axis:
+    """From values to pixels, with ticks at round values."""
+
+    def __init__(self, values: list[float], log: bool, start: float, end: float, pad: float):
+        self.log, self.start, self.end = log, start, end
+        low, high = min(values), max(values)
+        scaled_low, scaled_high = self._scale(low), self._scale(high)
+        room = (scaled_high - scaled_low) * pad
+        if scaled_low == scaled_high:
+            room = abs(scaled_low) * 0.1 or 0.5
+        self.low, self.high = scaled_low - room, scaled_high + room
+        bounds = (self._unscale(self.low), self._unscale(self.high))
+        self.ticks = _log_ticks(*bounds) if log else _linear_ticks(*bounds)
+
+    def at(self, value: float) -> float:
+        share = (self._scale(value) - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+    def _scale(self, value: float) -> float:
+        return math.log10(value) if self.log else value
+
+    def _unscale(self, value: float) -> float:
+        return 10.0**value if self.log else value
+
+
+def _linear_ticks(low: float, high: float, count: int = 5) -> list[tuple[float, str]]:
+    """About `count` multiples of 1, 2 or 5 times a power of ten within [low, high]."""
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    # The nearest of them by ratio: the limits are the geometric means of neighbours.
+    step = power * next(
+        m for m, limit in ((1, 1.4), (2, 3.2), (5, 7.1), (10, 11)) if rough / power < limit
+    )
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(i * step, _tick_text(i * step, step)) for i in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Powers of ten; with 2 and 5 between them when they are few, linear ones below a decade."""
+    decades = math.log10(high / low)
+    if decades < 1:
+        return _linear_ticks(low, high)
+    every = max(math.ceil(decades / 6), 1)
+    factors = (1, 2, 5) if decades < 2.5 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [f * 10.0**p for p in powers if p % every == 0 for f in factors]
+    return [(v, _tick_text(v, v)) for v in values if low * 0.999 <= v <= high * 1.001]
+
+
+def _tick_text(value: float, step: float) -> str:
+    """`0.05`, `2k`, `1.5M`, `3e-4`: no more digits than the distance of the ticks asks for."""
+    size = abs(value)
+    if size < step / 2:
+        return "0"
+    if (step < 0.001 and size < 0.1) or size >= 1e12:
+        power = math.floor(math.log10(size) + 1e-9)
+        digits = max(0, power - math.floor(math.log10(step) + 1e-9))
+        return f"{value / 10.0**power:.{digits}f}e{power}"
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= limit:
+            return f"{value / limit:.{_decimals(step / limit)}f}{letter}"
+    return f"{value:.{_decimals(step)}f}"
+
+
+def _decimals(step: float) -> int:
+    return max(0, -math.floor(math.log10(step) + 1e-9))
+
+
+# --- SVG -----------------------------------------------------------------------------------------
+
+
+def _draw(line: _Line, index: int, name: str, across: _Axis, up: _Axis) -> Markup:
+    dash = Markup(' stroke-dasharray="5 3"') if index >= COLOURS else ""
+    parts = []
+
+    def path(points: list[tuple[float, float]], style: Markup | str) -> None:
+        along = "L".join(f"{_px(across.at(x))} {_px(up.at(y))}" for x, y in points)
+        # A segment of one point has no length; a wide round cap makes a dot of it.
+        dot = Markup('h0" class="dot') if len(points) == 1 else ""
+        parts.append(Markup('<path d="M{}{}"{}/>').format(along, dot, style))
+
+    for segment, trend in zip(line.segments, line.trends, strict=True):
+        path(segment, Markup(' class="faint"') if trend else dash)
+        if trend:
+            path(trend, dash)
+    every = max(1, math.ceil(len(line.points) / HOVER_POINTS))
+    shown = line.points[::every]
+    for x, y in shown + line.points[-1:] * (line.points[-1:] != shown[-1:]):
+        parts.append(
+            Markup('<circle cx="{}" cy="{}" r="5"><title>{}</title></circle>').format(
+                _px(across.at(x)), _px(up.at(y)), f"{name}\n{number(x)}: {number(y)}"
+            )
+        )
+    for x, y in line.gaps[:HOVER_POINTS]:
+        at = across.at(min(max(x, across._unscale(across.low)), across._unscale(across.high)))
+        edge = HEIGHT - BOTTOM - 5 if y <= 0 else TOP + 5
+        parts.append(
+            Markup('<text class="gap" x="{}" y="{}">×<title>{}</title></text>').format(
+                _px(at), _px(edge + 4), f"{name}\n{number(x)}: {y}"
+            )
+        )
+    return Markup('<g class="s{}">{}</g>').format(index % COLOURS, Markup("").join(parts))
+
+
+def _svg(title: str, across: _Axis, up: _Axis, x: str, y: str, body: Markup) -> Markup:
+    floor = HEIGHT - BOTTOM
+    parts = []
+    for value, label in up.ticks:
+        at = _px(up.at(value))
+        parts.append(
+            Markup(
+                '<path class="grid" d="M{} {}H{}"/><text class="ytick" x="{}" y="{}">{}</text>'
+            ).format(LEFT, at, WIDTH - RIGHT, LEFT - 7, at, label)
+        )
+    for value, label in across.ticks:
+        at = _px(across.at(value))
+        parts.append(
+            Markup(
+                '<path class="tick" d="M{} {}v4"/><text class="xtick" x="{}" y="{}">{}</text>'
+            ).format(at, floor, at, floor + 16, label)
+        )
+    return Markup(
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}'
+        '<path class="axis" d="M{} {}H{}"/>{}'
+        '<text class="xname" x="{}" y="{}">{}</text>'
+        '<text class="yname" transform="translate(12 {})rotate(-90)">{}</text></svg>'
+    ).format(
+        WIDTH, HEIGHT, title, Markup("").join(parts),
+        LEFT, floor, WIDTH - RIGHT, body,
+        (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x,
+        (TOP + floor) / 2, y,
+    )  # fmt: skip
+
+
+def _figure(title: str, body: Markup, legend: Sequence[tuple[str, int, str]]) -> Markup:
+    entries = Markup("").join(
+        Markup('<span class="s{}{}">{}{}</span>').format(
+            index % COLOURS,
+            (" dashed" if index >= COLOURS else "") if name else " remark",
+            name,
+            Markup(" <em>({})</em>").format(remark) if remark else "",
+        )
+        for name, index, remark in legend
+        if remark or len(legend) > 1
+    )
+    keys = Markup('<div class="legend">{}</div>').format(entries) if entries else ""
+    return Markup('<figure class="chart"><figcaption>{}</figcaption>{}{}</figure>').format(
+        title, keys, body
+    )
+
+
+def _is_numeric(column: list[Any]) -> bool:
+    known = [v for v in column if v is not None]
+    numbers = [v for v in known if isinstance(v, int | float) and not isinstance(v, bool)]
+    return bool(known) and len(numbers) == len(known)
+
+
+def _cells(tag: str, values: Sequence[Any], classes: Sequence[Markup]) -> Markup:
+    return Markup("").join(
+        Markup("<{0}{1}>{2}</{0}>").format(
+            Markup(tag), marked, value if isinstance(value, Markup) else number(value)
+        )
+        for value, marked in zip(values, classes, strict=True)
+    )
+
+
+def _px(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,271 @@
+"""What `tokenize` keeps until the held-out split is chosen: the tokens, and what to go on from.
+
+A batch is what became of some pieces of the corpus. `Spool` holds all of them, in memory or, when
+they are many, the tokens in a file. `Journal` is a file of the same batches beside the output, so
+that a tokenizing that was stopped or killed does not begin again:
+
+    OUTPUT.partial/
+      batches        one batch after the other, with a checksum each
+      state.json     how many of them are whole, how long the file is, and what they depend on
+
+The batches are added again in their order, as if they had just been made, so the shards are the
+same bytes. `state.json` is replaced in one step after what it speaks of is on the disk.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError
+from hanllama.base.partial import Log
+from hanllama.batches import split as splitting
+from hanllama.batches.shards import Ids, token_dtype
+from hanllama.reading.records import Reject
+
+SPOOL_MEMORY = 2**27  # bytes of tokens above which they go to a file
+# What a kill costs at most, in time and in memory until then; a shorter run leaves no journal.
+SAVE_SECONDS = 10.0
+_SAVE_BYTES = 2**26
+# Sources that the manifest names; a corpus of a million files is named by its inputs.
+_SOURCES = 1000
+_SKETCH = ("ranks", "characters", "wholes", "counts", "grams")
+
+
+@dataclass
+class Batch:
+    """The documents of some pieces, tokenized."""
+
+    rejects: list[Reject]
+    blank: int  # documents without a visible character: left out
+    sources: Counter[str]
+    ids: Ids  # end to end, in the shards' own type
+    lengths: NDArray[np.int64]
+    text_bytes: NDArray[np.int64]
+    characters: int
+    fallbacks: int
+    sketch: splitting.SketchPart | None
+
+
+class Spool:
+    """The whole corpus as tokens, and what is known of its documents.
+
+    `path` is made once the tokens are more than `SPOOL_MEMORY`.
+
+    Attributes:
+        batches: how many were added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.dtype = token_dtype(0)  # that of the first batch
+        self.batches = 0
+        self.sketch = splitting.Sketch()
+        self.documents = self.characters = self.bytes = self.tokens = 0
+        self.fallbacks = self.blank = 0
+        self.sources: Counter[str] = Counter()
+        self._lengths: list[NDArray[np.int64]] = []
+        self._text_bytes: list[NDArray[np.int64]] = []
+        self._held: list[Ids] = []
+        self._file: Any = None
+
+    def add(self, batch: Batch) -> None:
+        """Take the next documents of the corpus."""
+        self.dtype = batch.ids.dtype
+        self.batches += 1
+        self._held.append(batch.ids)
+        if batch.sketch is not None:
+            self.sketch.add(batch.sketch)
+        self._lengths.append(batch.lengths)
+        self._text_bytes.append(batch.text_bytes)
+        self.documents += batch.lengths.size
+        self.blank += batch.blank
+        self.characters += batch.characters
+        self.bytes += int(batch.text_bytes.sum())
+        self.tokens += int(batch.ids.size)
+        if self.tokens * self.dtype.itemsize > SPOOL_MEMORY:
+            self._to_file()
+        self.fallbacks += batch.fallbacks
+        for name, count in batch.sources.items():
+            if name in self.sources or len(self.sources) < _SOURCES:
+                self.sources[name] += count
+
+    def _to_file(self) -> None:
+        with fs.storage(self.path):
+            if self._file is None:
+                self._file = open(self.path, "wb")  # noqa: SIM115 (it spans calls)
+            for ids in self._held:
+                self._file.write(ids.data)
+        self._held.clear()
+
+    def documents_by_batch(self) -> Iterator[tuple[Ids, NDArray[np.int64], NDArray[np.int64]]]:
+        """Of each batch in order: its tokens end to end, and each document's tokens and bytes.
+
+        Once only, and nothing can be added then: what was handed out is let go.
+        """
+        held: Iterable[Ids]
+        if self._file is None:
+            self._held.reverse()
+            held = (self._held.pop() for _ in range(len(self._held)))
+        else:
+            self._to_file()
+            with fs.storage(self.path):
+                self._file.close()
+            held = self._read_back()
+        yield from zip(held, self._lengths, self._text_bytes, strict=True)
+
+    def _read_back(self) -> Iterator[Ids]:
+        """Each batch's tokens, read and not mapped: mapped pages would count as memory in use."""
+        with open(self.path, "rb") as file:
+            for lengths in self._lengths:
+                yield np.fromfile(file, self.dtype, int(lengths.sum()))
+
+
+class Journal:
+    """The batches of an unfinished tokenizing, in a folder beside the output.
+
+    Args:
+        output: the shards folder that is being made.
+        wanted: what the batches depend on, by name.
+
+    Attributes:
+        found: whether there is one.
+        batches: how many are there to go on from.
+        why: what differs from the journal that was found, and is lost; "" when nothing.
+    """
+
+    def __init__(self, output: Path, wanted: Mapping[str, str]) -> None:
+        self.folder = output.with_name(f"{output.name}.partial")
+        self.found = self.folder.exists()
+        self.wanted = dict(wanted)
+        self.batches = size = 0
+        self.why = ""
+        path = self.folder / "state.json"
+        try:
+            found = fs.read_json(path) if path.exists() else None
+        except CorruptError:
+            found, self.why = None, "its state cannot be read"
+        if found is not None:
+            changed = [k for k, v in self.wanted.items() if found["wanted"].get(k) != v]
+            if changed:
+                self.why = " and ".join(changed) + " changed"
+            else:
+                self.batches, size = found["batches"], found["size"]
+        if not self.batches:
+            self.remove()
+        self._log: Log | None = None
+        self._size = size
+        self._held: list[Batch] = []
+        self._saved = time.monotonic()
+
+    def saved(self) -> Iterator[Batch]:
+        """The batches that are there, in order.
+
+        Raises CorruptError when they are not what was written.
+        """
+        if not self.batches:
+            return
+        with open(self.folder / "batches", "rb") as file:
+            for _ in range(self.batches):
+                size, checksum = np.frombuffer(file.read(16), dtype="<u8").tolist()
+                data = file.read(size)
+                if zlib.crc32(data) != checksum:
+                    raise CorruptError(
+                        f"{file.name} is damaged; remove {self.folder} to begin again"
+                    )
+                yield _read(data)
+
+    def add(self, batch: Batch) -> None:
+        """Remember a batch, on the disk when it is time."""
+        self._held.append(batch)
+        held_bytes = sum(b.ids.nbytes for b in self._held)
+        if time.monotonic() - self._saved > SAVE_SECONDS or held_bytes > _SAVE_BYTES:
+            self.save()
+
+    def save(self) -> None:
+        """Bring what was added to the disk."""
+        if not self._held:
+            return
+        if self._log is None:
+            with fs.storage(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            self._log = Log(self.folder / "batches", self._size)
+        for batch in self._held:
+            data = _written(batch)
+            self._log.write(np.array([len(data), zlib.crc32(data)], dtype="<u8").tobytes())
+            self._log.write(data)
+        self._size = self._log.sync()
+        self.batches += len(self._held)
+        self._held.clear()
+        state = {"wanted": self.wanted, "batches": self.batches, "size": self._size}
+        fs.write_json(self.folder / "state.json", state)
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._log is not None:
+            self._log.close()
+
+    def remove(self) -> None:
+        """Forget the unfinished work, its state first."""
+        (self.folder / "state.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _written(batch: Batch) -> bytes:
+    """A batch as bytes: a line of JSON, then its arrays."""
+    sketch = batch.sketch
+    facts = {
+        "rejects": [asdict(reject) for reject in batch.rejects],
+        "blank": batch.blank,
+        "sources": batch.sources,
+        "characters": batch.characters,
+        "fallbacks": batch.fallbacks,
+        "kept_of": sketch.kept_of if sketch is not None else 0,
+    }
+    out = io.BytesIO()
+    # A reject may hold half a surrogate pair, so the JSON is ASCII.
+    out.write(json.dumps(facts).encode("ascii") + b"\n")
+    arrays = [batch.ids, batch.lengths, batch.text_bytes]
+    if sketch is not None:
+        arrays += [getattr(sketch, name) for name in _SKETCH]
+    for array in arrays:
+        np.lib.format.write_array(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def _read(data: bytes) -> Batch:
+    source = io.BytesIO(data)
+    facts = json.loads(source.readline())
+
+    def array() -> NDArray[Any]:
+        return np.asarray(np.lib.format.read_array(source, allow_pickle=False))
+
+    ids, lengths, text_bytes = array(), array(), array()
+    sketch = None
+    if facts["kept_of"]:
+        arrays = {name: array() for name in _SKETCH}
+        sketch = splitting.SketchPart(**arrays, kept_of=facts["kept_of"])
+    return Batch(
+        [Reject(**reject) for reject in facts["rejects"]],
+        facts["blank"],
+        Counter(facts["sources"]),
+        ids,
+        lengths,
+        text_bytes,
+        facts["characters"],
+        facts["fallbacks"],
+        sketch,
+    )

@@ -1,0 +1,537 @@
+"""Clean text: files of any kind and encoding in, a corpus folder out.
+
+Jobs (some books, a megabyte of JSON lines) go to worker processes, which read, decode and apply the
+rules (`cleaner.py`); what comes back is merged in the order of the input. Everything that depends
+on other documents happens there, in one process: removing exact duplicates, counting, writing. So
+the result is a function of the input and the rules alone: the same bytes with any number of
+workers. Documents keep their boundaries: a book stays one document.
+
+The folder appears when it is complete or not at all. Until then the work lies in `OUTPUT.partial`
+(`partial.py`), and the same command goes on from there, whether it was stopped or killed, to the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama.base import fingerprint, fs, workers
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, InputError, Interrupted
+from hanllama.base.partial import DIGESTS, Log, Partial
+from hanllama.base.progress import Progress
+from hanllama.corpus import funnel_report, ruleset
+from hanllama.corpus.cleaner import (
+    DIGEST_BYTES,
+    Budget,
+    Cleaned,
+    Cleaner,
+    Job,
+    Position,
+    dropped_line,
+)
+from hanllama.corpus.funnel import MAX_LISTED, Funnel, Tally
+from hanllama.corpus.parts import Parts, check_output
+from hanllama.corpus.ruleset import Step
+from hanllama.reading import records
+from hanllama.reading.records import Fields, Piece, Quarantine, Reject
+from hanllama.text.digests import Digests
+
+SMALL_INPUT_BYTES = 4 * 2**20  # cleaned before a second process has started
+# What a kill costs at most; saving takes some hundredths of a second.
+SAVE_SECONDS = 10.0
+DUPLICATE = "equal to an earlier document"
+
+
+@dataclass(frozen=True)
+class CleanConfig:
+    """What `hanllama clean` takes."""
+
+    inputs: tuple[str, ...] = option(
+        help="folders, files or globs to read, - for standard input", positional=True
+    )
+    output: str = option(help="the corpus folder to write")
+    rules: tuple[str | dict[str, Any], ...] = option(
+        ("default",),
+        help="presets (see docs/clean.md), rules, YAML files or .py files, in order",
+    )
+    text_field: str = option("text", help="the field of records that is the text")
+    id_field: str = option("id", help="the field that identifies a record")
+    source_field: str = option("source", help="the field that says where a record came from")
+    category_field: str = option("category", help="the field that labels a record")
+    licence_field: str = option("licence", help="the field with the record's licence")
+    max_documents: int = option(0, help="read no more than the first so many; 0 means all")
+    max_characters: int = option(
+        0, help="read only the first documents that have no more together; 0 means all"
+    )
+    exact_duplicates: bool = option(
+        True, help="keep only the first of documents that are equal once cleaned"
+    )
+    dropped_characters: int = option(
+        1000, help="characters of each dropped document kept in dropped.jsonl; 0 keeps none"
+    )
+    max_quarantine_share: float = option(
+        0.05, help="fail when more than this share of the records cannot be read"
+    )
+    workers: int = option(0, help="processes; 0 means one per core")
+    force: bool = option(False, help="replace the output folder")
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise ConfigError("inputs is empty; name a folder, a file or a glob")
+        for name in ("workers", "max_documents", "max_characters", "dropped_characters"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if not 0 <= self.max_quarantine_share <= 1:
+            share = self.max_quarantine_share
+            raise ConfigError(f"max_quarantine_share must be between 0 and 1, not {share}")
+
+    def fields(self) -> Fields:
+        """Which field of a record is what."""
+        return Fields(
+            self.text_field,
+            self.id_field,
+            self.source_field,
+            self.category_field,
+            self.licence_field,
+        )
+
+
+def clean(config: CleanConfig) -> None:
+    """The command: write the corpus folder and print what each rule took.
+
+    Raises ConfigError for rules that do not exist, InputError when nothing can be read, when
+    nothing is left, when the output exists, and when too many records are unusable (they are then
+    kept in `OUTPUT.quarantine.jsonl`), Interrupted on Ctrl-C and SIGTERM.
+    """
+    steps = ruleset.expand(config.rules)
+    source = _Input(config.inputs)
+    output = Path(config.output)
+    check_output(output, config.inputs, config.force)
+    with (
+        fs.alone(output),
+        _Signals() as signals,
+        Partial(output, _wanted(config, steps, source)) as partial,
+    ):
+        fs.recover(output)
+        if partial.why:
+            print(f"clean: {partial.folder}: {partial.why}; starting afresh", file=sys.stderr)
+        elif partial.state:
+            print(f"clean: going on from {partial.folder}", file=sys.stderr)
+        merge = _Merge(config, steps, source, partial)
+        try:
+            _run(config, steps, source, merge, signals)
+            with signals.held():
+                merge.end()
+            _check_result(config, merge, partial)
+            merge.finish()
+            funnel_report.write(merge.funnel, partial.corpus)
+            partial.publish(output)
+        except Interrupted as stop:
+            merge.save()
+            saved = str(partial.folder) if source.can_go_on else ""
+            raise Interrupted(stop.signal_number, saved, goes_on=source.can_go_on) from None
+        finally:
+            merge.close()
+    _quarantine_beside(output).unlink(missing_ok=True)
+    funnel_report.show(merge.funnel)
+    print(f"{merge.funnel.kept.documents:,} documents in {output}; see {output / 'report.html'}")
+
+
+def _run(
+    config: CleanConfig, steps: list[Step], source: _Input, merge: _Merge, signals: _Signals
+) -> None:
+    """Clean what is left of the input and merge it."""
+    if merge.ended:
+        return
+    arguments = (steps, config.fields(), config.dropped_characters)
+    jobs = source.jobs(merge.position)
+    limited = bool(config.max_documents or config.max_characters)
+    sent: deque[Job] = deque()
+    if limited:
+        jobs = _remember(jobs, sent)
+    n_workers = workers.count(config.workers, source.bytes, SMALL_INPUT_BYTES)
+    with (
+        contextlib.closing(workers.ordered(jobs, n_workers, Cleaner, arguments)) as results,
+        Progress("clean", source.bytes / 1e6 or None, "MB", done=merge.input_bytes / 1e6) as shown,
+    ):
+        saved = time.monotonic()
+        for result in results:
+            if limited:
+                result = merge.within_budget(result, sent.popleft(), arguments)
+            with signals.held():
+                merge.add(result)
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    merge.save()
+                    saved = time.monotonic()
+            shown.advance(result.input_bytes / 1e6, documents=merge.parts.documents)
+            if merge.ended:
+                break
+
+
+def _remember(jobs: Iterator[Job], sent: deque[Job]) -> Iterator[Job]:
+    for job in jobs:
+        sent.append(job)
+        yield job
+
+
+# --- what is read --------------------------------------------------------------------------------
+
+
+class _Input:
+    """The files to read, as jobs from any position on."""
+
+    def __init__(self, inputs: tuple[str, ...]) -> None:
+        self.can_go_on = inputs != ("-",)
+        self.files: tuple[Path, ...] = ()
+        self.ignored: tuple[Path, ...] = ()
+        self.bytes = 0  # 0: not known
+        if not self.can_go_on:
+            return
+        if "-" in inputs:
+            raise InputError("standard input (-) cannot be mixed with files; give one or the other")
+        survey = records.survey(inputs)
+        self.files, self.ignored = survey.files, survey.ignored
+        self.bytes = survey.size
+
+    def jobs(self, start: Position) -> Iterator[Job]:
+        """The pieces from a position on, in runs of about a megabyte."""
+        run: list[Piece] = []
+        size = 0
+        for piece, after in self._pieces(start):
+            run.append(piece)
+            # A piece that holds lines is a megabyte; one that names a file costs what that has.
+            size += workers.JOB_BYTES if piece.lines else piece.size + 4096
+            if size >= workers.JOB_BYTES:
+                yield Job(run, after)
+                run, size = [], 0
+        if run:
+            yield Job(run, after)
+
+    def _pieces(self, start: Position) -> Iterator[tuple[Piece, Position]]:
+        if not self.can_go_on:
+            yield from ((piece, Position()) for piece in records.standard_input())
+            return
+        for number, path in enumerate(self.files[start.files :], start.files):
+            done = start.pieces if number == start.files else 0
+            for place, piece in enumerate(records.pieces(path)):
+                if place >= done:
+                    yield piece, Position(number, place + 1)
+
+    def trace(self) -> list[list[Any]]:
+        """What tells whether a file is still the one that was read."""
+        return [[str(path), *records.stamp(path)] for path in self.files]
+
+
+def _wanted(config: CleanConfig, steps: list[Step], source: _Input) -> dict[str, str]:
+    """What the result depends on; names as a user is told that one of them changed."""
+    rules = [[step.name, dict(step.parameters), _named_files(step)] for step in steps]
+    options = {
+        "fields": str(config.fields()),
+        "limits": [config.max_documents, config.max_characters],
+        "exact_duplicates": config.exact_duplicates,
+        "dropped_characters": config.dropped_characters,
+    }
+    return {
+        "the input": fingerprint.of_json(source.trace()),
+        "the rules": fingerprint.of_json(rules),
+        "the options": fingerprint.of_json(options),
+        "hanllama's code": fingerprint.of_corpus_code(),
+    }
+
+
+def _named_files(step: Step) -> list[list[Any]]:
+    """The files that a rule is made of or reads: its own `.py`, a list of terms, a model."""
+    named = [Path(text) for text in (step.name, *step.parameters.values()) if isinstance(text, str)]
+    found = [path for path in named if path.exists()]
+    files = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
+    return [[str(file), *records.stamp(file)] for file in files if file.is_file()]
+
+
+# --- merging -------------------------------------------------------------------------------------
+
+
+class _Merge:
+    """Adds cleaned jobs, in order, to the corpus and to the counts; goes on from a state."""
+
+    def __init__(
+        self, config: CleanConfig, steps: list[Step], source: _Input, partial: Partial
+    ) -> None:
+        self.partial = partial
+        self.can_go_on = source.can_go_on
+        self.closed = False
+        self.budget = Budget(config.max_documents or None, config.max_characters or None)
+        state = partial.state or {}
+        self.position = Position(**state.get("position", {}))
+        self.input_bytes: int = state.get("input_bytes", 0)
+        self.ended: bool = state.get("ended", False)
+        self.funnel = Funnel([(step.title, dict(step.parameters), Tally()) for step in steps])
+        if not config.exact_duplicates:
+            self.funnel.duplicates = None
+        self.quarantine = Quarantine()
+        self.listed: list[tuple[str, str]] = []  # duplicates: id, digest in hexadecimal
+        if state:
+            self._restore(state)
+        self.funnel.ignored = [str(path) for path in source.ignored]
+        sizes = state.get("sizes", {})
+        self.parts = Parts(partial.corpus, state.get("parts"))
+        self.logs = {
+            name: Log(folder / name, sizes.get(name, 0))
+            for name, folder in (
+                ("quarantine.jsonl", partial.corpus),
+                ("dropped.jsonl", partial.corpus),
+                (DIGESTS, partial.folder),
+            )
+        }
+        self.seen = Digests()
+        for digests in self._written_digests():
+            self.seen.add(digests)
+
+    def add(self, job: Cleaned) -> None:
+        """Add the next job."""
+        funnel = self.funnel
+        for reject in job.rejects:
+            self.quarantine.put(reject)
+        self.logs["quarantine.jsonl"].write(b"".join(map(records.reject_line, job.rejects)))
+        self.logs["dropped.jsonl"].write(job.dropped)
+        for (_, _, total), tally in zip(funnel.rules, job.tallies, strict=True):
+            total.add(tally)
+        funnel.lengths.add(job.lengths)
+        funnel.add_files(job.files)
+        kept_N = self._without_duplicates(job)
+        documents = job.documents
+        self.parts.write([line for line, kept in zip(documents.lines, kept_N, strict=True) if kept])
+        self.logs[DIGESTS].write(documents.digests_N2[kept_N].tobytes())
+        self._count_kept(job, kept_N)
+        self.position = job.after
+        self.input_bytes += job.input_bytes
+        self.ended = job.spent
+
+    def _without_duplicates(self, job: Cleaned) -> NDArray[np.bool_]:
+        """Which documents are new, where duplicates are to go."""
+        documents, tally = job.documents, self.funnel.duplicates
+        if tally is None:
+            return np.ones(len(documents.lines), np.bool_)
+        new_N = self.seen.add(documents.digests_N2)
+        characters = documents.characters_N
+        tally.documents_in += len(new_N)
+        tally.characters_in += int(characters.sum())
+        tally.documents_out += int(new_N.sum())
+        tally.characters_out += int(characters[new_N].sum())
+        for place in np.flatnonzero(~new_N).tolist():
+            tally.dropped[DUPLICATE] += 1
+            identity, source = _identity(documents.lines[place])
+            line = dropped_line(identity, source, "exact duplicates", DUPLICATE, "")
+            self.logs["dropped.jsonl"].write(line)
+            if len(self.listed) < MAX_LISTED:
+                self.listed.append((identity, documents.digests_N2[place].tobytes().hex()))
+        return new_N
+
+    def _count_kept(self, job: Cleaned, kept_N: NDArray[np.bool_]) -> None:
+        kept, documents = self.funnel.kept, job.documents
+        kept.documents += int(kept_N.sum())
+        kept.characters += int(documents.characters_N[kept_N].sum())
+        kept.scripts.characters += documents.scripts_NS[kept_N].sum(axis=0)
+        for place in np.flatnonzero(kept_N).tolist():
+            characters = int(documents.characters_N[place])
+            kept.lengths.count(characters)
+            kept.scripts.languages[documents.languages[place]] += 1
+            for name, labels in documents.groups.items():
+                kept.groups[name].count(labels[place], characters)
+
+    def within_budget(self, job: Cleaned, sent: Job, arguments: tuple[Any, ...]) -> Cleaned:
+        """The job as it is, or cleaned again up to where the limits end."""
+        documents, characters = job.read
+        left = self.budget.less(self.funnel.documents, self.funnel.characters)
+        if left.allows(documents, characters):
+            return job
+        return Cleaner(*arguments)(sent, left)
+
+    # --- to go on later, and to end --------------------------------------------------------------
+
+    def save(self) -> None:
+        """Remember how far it went; what comes from standard input comes only once."""
+        if self.closed or not self.can_go_on:
+            return
+        sizes = {name: log.sync() for name, log in self.logs.items()}
+        first = self.quarantine.first
+        self.partial.save(
+            {
+                "position": {"files": self.position.files, "pieces": self.position.pieces},
+                "input_bytes": self.input_bytes,
+                "ended": self.ended,
+                "parts": self.parts.state(),
+                "sizes": sizes,
+                "funnel": self.funnel.state(),
+                "quarantine": dict(self.quarantine.reasons),
+                "first_reject": first and [first.file, first.line, first.reason],
+                "listed": self.listed,
+            }
+        )
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.funnel.restore(state["funnel"])
+        self.quarantine.reasons = Counter(state["quarantine"])
+        self.quarantine.count = self.quarantine.reasons.total()
+        if state["first_reject"]:
+            self.quarantine.first = Reject(*state["first_reject"])
+        self.listed = [(identity, digest) for identity, digest in state["listed"]]
+
+    def _written_digests(self) -> Iterator[NDArray[np.uint64]]:
+        """The digests of the documents in the corpus, in order, some at a time."""
+        with open(self.logs[DIGESTS].path, "rb") as file:
+            while data := file.read(DIGEST_BYTES * 2**16):
+                yield np.frombuffer(data, np.uint64).reshape(-1, 2)
+
+    def end(self) -> None:
+        """All of the input was added."""
+        self.ended = True
+        self.save()
+        self.close()
+
+    def finish(self) -> None:
+        """Complete the counts, once all was added."""
+        funnel = self.funnel
+        funnel.end_file()
+        funnel.check()
+        funnel.quarantine = self.quarantine.reasons
+        funnel.parts, funnel.bytes_out = self.parts.number, self.parts.bytes
+        if self.listed:
+            first = self._first_copies({digest for _, digest in self.listed})
+            funnel.listed = [{"id": i, "copy_of": first[digest]} for i, digest in self.listed]
+
+    def _first_copies(self, digests: set[str]) -> dict[str, str]:
+        """The ids of documents in the corpus, by digest; their lines are looked up in the parts."""
+        wanted = np.frombuffer(b"".join(map(bytes.fromhex, sorted(digests))), "V16")
+        places: dict[int, str] = {}
+        start = 0
+        for block in self._written_digests():
+            keys = np.ascontiguousarray(block).view("V16").ravel()
+            for place in np.flatnonzero(np.isin(keys, wanted)).tolist():
+                places[start + place] = keys[place].tobytes().hex()
+            start += len(keys)
+        found: dict[str, str] = {}
+        number = 0
+        for path in sorted(self.partial.corpus.glob("part-*.jsonl")):
+            if len(found) == len(places):
+                break
+            with open(path, "rb") as part:
+                for line in part:
+                    if number in places:
+                        found[places[number]] = _identity(line)[0]
+                    number += 1
+        return found
+
+    def close(self) -> None:
+        """Close every file."""
+        self.closed = True
+        self.parts.close()
+        for log in self.logs.values():
+            log.close()
+
+
+def _identity(line: bytes) -> tuple[str, str]:
+    """(id, source) of a line of the corpus."""
+    entry = json.loads(line)
+    return entry.get("id", ""), entry.get("source", "")
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _quarantine_beside(output: Path) -> Path:
+    return output.with_name(f"{output.name}.quarantine.jsonl")
+
+
+def _check_result(config: CleanConfig, merge: _Merge, partial: Partial) -> None:
+    """Refuse a result that is none; what was written is then removed, except the quarantine."""
+    try:
+        _check_quarantine(config, merge, partial)
+        funnel = merge.funnel
+        if not funnel.documents:
+            why = f" (unusable: {merge.quarantine.summary()})" if merge.quarantine.count else ""
+            raise InputError(
+                f"{', '.join(config.inputs)}: the corpus is empty, there is no document{why}"
+            )
+        if not funnel.kept.documents:
+            drops = "; ".join(
+                f"{name}: {dict(t.dropped)}" for name, _, t in funnel.rules if t.dropped
+            )
+            raise InputError(
+                f"no document is left of {funnel.documents:,}; choose other rules than"
+                f" {', '.join(str(r) for r in config.rules)} ({drops})"
+            )
+    except InputError:
+        partial.remove()
+        raise
+
+
+def _check_quarantine(config: CleanConfig, merge: _Merge, partial: Partial) -> None:
+    quarantine = merge.quarantine
+    total = merge.funnel.documents + quarantine.count
+    if quarantine.count <= config.max_quarantine_share * total:
+        return
+    beside = _quarantine_beside(Path(config.output))
+    with fs.storage(beside):
+        shutil.copyfile(partial.corpus / "quarantine.jsonl", beside)
+    remedy = "repair the input or raise --max-quarantine-share"
+    if f"no field {config.text_field!r}" in quarantine.reasons:
+        remedy = f"name the field of the text (--text-field), {remedy}"
+    raise InputError(
+        f"{quarantine.count:,} of {total:,} records cannot be used"
+        f" ({quarantine.summary()}), which is more than the share of"
+        f" {config.max_quarantine_share:g} allowed; nothing was written but {beside}: {remedy}"
+    )
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM unwind the work, but never in the middle of adding a job to it."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._arrived = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                    self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._arrived:
+            return  # it is stopping already
+        self._arrived = number
+        if not self._held:
+            raise Interrupted(number)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """What is done inside is finished before a signal stops the work."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._arrived:
+            raise Interrupted(self._arrived)

@@ -1,0 +1,227 @@
+"""`hanllama decontaminate`: find the questions of evaluation sets in a corpus, and take them out.
+
+The corpus is read twice: once to see which n-grams stand in so many documents that they prove
+nothing, once to find leaks and to write what is left. Worker processes search, one process adds up
+in the order of the corpus, so the result does not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hanllama.base import fs, workers
+from hanllama.base.errors import InputError
+from hanllama.base.progress import Progress
+from hanllama.corpus.decontaminate import questions as evaluation
+from hanllama.corpus.decontaminate.found import Found, Leak
+from hanllama.corpus.decontaminate.matcher import Hits, Matcher
+from hanllama.corpus.decontaminate.options import DecontaminateConfig
+from hanllama.corpus.parts import Parts, check_output
+from hanllama.reading import records
+from hanllama.reading.records import Document, Fields, Piece, Quarantine, Reject
+
+EXCERPT_CHARACTERS = 120
+SMALL_INPUT_BYTES = 4 * 2**20  # searched before a second process has loaded the questions
+
+
+def decontaminate(config: DecontaminateConfig) -> Found:
+    """The command: print which questions leak; with an output, write the corpus without them.
+
+    Raises InputError when an input or evaluation folder is missing or empty, when the output
+    exists, or for standard input (which cannot be read twice); ConfigError without numba.
+    """
+    if "-" in config.inputs:
+        raise InputError("standard input (-) cannot be read twice; give files or folders")
+    survey = records.survey(config.inputs)
+    files = list(survey.files)
+    if config.output:
+        check_output(Path(config.output), [*config.inputs, *config.eval], config.force)
+    read = evaluation.read(config.eval)
+    matcher = Matcher(read.found, config.ngram, config.shortest, config.common_questions)
+    size = survey.size
+    count = workers.count(config.workers, size, SMALL_INPUT_BYTES)
+
+    common = _common(config, matcher, files, size, count)
+    matcher.ignore(common)
+    found = Found(matcher.questions, matcher.searchable, read.empty, len(common))
+    with contextlib.ExitStack() as stack:
+        folder, parts = None, None
+        if config.output:
+            stack.enter_context(fs.alone(Path(config.output)))
+            folder = stack.enter_context(fs.publish(Path(config.output), replace=config.force))
+            if config.remove != "nothing":
+                parts = stack.enter_context(Parts(folder))
+        quarantine = stack.enter_context(
+            Quarantine(folder / "quarantine.jsonl" if folder else None)
+        )
+        leaks = stack.enter_context(_leaks_file(folder))
+        job = _Search(matcher, config.minimum_share, config.remove, config.text_field)
+        for result in _pass("search", files, size, count, job):
+            for reject in result.rejects:
+                quarantine.put(reject)
+            for leak in result.leaks:
+                found.add(leak)
+                leaks(leak)
+            found.count(result)
+            if parts:
+                parts.write(result.lines)
+        if not found.documents:
+            raise InputError(f"{', '.join(config.inputs)}: no document; {quarantine.summary()}")
+        found.quarantined = dict(quarantine.reasons)
+        if folder:
+            found.write(folder)
+    for line in found.shown():
+        print(line)
+    if config.output:
+        print(f"see {Path(config.output) / 'report.html'} and leaks.jsonl beside it")
+    return found
+
+
+def _common(
+    config: DecontaminateConfig, matcher: Matcher, files: list[Path], size: int, count: int
+) -> Any:
+    """The n-grams that stand in more documents than may be."""
+    documents = np.zeros(matcher.grams, np.int64)
+    for grams in _pass("common phrases", files, size, count, _Count(matcher, config.text_field)):
+        documents += np.bincount(grams.held, minlength=matcher.grams)
+    return np.flatnonzero(documents > config.common_documents)
+
+
+def _pass(title: str, files: list[Path], size: int, count: int, job: Any) -> Iterator[Any]:
+    pieces = (piece for path in files for piece in records.pieces(path))
+    results = workers.ordered(pieces, count, _same, (job,))
+    with contextlib.closing(results), Progress(title, size / 1e6, "MB") as progress:
+        for result in results:
+            yield result
+            progress.advance(result.size / 1e6)
+
+
+@contextlib.contextmanager
+def _leaks_file(folder: Path | None) -> Iterator[Any]:
+    """Writes leaks as lines of JSON; to nowhere without a folder."""
+    if folder is None:
+        yield lambda leak: None
+        return
+    path = folder / "leaks.jsonl"
+    with fs.storage(path), open(path, "wb") as out:
+        yield lambda leak: out.write(
+            (json.dumps(leak.as_dict(), ensure_ascii=False) + "\n").encode("utf-8", "replace")
+        )
+
+
+# --- in the worker processes ---------------------------------------------------------------------
+
+
+def _same(job: Any) -> Any:
+    """The jobs carry what they need, so there is nothing to build."""
+    return job
+
+
+@dataclass
+class Counted:
+    """N-grams of a piece's documents, each once a document."""
+
+    size: int
+    held: Any
+
+
+@dataclass
+class Searched:
+    """What was found in a piece, and the lines of the corpus that are left of it."""
+
+    size: int
+    documents: int = 0
+    characters: int = 0
+    removed: int = 0
+    removed_characters: int = 0
+    leaks: list[Leak] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+
+
+@dataclass
+class _Count:
+    """The first pass, over one piece."""
+
+    matcher: Matcher
+    text_field: str
+
+    def __call__(self, piece: Piece) -> Counted:
+        held = [np.zeros(0, np.int64)]
+        for item in records.parse(piece, Fields(self.text_field)):
+            if isinstance(item, Document):
+                held.append(np.unique(self.matcher.find(item.text).grams))
+        return Counted(piece.size, np.concatenate(held))
+
+
+@dataclass
+class _Search:
+    """The second pass, over one piece."""
+
+    matcher: Matcher
+    minimum_share: float
+    remove: str
+    text_field: str
+
+    def __call__(self, piece: Piece) -> Searched:
+        result = Searched(piece.size)
+        for item in records.parse(piece, Fields(self.text_field)):
+            if isinstance(item, Reject):
+                result.rejects.append(item)
+            else:
+                self._document(item, result)
+        return result
+
+    def _document(self, document: Document, result: Searched) -> None:
+        text = document.text
+        result.documents += 1
+        result.characters += len(text)
+        hits = self.matcher.find(text)
+        leaking = self.matcher.leaks(hits, self.minimum_share)
+        matched = np.zeros(len(hits.grams), bool)
+        for number, share in leaking:
+            own = self.matcher.of_question(hits, number)
+            matched |= own
+            result.leaks.append(self._leak(document, hits, own, number, share))
+        if leaking and self.remove != "nothing":
+            kept = ""
+            if self.remove == "passages":
+                kept = without_lines(text, hits.begins[matched], hits.ends[matched])
+            result.removed_characters += len(text) - len(kept)
+            if not kept.strip():
+                result.removed += 1
+                return
+            document.text = kept
+        if self.remove != "nothing":
+            result.lines.append(records.document_line(document))
+
+    def _leak(self, document: Document, hits: Hits, own: Any, number: int, share: float) -> Leak:
+        question = self.matcher.questions[number]
+        position = densest(hits.begins[own], len(question.text))
+        excerpt = document.text[position : position + EXCERPT_CHARACTERS]
+        return Leak(number, question, share, document.id, document.source, position, excerpt)
+
+
+def densest(places: Any, length: int) -> int:
+    """The place from which most others lie within `length`: where the text comes together."""
+    ordered = np.unique(places)
+    reached = np.searchsorted(ordered, ordered + length, "right") - np.arange(len(ordered))
+    return int(ordered[np.argmax(reached)])
+
+
+def without_lines(text: str, begins: Any, ends: Any) -> str:
+    """A text without every line that a span touches."""
+    breaks = np.flatnonzero(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "u4") == 10)
+    gone: Counter[int] = Counter()
+    first, last = np.searchsorted(breaks, begins), np.searchsorted(breaks, ends - 1)
+    for a, b in zip(first, last, strict=True):
+        gone.update(range(int(a), int(b) + 1))
+    return "\n".join(line for n, line in enumerate(text.split("\n")) if n not in gone)

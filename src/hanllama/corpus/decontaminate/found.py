@@ -1,0 +1,179 @@
+"""What decontamination found: leaks, counts per benchmark, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hanllama.base import fs, report
+from hanllama.base.report import Section
+from hanllama.corpus.decontaminate.questions import Question
+
+HEADINGS = ("benchmark", "questions", "searched", "leaked", "share")
+SHOWN = 3  # leaks shown per benchmark on a terminal
+LISTED = 25  # and on the page
+SHOWN_CHARACTERS = 70
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One question in one document.
+
+    Attributes:
+        number: of the question among all. share: of its n-grams that stand in the document.
+        position: character of the text where most of it comes together.
+    """
+
+    number: int
+    question: Question
+    share: float
+    document: str
+    source: str
+    position: int
+    excerpt: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """A line of leaks.jsonl."""
+        question = self.question
+        return {
+            "benchmark": question.benchmark,
+            "file": question.file,
+            "number": question.number,
+            "share": round(self.share, 4),
+            "question": question.text,
+            "document": self.document,
+            "source": self.source,
+            "position": self.position,
+            "excerpt": self.excerpt,
+        }
+
+
+@dataclass
+class Found:
+    """Counts, and for each question its best match; memory is that of the questions."""
+
+    questions: list[Question]
+    searchable: Any  # [questions] bool
+    empty_files: list[str]
+    common: int  # n-grams that did not count because they stand in many documents
+    documents: int = 0
+    characters: int = 0
+    leaking_documents: int = 0
+    removed: int = 0
+    removed_characters: int = 0
+    best: dict[int, Leak] = field(default_factory=dict)
+    seen: dict[int, int] = field(default_factory=dict)  # question -> documents
+    quarantined: dict[str, int] = field(default_factory=dict)
+
+    def add(self, leak: Leak) -> None:
+        """One more."""
+        self.seen[leak.number] = self.seen.get(leak.number, 0) + 1
+        if leak.number not in self.best or leak.share > self.best[leak.number].share:
+            self.best[leak.number] = leak
+
+    def count(self, searched: Any) -> None:
+        """What a piece held, see `run.Searched`."""
+        self.documents += searched.documents
+        self.characters += searched.characters
+        self.leaking_documents += len({leak.document for leak in searched.leaks})
+        self.removed += searched.removed
+        self.removed_characters += searched.removed_characters
+
+    def benchmarks(self) -> list[tuple[str, int, int, int, float]]:
+        """(benchmark, questions, searchable, leaked, leaked share of searchable)."""
+        names = np.array([q.benchmark for q in self.questions])
+        leaked = np.zeros(len(names), bool)
+        leaked[list(self.best)] = True
+        rows = []
+        for name in sorted(set(names.tolist())):
+            own = names == name
+            able = int((own & self.searchable).sum())
+            found = int((own & leaked).sum())
+            rows.append((name, int(own.sum()), able, found, found / able if able else 0.0))
+        return rows
+
+    def ranked(self, benchmark: str) -> list[Leak]:
+        """The leaked questions of a benchmark, the surest first."""
+        own = [leak for leak in self.best.values() if leak.question.benchmark == benchmark]
+        return sorted(own, key=lambda leak: (-leak.share, leak.number))
+
+    def shown(self) -> Iterator[str]:
+        """The lines for a terminal."""
+        width = max(len(q.benchmark) for q in self.questions)
+        yield f"{'benchmark':<{width}}  questions  searched  leaked    share"
+        for name, total, able, leaked, share in self.benchmarks():
+            yield f"{name:<{width}}  {total:>9,}  {able:>8,}  {leaked:>6,}  {share:>6.2%}"
+        for name, *_ in self.benchmarks():
+            for leak in self.ranked(name)[:SHOWN]:
+                question = leak.question
+                yield f"{name}: {question.file} {question.number}, {leak.share:.0%} of it"
+                yield f"    question {_line(question.text)}"
+                yield f"    in {leak.document}, from character {leak.position:,}"
+                yield f"    reading  {_line(leak.excerpt)}"
+        yield (
+            f"{len(self.best):,} questions leak, in {self.leaking_documents:,} of"
+            f" {self.documents:,} documents ({self.characters:,} characters)"
+        )
+        if self.removed_characters:
+            yield f"removed: {self.removed:,} documents, {self.removed_characters:,} characters"
+        unsearched = len(self.questions) - int(self.searchable.sum())
+        if unsearched:
+            yield f"{unsearched:,} questions are too short or too common to be searched for"
+        if self.empty_files:
+            yield f"no question in {', '.join(self.empty_files[:10])}"
+        if self.quarantined:
+            reasons = ", ".join(f"{n} x {reason}" for reason, n in self.quarantined.items())
+            yield f"records that cannot be read: {reasons}"
+
+    def write(self, folder: Path) -> None:
+        """report.json and report.html."""
+        rows = self.benchmarks()
+        fs.write_json(
+            folder / "report.json",
+            {
+                "documents": self.documents,
+                "characters": self.characters,
+                "leaking_documents": self.leaking_documents,
+                "removed_documents": self.removed,
+                "removed_characters": self.removed_characters,
+                "ignored_in_many_documents": self.common,
+                "benchmarks": [dict(zip(HEADINGS, row, strict=True)) for row in rows],
+                "files_without_questions": self.empty_files,
+                "quarantined": self.quarantined,
+            },
+        )
+        facts = {
+            "questions leak": len(self.best),
+            "documents leak": self.leaking_documents,
+            "documents": self.documents,
+            "characters removed": self.removed_characters,
+        }
+        sections = [
+            Section("Benchmarks", [report.facts(facts), report.table(rows, headings=HEADINGS)])
+        ]
+        for name, *_ in rows:
+            leaks = self.ranked(name)[:LISTED]
+            if leaks:
+                cells = [
+                    (
+                        f"{leak.question.file} {leak.question.number}",
+                        leak.share,
+                        self.seen[leak.number],
+                        leak.question.text[:300],
+                        f"{leak.document}, {leak.position:,}",
+                        leak.excerpt,
+                    )
+                    for leak in leaks
+                ]
+                heads = ("question", "share", "documents", "text", "found in", "reading")
+                sections.append(Section(name, [report.table(cells, headings=heads)]))
+        report.write(folder / "report.html", "Decontamination", sections)
+
+
+def _line(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= SHOWN_CHARACTERS else flat[: SHOWN_CHARACTERS - 1] + "…"

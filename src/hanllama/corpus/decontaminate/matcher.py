@@ -1,0 +1,180 @@
+"""Finds questions in a text: which, where, and how much of each.
+
+What counts are n-grams of n units (see `kernels`) over Han, letters and digits alone, so another
+punctuation hides nothing. A question shorter than n is one n-gram as a whole. An n-gram that stands
+in many different questions is a phrase of the trade and does not count; of the rest, a leak is a
+share in one text. A question of which less than half counts cannot be told from other text, and is
+not searched for.
+
+Memory is that of the questions; a text is forgotten when it has been searched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hanllama.corpus.decontaminate.kernels import EAST_ASIA
+from hanllama.corpus.decontaminate.questions import Question
+from hanllama.text.letters import folded
+
+MAX_LOAD = 0.5  # of a hash table
+
+
+@dataclass(frozen=True)
+class Hits:
+    """N-grams of questions in one text: [n] where each begins and ends, and its number."""
+
+    begins: Any
+    ends: Any
+    grams: Any
+
+
+class Matcher:
+    """The questions' n-grams, ready to search with.
+
+    Attributes:
+        questions: as given. grams: how many different n-grams.
+        searchable: [questions] bool.
+        size: [questions] how many different n-grams of each count.
+    """
+
+    def __init__(
+        self, questions: list[Question], ngram: int, shortest: int, common_questions: int
+    ) -> None:
+        from hanllama.corpus.decontaminate import kernels
+
+        self.questions = questions
+        self._words(questions)
+        texts = [self.units(q.text)[0] for q in questions]
+        self._units = np.concatenate(texts)
+        first = np.concatenate([[0], np.cumsum([len(t) for t in texts])]).astype(np.int64)
+        lengths = np.diff(first)
+        # Every place of a long question where n units begin, and each short question once.
+        starts, owners, sizes = [], [], []
+        for number, length in enumerate(lengths):
+            if length >= shortest:
+                count = max(length - ngram + 1, 1)
+                starts.append(first[number] + np.arange(count))
+                owners.append(np.full(count, number))
+                sizes.append(np.full(count, min(length, ngram)))
+        empty = np.zeros(0, np.int64)
+        self._starts = np.concatenate([empty, *starts])
+        self._lengths = np.concatenate([empty, *sizes])
+        owner = np.concatenate([empty, *owners])
+        is_short = self._lengths < ngram
+        numbers = np.zeros(len(owner), np.int64)
+        # key length, table, n-grams, where each begins, its length
+        self._tables: list[tuple[int, Any, Any, Any, Any]] = []
+        for key_length, members in (
+            (ngram, np.flatnonzero(~is_short)),
+            (shortest, np.flatnonzero(is_short)),
+        ):
+            size = 1 << max(int(len(members) / MAX_LOAD), 1).bit_length()
+            slots = np.full(size if len(members) else 0, -1, np.int64)
+            own_starts, own_lengths = self._starts[members], self._lengths[members]
+            place = kernels.index(self._units, own_starts, own_lengths, key_length, slots)
+            numbers[members] = members[place]
+            self._tables.append((key_length, slots, members, own_starts, own_lengths))
+        self._count(numbers, owner, common_questions)
+
+    def _words(self, questions: list[Question]) -> None:
+        """The words of the questions, for `kernels.units`."""
+        from hanllama.corpus.decontaminate import kernels
+
+        folds = folded()
+        words: dict[bytes, None] = {}
+        for question in questions:
+            letters = folds[_codes(question.text)]
+            mark = np.where((letters > 0) & (letters < EAST_ASIA), "w", " ")
+            for match in re.finditer("w+", "".join(mark.tolist())):
+                words.setdefault(letters[match.start() : match.end()].tobytes())
+        arrays = [np.frombuffer(word, np.uint32) for word in words]
+        self._letters = np.concatenate([np.zeros(0, np.uint32), *arrays])
+        self._word_starts = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(
+            np.int64
+        )
+        size = 1 << max(int(len(arrays) / MAX_LOAD), 1).bit_length()
+        self._word_slots = np.full(size, -1, np.int64)
+        kernels.add_words(self._letters, self._word_starts, self._word_slots)
+
+    def _count(self, numbers: Any, owner: Any, common_questions: int) -> None:
+        """Which n-grams count, and which questions hold each."""
+        pairs = np.unique(np.stack([numbers, owner], axis=1), axis=0)
+        self.grams = len(self._starts)
+        # The same question published twice (dev and few-shot prompts) is one question here.
+        same: dict[str, int] = {}
+        identity = [same.setdefault(q.text, number) for number, q in enumerate(self.questions)]
+        different = np.unique(
+            np.stack([pairs[:, 0], np.array(identity)[pairs[:, 1]]], axis=1), axis=0
+        )
+        in_questions = np.bincount(different[:, 0], minlength=self.grams)
+        self.counting = in_questions <= common_questions  # [grams] bool
+        self._pairs = pairs
+        self._first_pair = np.searchsorted(pairs[:, 0], np.arange(self.grams + 1))
+        by_question = pairs[np.argsort(pairs[:, 1], kind="stable")]
+        self._of_question = by_question[:, 0]
+        self._first_gram = np.searchsorted(by_question[:, 1], np.arange(len(self.questions) + 1))
+        self.resize()
+
+    def ignore(self, grams: Any) -> None:
+        """These do not count (either): they stand in many documents."""
+        self.counting[grams] = False
+        self.resize()
+
+    def resize(self) -> None:
+        """Count each question's n-grams anew."""
+        n = len(self.questions)
+        total = np.bincount(self._pairs[:, 1], minlength=n)
+        counting = self._pairs[self.counting[self._pairs[:, 0]]]
+        self.size = np.bincount(counting[:, 1], minlength=n)
+        self.searchable = (self.size > 0) & (2 * self.size >= total)
+
+    def units(self, text: str) -> tuple[Any, Any, Any]:
+        """(units, begins, ends) of a text."""
+        from hanllama.corpus.decontaminate import kernels
+
+        found: tuple[Any, Any, Any] = kernels.units(
+            _codes(text), folded(), self._word_slots, self._letters, self._word_starts
+        )
+        return found
+
+    def find(self, text: str) -> Hits:
+        """Every n-gram of the questions in a text that counts."""
+        from hanllama.corpus.decontaminate import kernels
+
+        units, begins, ends = self.units(text)
+        places, grams = [], []
+        for key_length, slots, members, starts, lengths in self._tables:
+            at, found = kernels.find(units, self._units, starts, lengths, key_length, slots)
+            places.append(at)
+            grams.append(members[found])
+        place, gram = np.concatenate(places), np.concatenate(grams)
+        kept = self.counting[gram]
+        place, gram = place[kept], gram[kept]
+        return Hits(begins[place], ends[place + self._lengths[gram] - 1], gram)
+
+    def leaks(self, hits: Hits, minimum_share: float) -> list[tuple[int, float]]:
+        """(question, share of its n-grams) of those that a text with these hits leaks."""
+        if not len(hits.grams):
+            return []
+        owners = np.concatenate([self._owners(gram) for gram in np.unique(hits.grams)])
+        number, covered = np.unique(owners, return_counts=True)
+        share = covered / np.maximum(self.size[number], 1)
+        leaking = self.searchable[number] & (share >= minimum_share)
+        return [(int(q), float(s)) for q, s in zip(number[leaking], share[leaking], strict=True)]
+
+    def of_question(self, hits: Hits, question: int) -> Any:
+        """[hits] bool: which belong to a question."""
+        first, last = self._first_gram[question : question + 2]
+        return np.isin(hits.grams, self._of_question[first:last])
+
+    def _owners(self, gram: int) -> Any:
+        return self._pairs[self._first_pair[gram] : self._first_pair[gram + 1], 1]
+
+
+def _codes(text: str) -> Any:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -1,0 +1,233 @@
+"""Any evaluation folder -> its questions: stem, passage and options as one text each.
+
+Benchmarks are published as CSV with a header (C-Eval, CMMLU) or without (MMLU), as tables of
+few-shot examples whose cells are records themselves (AGIEval), as JSON lines, whatever the suffix
+(FewCLUE), as JSON arrays, or nested in an object (GAOKAO-Bench). They are told apart by what is in
+the file, and a record's fields by their names: those that ask are read, those that answer, explain
+or label are not, since an explanation found elsewhere is no leaked question.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hanllama.base.errors import InputError
+from hanllama.reading.records import decode
+
+STEMS = (
+    "question", "input", "instruction", "prompt", "problem", "query", "stem", "content",
+    "sentence", "sentence1", "sentence2", "premise", "hypothesis", "goal", "title", "text",
+)  # fmt: skip
+PASSAGES = ("passage", "context", "article", "paragraph", "story", "document")
+OPTIONS = ("options", "choices", "candidates", "endings")
+_OPTION = re.compile(r"[a-h]|(option|choice|solution|answer|sol|ending|opt)[_ ]?[a-h0-9]")
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+COMPRESSED = (".gz", ".zst")
+# Folder names that say which part of a benchmark, not which benchmark.
+_PARTS = {"dev", "test", "val", "valid", "validation", "train", "data", "auxiliary_train"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question; `number` counts those of its file from 1."""
+
+    benchmark: str
+    file: str
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Everything found, and the files in which no question was."""
+
+    found: list[Question]
+    empty: list[str]
+
+
+def read(folders: tuple[str, ...]) -> Questions:
+    """The questions of evaluation folders or files.
+
+    Raises InputError when one is missing, cannot be read, or when there is no question at all.
+    """
+    found: list[Question] = []
+    empty: list[str] = []
+    for name in folders:
+        root = Path(name)
+        if not root.exists():
+            raise InputError(f"evaluation folder {name} does not exist")
+        paths = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+        for path in paths:
+            if _suffix(path) not in SUFFIXES:
+                continue
+            shown = path.relative_to(root).as_posix() if root.is_dir() else path.name
+            texts = [t for record in _records(path) if (t := question_text(record)).strip()]
+            benchmark = _benchmark(root, path)
+            found += [Question(benchmark, shown, n, text) for n, text in enumerate(texts, 1)]
+            if not texts:
+                empty.append(shown)
+    if not found:
+        raise InputError(
+            f"{', '.join(folders)}: no question found; understood are {' '.join(SUFFIXES)} whose"
+            f" fields are named {', '.join(STEMS[:6])} …"
+        )
+    return Questions(found, empty)
+
+
+def question_text(record: dict[str, Any]) -> str:
+    """Passage, stem and options of a record, a line each; "" when it asks nothing."""
+    named = {str(key).strip().casefold(): value for key, value in record.items()}
+    stems = [text for key in STEMS for text in _texts(named.get(key))]
+    if not stems:
+        return ""
+    passages = [text for key in PASSAGES for text in _texts(named.get(key))]
+    options = [text for key in OPTIONS for text in _texts(named.get(key))]
+    options += [t for key, v in named.items() if _OPTION.fullmatch(key) for t in _texts(v)]
+    return "\n".join([*passages, *stems, *options])
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a value: itself, the items of a list, the values of an object."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+
+
+def _benchmark(root: Path, path: Path) -> str:
+    """The folder below `root` that is no mere part, else the root or, beside folders, the file."""
+    if root == path:
+        return _stem(path)
+    parts = path.relative_to(root).parts[:-1]
+    named = [p for p in parts if p.casefold() not in _PARTS]
+    if named:
+        return named[0]
+    collection = any(p.is_dir() and p.name.casefold() not in _PARTS for p in root.iterdir())
+    return _stem(path) if collection else root.resolve().name
+
+
+def _suffix(path: Path) -> str:
+    path = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return path.suffix.lower()
+
+
+def _stem(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            data = stream.read()
+    except OSError as error:
+        raise InputError(f"evaluation file {path} cannot be read: {error}") from error
+    kind = _suffix(path)
+    if kind == ".parquet":
+        yield from _parquet(path, data)
+        return
+    if not data.strip():
+        return
+    try:
+        text, _ = decode(data)
+    except InputError as error:
+        raise InputError(f"evaluation file {path}: {error}") from error
+    if kind in (".csv", ".tsv"):
+        yield from _table(path, text, "\t" if kind == ".tsv" else ",")
+    else:
+        yield from _json(path, text)
+
+
+def _parquet(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        yield from pq.read_table(pa.BufferReader(data)).to_pylist()
+    except pa.ArrowException as error:
+        raise InputError(f"evaluation file {path} is no Parquet: {error}") from error
+
+
+def _json(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    """One value, or one a line whatever the suffix."""
+    try:
+        yield from _dicts(json.loads(text))
+        return
+    except json.JSONDecodeError as error:
+        lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        if len(lines) < 2:
+            raise InputError(f"evaluation file {path} is not valid JSON: {error}") from error
+    for number, line in lines:
+        try:
+            yield from _dicts(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"evaluation file {path}, line {number}: {error}") from error
+
+
+def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+    """The records in a JSON value, however deep; an object that asks is a record."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _dicts(item)
+    elif isinstance(value, dict):
+        if question_text(value):
+            yield value
+        else:
+            for item in value.values():
+                yield from _dicts(item)
+
+
+def _table(path: Path, text: str, delimiter: str) -> Iterator[dict[str, Any]]:
+    try:
+        # strict: an unclosed quotation mark would swallow the rest of the file in silence.
+        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise InputError(f"evaluation file {path} is not valid CSV: {error}") from error
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    if not rows:
+        return
+    head = [cell.strip().casefold() for cell in rows[0]]
+    if set(head) & {*STEMS, *PASSAGES}:
+        for number, row in enumerate(rows[1:], 2):
+            if any(cell.strip() for cell in row[len(head) :]):
+                raise InputError(
+                    f"evaluation file {path}, row {number}: {len(row)} fields under a header of"
+                    f" {len(head)}; quote the field that holds the delimiter"
+                )
+            yield dict(zip(head, row, strict=False))  # a short row lacks its last fields
+        return
+    for row in rows:
+        inside = [record for cell in row for record in _cell(cell)]
+        if inside:
+            yield from inside
+        elif len(row) > 1 and re.fullmatch(r"\s*[A-Ha-h]\s*", row[-1]):
+            yield {"question": row[0], "options": row[1:-1]}
+
+
+def _cell(cell: str) -> Iterator[dict[str, Any]]:
+    """The records of a cell that is itself a record, in JSON or as Python prints one."""
+    if not cell.lstrip().startswith("{"):
+        return
+    try:
+        yield from _dicts(json.loads(cell))
+    except json.JSONDecodeError:
+        try:
+            yield from _dicts(ast.literal_eval(cell.strip()))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return  # a formula in braces, an explanation: no record

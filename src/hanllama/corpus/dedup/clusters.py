@@ -1,0 +1,219 @@
+"""What was removed for what: the fates of documents, and `clusters.jsonl` to look at them.
+
+A document that was removed points to the one it was compared with, which a later stage may have
+removed in turn (an exact copy of a book that is contained in collected works). A cluster is a
+document that stays with everything whose pointers end at it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama.base import fs
+from hanllama.corpus.dedup.keep import REMOVED, Numbers, Removed
+from hanllama.corpus.dedup.work import Store
+
+MAX_LISTED = 1000  # members of a cluster that are listed; all are counted
+_AT_ONCE = 4096  # clusters whose names are read together
+
+
+class Fates:
+    """Every removed document, by number.
+
+    Attributes:
+        document, kept: [removed] a document and the one it was removed for.
+        root: [removed] the document of its cluster that stays.
+        how: [removed] an index into `hows`.
+        similarity: [removed] as `how` measures it.
+    """
+
+    def __init__(self, stages: Mapping[str, Removed]) -> None:
+        self.hows = list(stages)
+        sizes = [len(removed) for removed in stages.values()]
+        merged = np.concatenate([np.empty(0, dtype=REMOVED), *stages.values()])
+        order = np.argsort(merged["document"])
+        merged = merged[order]
+        self.document: Numbers = np.ascontiguousarray(merged["document"])
+        self.kept: Numbers = np.ascontiguousarray(merged["kept"])
+        self.similarity: NDArray[np.float32] = np.ascontiguousarray(merged["similarity"])
+        self.how: NDArray[np.int64] = np.repeat(
+            np.arange(len(sizes)), np.array(sizes, dtype=np.int64)
+        )[order]
+        self.root = self.kept.copy()
+        while len(self.document):
+            at = np.minimum(np.searchsorted(self.document, self.root), len(self.document) - 1)
+            moved = self.document[at] == self.root
+            if not moved.any():
+                break
+            self.root[moved] = self.kept[at[moved]]
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+    @property
+    def roots(self) -> Numbers:
+        """The kept document of each cluster, in the order of the corpus."""
+        return np.unique(self.root)
+
+    @property
+    def shown(self) -> Numbers:
+        """Every document that clusters.jsonl speaks of, ascending."""
+        return np.unique(np.concatenate([self.document, self.kept]))
+
+
+class Names:
+    """Id, source and beginning of the documents that are shown, in a file.
+
+    They are collected while the output is written: only then is it known which they are, and there
+    is no need to read the corpus for them once more.
+    """
+
+    def __init__(self, path: Path, documents: Numbers) -> None:
+        self.path, self.documents = path, documents
+        self._sizes: list[int] = []
+        self._out: Any = None
+
+    def __enter__(self) -> Names:
+        with fs.storage(self.path):
+            self._out = open(self.path, "wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with fs.storage(self.path):
+            self._out.close()
+        self._ends = np.cumsum([0, *self._sizes], dtype=np.int64)
+
+    def add(self, names: list[bytes]) -> None:
+        """The names of the next documents."""
+        self._sizes += map(len, names)
+        with fs.storage(self.path):
+            self._out.writelines(names)
+
+    def of(self, documents: Numbers) -> Iterator[list[str]]:
+        """[id, source, beginning] of some documents, ascending."""
+        rows = np.searchsorted(self.documents, documents)
+        starts, ends = self._ends[rows].tolist(), self._ends[rows + 1].tolist()
+        with open(self.path, "rb") as file:
+            for start, end in zip(starts, ends, strict=True):
+                file.seek(start)
+                yield file.read(end - start).decode("utf-8").split("\0")
+
+
+class Lines:
+    """The boilerplate lines that were cut, and how often each; their texts stay on disk.
+
+    Attributes:
+        times: [boilerplate lines] how often each was cut.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.times = np.zeros(0, dtype=np.int64)
+        for removed in store.blocks("removed"):
+            missing = int(removed[:, 0].max(initial=0)) + 1 - len(self.times)
+            self.times = np.pad(self.times, (0, max(0, missing)))
+            np.add.at(self.times, removed[:, 0], removed[:, 1])
+
+    @property
+    def distinct(self) -> int:
+        """How many different lines were cut."""
+        return int(np.count_nonzero(self.times))
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """(line, times), in the order in which the corpus has them first."""
+        for texts, lines in zip(
+            self._store.blocks("told"), self._store.blocks("told_lines"), strict=True
+        ):
+            data, at = texts.tobytes(), 0
+            for row, size in lines.tolist():
+                if self.times[row]:
+                    yield data[at : at + size].decode("utf-8"), int(self.times[row])
+                at += size
+
+
+def write(
+    path: Path,
+    fates: Fates,
+    store: Store,
+    names: Names,
+    corpora: Sequence[str],
+    lines: Lines,
+) -> list[dict[str, Any]]:
+    """Write one line a cluster, then one a boilerplate line; returns the largest few clusters.
+
+    A line holds `kept` (id, source, corpus, characters, the beginning of its text), `members` (how
+    many were removed) and `removed`: the same of each, with `how`, `similarity`, and `of` where it
+    was compared with another removed document.
+    """
+    largest: list[dict[str, Any]] = []
+    with fs.storage(path), open(path, "wb") as out:
+        for cluster in _clusters(fates, store, names, corpora):
+            out.write(json.dumps(cluster, ensure_ascii=False).encode("utf-8") + b"\n")
+            largest.append(cluster)
+            if len(largest) > 100:
+                largest = _largest(largest)
+        for text, removed in lines:
+            entry = {"how": "line", "text": text, "removed": removed}
+            out.write(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
+    return _largest(largest)
+
+
+def _largest(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(clusters, key=lambda c: -int(c["members"]))[:50]
+
+
+def _clusters(
+    fates: Fates, store: Store, names: Names, corpora: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    order = np.lexsort([fates.document, fates.root])
+    roots, starts = np.unique(fates.root[order], return_index=True)
+    stops = np.append(starts[1:], len(order))
+    for at in range(0, len(roots), _AT_ONCE):
+        span = slice(at, at + _AT_ONCE)
+        listed = [
+            order[start : min(stop, start + MAX_LISTED)]
+            for start, stop in zip(starts[span], stops[span], strict=True)
+        ]
+        members = np.concatenate(listed)
+        wanted = np.unique(
+            np.concatenate([roots[span], fates.document[members], fates.kept[members]])
+        )
+        entries = dict(zip(wanted.tolist(), _entries(store, names, wanted, corpora), strict=True))
+        for root, rows, total in zip(roots[span], listed, (stops - starts)[span], strict=True):
+            removed = []
+            for row in rows.tolist():
+                entry = {
+                    **entries[int(fates.document[row])],
+                    "how": fates.hows[int(fates.how[row])],
+                    "similarity": round(float(fates.similarity[row]), 4),
+                }
+                if fates.kept[row] != root:
+                    entry["of"] = entries[int(fates.kept[row])]["id"]
+                removed.append(entry)
+            yield {"kept": entries[int(root)], "members": int(total), "removed": removed}
+
+
+def _entries(
+    store: Store, names: Names, documents: Numbers, corpora: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What is shown of each document; `documents` ascend."""
+    characters = store.take("counts", documents)[:, 2]
+    corpus = store.take("corpus", documents)
+    return [
+        {
+            "id": identity,
+            "source": source,
+            "corpus": corpora[int(c)],
+            "characters": int(n),
+            "text": beginning,
+        }
+        for (identity, source, beginning), c, n in zip(
+            names.of(documents), corpus, characters, strict=True
+        )
+    ]

@@ -1,0 +1,252 @@
+"""Works inside larger works: what most of another document's chapters hold is dropped.
+
+A story inside collected works is no near duplicate of them: their Jaccard similarity is as small
+as the story's share of the whole. So each document is also known by samples of its shingles (those
+whose hash ends in zeros, the same ones wherever they stand: FracMinHash, Irber and others 2022),
+each with the chapter it stands in, a chapter being about `chapter_letters` of text. A chapter is
+contained in another document when that holds `chapter_share` of its samples; a document is
+contained when that holds for chapters which make up the share `containment` of it.
+
+Two documents that contain each other are editions of one work, whatever Jaccard says of the
+whole: the better copy stays, as among near duplicates. Otherwise the larger one stays.
+
+Documents come to be compared when they share samples that few documents have (`RARE`); the
+comparison itself uses all samples. As in `near`, the search is repeated among what is left when
+common samples may have hidden something.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama.base import fs, workers
+from hanllama.base.progress import Progress
+from hanllama.corpus.dedup.keep import REMOVED, Numbers, Preference, Removed, choose
+from hanllama.corpus.dedup.near import REMOVED_FILE, paired, unpacked
+from hanllama.corpus.dedup.options import DedupConfig
+from hanllama.corpus.dedup.work import Partitions, Store, partitions_in, save, sorted_entries
+
+RARE = 32  # a sample in more documents than these makes nobody meet
+# Two documents are compared when they share this many rare samples and this share of the smaller
+# one's: less would never reach the thresholds that make sense.
+_SHARED_SAMPLES = 5
+_SHARED_SHARE = 0.1
+_MIN_SAMPLES = 8  # a document of fewer is too short to be judged by samples
+_CACHED_DOCUMENTS = 64
+
+Samples = tuple[NDArray[np.uint64], NDArray[np.uint32]]  # hashes ascending, chapters
+
+
+def search(
+    stage: Path, store: Store, alive: NDArray[np.bool_], config: DedupConfig, n_workers: int
+) -> None:
+    """The stage: drop what another document contains, of those that are `alive`."""
+    preference = Preference(store, config.keep)
+    alive = alive.copy()
+    with fs.publish(stage) as folder:
+        removed = [np.empty(0, dtype=REMOVED)]
+        while True:
+            pairs, cut = _meetings(folder, store, alive, config, n_workers)
+            found = _choose(_Containment(store, config), pairs, preference, config, n_workers)
+            alive[found["document"]] = False
+            removed.append(found)
+            if not cut or not len(found):
+                break
+        result = np.concatenate(removed)
+        save(folder / REMOVED_FILE, result[np.argsort(result["document"])])
+
+
+# --- who is compared -----------------------------------------------------------------------------
+
+
+def _meetings(
+    folder: Path, store: Store, alive: NDArray[np.bool_], config: DedupConfig, n_workers: int
+) -> tuple[NDArray[np.uint64], bool]:
+    """(packed pairs of documents that share enough rare samples, whether samples were too common).
+
+    Samples are dealt by their hash and paired off; the pairs are dealt by pair and counted.
+    """
+    total = int(store.starts("sample")[-1])
+    sorting = max(64, config.memory // n_workers)  # MiB, of each process
+    samples = Partitions(_fresh(folder / "samples"), total, sorting, packed=False)
+    start = 0
+    for hashes, counts in zip(store.blocks("sample"), store.blocks("counts"), strict=True):
+        documents = np.repeat(np.arange(start, start + len(counts)), counts[:, 4])
+        here = alive[documents]
+        samples.add(hashes[here], documents[here])
+        start += len(counts)
+    any_cut = False
+    tallies = []
+    paths = partitions_in(samples.folder)
+    work = workers.ordered(paths, min(n_workers, len(paths)) or 1, _Pairing, ())
+    with contextlib.closing(work) as results, Progress("samples", len(paths)) as progress:
+        for path, cut in results:
+            tallies.append(path)
+            any_cut = any_cut or cut
+            progress.advance(1)
+    found = _counted(tallies, store, config.memory)
+    fs.remove_folder(samples.folder)
+    return found, any_cut
+
+
+def _fresh(folder: Path) -> Path:
+    with fs.storage(folder):
+        folder.mkdir()
+    return folder
+
+
+class _Pairing:
+    """One partition of samples: the pairs of documents that share one, each with its count."""
+
+    def __call__(self, partition: Path) -> tuple[Path, bool]:
+        hashes, documents = sorted_entries(partition)
+        pairs, cut = paired(hashes, documents, RARE, star=False)
+        values, counts = np.unique(pairs, return_counts=True)
+        out = partition.with_suffix(".pairs.npy")
+        save(out, np.stack([values, counts.astype(np.uint64)]))
+        partition.unlink()
+        return out, bool(cut)
+
+
+def _counted(tallies: list[Path], store: Store, memory_mib: int) -> NDArray[np.uint64]:
+    """The pairs whose counts over all partitions are enough, ascending."""
+    entries = sum(np.load(path, mmap_mode="r").shape[1] for path in tallies)
+    # Dealt by ranges of the pair itself, so that the partitions come out in order.
+    parts = max(1, -(-entries * 64 // (memory_mib * 2**20)))
+    bounds = np.linspace(0, store.documents, parts + 1).astype(np.uint64)[1:-1] << np.uint64(32)
+    kept = [np.empty(0, dtype=np.uint64)]
+    for low, high in zip([np.uint64(0), *bounds], [*bounds, np.uint64(2**64 - 1)], strict=True):
+        runs = []
+        for path in tallies:
+            values, counts = np.load(path, mmap_mode="r")
+            span = slice(*np.searchsorted(values, [low, high]))
+            runs.append((np.array(values[span]), np.array(counts[span])))
+        values = np.concatenate([r[0] for r in runs] or kept)
+        counts = np.concatenate([r[1] for r in runs] or kept)
+        pairs, at = np.unique(values, return_inverse=True)
+        shared = np.bincount(at, weights=counts, minlength=len(pairs))
+        left, right = unpacked(pairs)
+        sizes = np.minimum(_sample_counts(store, left), _sample_counts(store, right))
+        kept.append(pairs[(shared >= _SHARED_SAMPLES) & (shared >= _SHARED_SHARE * sizes)])
+    return np.concatenate(kept)
+
+
+def _sample_counts(store: Store, documents: Numbers) -> NDArray[np.int64]:
+    if not len(documents):
+        return documents
+    return np.asarray(store.take("counts", documents)[:, 4], dtype=np.int64)
+
+
+# --- how much of one the other holds -------------------------------------------------------------
+
+
+class _Containment:
+    """How much of a document another one holds, by its chapters; built in each process."""
+
+    def __init__(self, store: Store, config: DedupConfig) -> None:
+        self.store = store
+        self.chapter_share = config.chapter_share
+        self.cached: OrderedDict[int, Samples] = OrderedDict()
+
+    def __call__(self, pairs: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """[pairs, 2] the share of the first that the second holds, and the other way."""
+        left, right = unpacked(pairs)
+        shares = [
+            (self.share(a, b), self.share(b, a))
+            for a, b in zip(left.tolist(), right.tolist(), strict=True)
+        ]
+        return np.array(shares, dtype=np.float32).reshape(-1, 2)
+
+    def share(self, small: int, large: int) -> float:
+        """The share of `small`, by samples, in chapters that `large` contains."""
+        hashes, chapters = self.samples(small)
+        if len(hashes) < _MIN_SAMPLES:
+            return 0.0
+        known, _ = self.samples(large)
+        at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+        sizes = np.bincount(chapters)
+        held = np.bincount(chapters, weights=known[at] == hashes)
+        return float(sizes[held >= self.chapter_share * sizes].sum() / len(hashes))
+
+    def samples(self, document: int) -> Samples:
+        """The distinct samples of a document, each with the first chapter it stands in."""
+        if document in self.cached:
+            self.cached.move_to_end(document)
+            return self.cached[document]
+        start, stop = self._place(document)
+        hashes, first = np.unique(self.store.run("sample", start, stop), return_index=True)
+        result = hashes, self.store.run("chapter", start, stop)[first]
+        self.cached[document] = result
+        if len(self.cached) > _CACHED_DOCUMENTS:
+            self.cached.popitem(last=False)
+        return result
+
+    def _place(self, document: int) -> tuple[int, int]:
+        """Where the samples of a document lie."""
+        starts = self.store.starts("counts")
+        segment = int(np.searchsorted(starts, document, side="right")) - 1
+        counts = self.store.run("counts", int(starts[segment]), document + 1)[:, 4]
+        end = int(self.store.starts("sample")[segment]) + int(counts.sum())
+        return end - int(counts[-1]), end
+
+
+def _choose(
+    containment: _Containment,
+    pairs: NDArray[np.uint64],
+    preference: Preference,
+    config: DedupConfig,
+    n_workers: int,
+) -> Removed:
+    """What goes: of editions all but the best, then what a document that stays contains."""
+    shares = _shares(containment, pairs, config, n_workers)
+    left, right = unpacked(pairs)
+    both = shares.min(axis=1) >= config.containment if len(shares) else np.empty(0, dtype=bool)
+    known = dict(zip(pairs[both].tolist(), shares[both].min(axis=1).tolist(), strict=True))
+
+    def mutual(a: Numbers, b: Numbers) -> NDArray[np.float32]:
+        keys = (np.minimum(a, b) << 32) | np.maximum(a, b)
+        return np.array([known.get(key, 0.0) for key in keys.tolist()], dtype=np.float32)
+
+    editions = choose(left[both], right[both], preference.ranks, mutual, config.containment)
+    gone = set(editions["document"].tolist())
+
+    # Larger containers first, so that a container's own fate is known.
+    small = np.concatenate([left, right])
+    large = np.concatenate([right, left])
+    share = shares.T.ravel()
+    within = share >= config.containment
+    small, large, share = small[within], large[within], share[within]
+    sizes_small, sizes_large = (
+        _sample_counts(containment.store, small),
+        _sample_counts(containment.store, large),
+    )
+    # Of two equal ones the earlier document counts as the larger.
+    larger = (sizes_large > sizes_small) | ((sizes_large == sizes_small) & (large < small))
+    small, large, share = small[larger], large[larger], share[larger]
+    order = np.lexsort([-share, small, -sizes_small[larger]])
+    rows = []
+    for at in order.tolist():
+        inner, outer = int(small[at]), int(large[at])
+        if inner not in gone and outer not in gone:
+            gone.add(inner)
+            rows.append((inner, outer, share[at]))
+    return np.concatenate([editions, np.array(rows, dtype=REMOVED)])
+
+
+def _shares(
+    containment: _Containment, pairs: NDArray[np.uint64], config: DedupConfig, n_workers: int
+) -> NDArray[np.float32]:
+    runs = [pairs[at : at + 256] for at in range(0, len(pairs), 256)]
+    arguments = (containment.store, config)
+    work = workers.ordered(runs, min(n_workers, len(runs)) or 1, _Containment, arguments)
+    with contextlib.closing(work) as results, Progress("containment", len(pairs)) as progress:
+        done = [np.empty((0, 2), dtype=np.float32)]
+        for shares in results:
+            done.append(shares)
+            progress.advance(len(shares))
+    return np.concatenate(done)

@@ -1,0 +1,173 @@
+"""Deduplicate corpora: `hanllama dedup`.
+
+The input is read two or three times and never held: (lines) which lines many documents share;
+(scan) what the later stages need to know of every document: a digest, a sketch, samples of
+shingles; (exact, bands, near, contained) which documents go, found by sorting on disk; and a last
+pass that writes what stays. Every stage is published in a folder beside the output, so a killed
+run goes on where it was, and the folder disappears when the output is complete. The result depends
+on the input and the options alone: the same bytes with any number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from hanllama.base import fs, workers
+from hanllama.base.errors import InputError, Interrupted
+from hanllama.corpus.dedup import clusters, contained, near, scan, write
+from hanllama.corpus.dedup.clusters import Fates
+from hanllama.corpus.dedup.keep import Preference, Removed
+from hanllama.corpus.dedup.options import DedupConfig
+from hanllama.corpus.dedup.summary import Summary
+from hanllama.corpus.dedup.work import Store, Work, is_complete
+from hanllama.corpus.parts import check_output
+from hanllama.reading import records
+
+
+def dedup(config: DedupConfig) -> None:
+    """The command: write the corpus without its duplicates, and say what went and why.
+
+    Raises InputError when an input is missing or empty, when the output exists, when too many
+    records are unusable, and when the input changes while it is read.
+    """
+    files = scan.corpora(config.inputs)
+    with fs.alone(Path(config.output)):
+        _dedup(config, files)
+
+
+def _dedup(config: DedupConfig, files: list[list[Path]]) -> None:
+    output = Path(config.output)
+    work = Work(output.with_name(f".dedup-{output.name}"), config, files)
+    if is_complete(output) and work.is_finished and not config.force:
+        work.remove()  # killed between publishing the output and clearing up
+        print(f"{output} is complete")
+        return
+    check_output(output, config.inputs, config.force)
+    if work.stale:
+        print("the input or the options have changed: the stages concerned start afresh")
+    elif work.resumed:
+        print(f"going on from {work.folder}: {', '.join(work.resumed)} complete")
+    work.begin()
+    size = sum(records.stamp(path)[0] for paths in files for path in paths)
+    n_workers = workers.count(config.workers, size, scan.SMALL_INPUT_BYTES)
+    with _terminable():
+        boilerplate = _boilerplate(work, config, files, n_workers)
+        store = _scan(work, config, files, boilerplate, n_workers)
+        _check(work, store, config)
+        fates = Fates(_removed(work, config, store, n_workers))
+        summary = Summary(config, store, fates)
+        sums: dict[str, str] = {}
+        with fs.publish(output, replace=config.force, sums=sums) as folder:
+            with clusters.Names(work.folder / "names", fates.shown) as names:
+                sums |= write.write(folder, work, config, files, fates, summary, names, n_workers)
+            work.check_unchanged()
+            summary.clusters = clusters.write(
+                folder / "clusters.jsonl", fates, store, names, config.inputs, summary.lines
+            )
+            summary.write(folder)
+            if not output.exists():
+                work.finish()
+        work.remove()
+    summary.print()
+    print(f"{summary.documents_kept:,} documents in {output}; see {output / 'report.html'}")
+
+
+# --- the stages ----------------------------------------------------------------------------------
+
+
+def _boilerplate(
+    work: Work, config: DedupConfig, files: list[list[Path]], n_workers: int
+) -> Path | None:
+    if not config.exact_lines:
+        return None
+    stage = work.stages["lines"]
+    found = stage / "found"
+    if not is_complete(found):
+        arguments = (config,)
+        store = scan.read(stage, "lines", scan.jobs(files), n_workers, scan.LineCounter, arguments)
+        scan.boilerplate(store, config, found)
+    return found / scan.BOILERPLATE
+
+
+def _scan(
+    work: Work,
+    config: DedupConfig,
+    files: list[list[Path]],
+    boilerplate: Path | None,
+    n_workers: int,
+) -> Store:
+    jobs = scan.jobs(files)
+    if boilerplate is not None:
+        jobs = scan.numbered(files, Store(work.stages["lines"]).jobs)
+    arguments = (config, boilerplate)
+    return scan.read(work.stages["scan"], "scan", jobs, n_workers, scan.Scanner, arguments)
+
+
+def _check(work: Work, store: Store, config: DedupConfig) -> None:
+    unusable, documents = store.rejects.total(), store.documents
+    if unusable > config.max_quarantine_share * (documents + unusable):
+        reasons = records.counted(store.rejects, 3)
+        raise InputError(
+            f"{unusable:,} of {documents + unusable:,} records cannot be used ({reasons}), which"
+            f" is more than the share of {config.max_quarantine_share:g} allowed: repair the"
+            " input, name the field of the text (--text-field) or raise --max-quarantine-share"
+        )
+    if not documents:
+        work.remove()
+        raise InputError(f"{', '.join(config.inputs)}: the corpus is empty, there is no document")
+
+
+def _removed(work: Work, config: DedupConfig, store: Store, n_workers: int) -> dict[str, Removed]:
+    """What each stage removes, in the order of the stages."""
+    preference = Preference(store, config.keep)
+    removed: dict[str, Removed] = {}
+    stages = work.stages
+    sorting = max(64, config.memory // n_workers)  # MiB, of each process
+    if config.exact_documents:
+        equal = near.Equal(store)
+        dealt = stages["exact"].with_name(f"{stages['exact'].name}.bands")
+        if not is_complete(stages["exact"]):
+            if not is_complete(dealt):
+                near.deal(dealt, equal, sorting, near.alive_rows(equal, removed.values()))
+            near.search(stages["exact"], dealt, equal, preference, n_workers, np.inf)
+            fs.remove_folder(dealt)
+        removed[equal.how] = near.removed_in(stages["exact"])
+    if config.method != "none":
+        comparison = (near.MinHash if config.method == "minhash" else near.SimHash)(store, config)
+        if not is_complete(stages["near"]):
+            if not is_complete(stages["bands"]):
+                alive = near.alive_rows(comparison, removed.values())
+                near.deal(stages["bands"], comparison, sorting, alive)
+            judged = scan.MIN_SAMPLED_LETTERS if config.containment else np.inf
+            near.search(stages["near"], stages["bands"], comparison, preference, n_workers, judged)
+        removed[comparison.how] = near.removed_in(stages["near"])
+    if config.containment:
+        if not is_complete(stages["contained"]):
+            alive = near.alive_rows(near.Equal(store), removed.values())
+            contained.search(stages["contained"], store, alive, config, n_workers)
+        removed["contained"] = near.removed_in(stages["contained"])
+    return removed
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that no worker stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,206 @@
+"""What deduplication took and why: the table on the terminal, report.json and report.html."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hanllama.base import fs, report
+from hanllama.corpus.dedup.clusters import Fates, Lines
+from hanllama.corpus.dedup.options import DedupConfig
+from hanllama.corpus.dedup.work import Store
+from hanllama.reading import records
+
+MAX_LINES = 200  # boilerplate lines that are listed
+WORDS = {
+    "exact": "exact copies",
+    "minhash": "near duplicates (MinHash)",
+    "simhash": "near duplicates (SimHash)",
+    "contained": "contained in another",
+}
+
+
+class Summary:
+    """Counts of a run, filled while it goes on.
+
+    Attributes:
+        documents_kept, characters_kept: of what was written.
+        emptied: documents of which nothing but boilerplate lines was left.
+        lines: the boilerplate lines that were removed.
+        clusters: the largest ones, as in clusters.jsonl.
+    """
+
+    def __init__(self, config: DedupConfig, store: Store, fates: Fates) -> None:
+        self.config = config
+        self.fates = fates
+        self.documents = store.documents
+        self.quarantined = store.rejects
+        # As they are without boilerplate lines, and what those took.
+        self.characters = sum(int(b[:, 2].sum(dtype=np.int64)) for b in store.blocks("counts"))
+        self.cut_characters = sum(int(b.sum()) for b in store.blocks("cut_characters"))
+        self.in_corpus = np.zeros(len(config.inputs), dtype=np.int64)
+        for block in store.blocks("corpus"):
+            self.in_corpus += np.bincount(block, minlength=len(config.inputs))
+        self._characters_of = _characters(store, fates.document)
+        self._corpus_of = _corpora(store, fates.document)
+        self._kept_corpus_of = _corpora(store, fates.root)
+        self.documents_kept = self.characters_kept = self.emptied = 0
+        self.lines = Lines(store)
+        self.clusters: list[dict[str, Any]] = []
+
+    def rows(self) -> list[tuple[str, int, int, str, int]]:
+        """(stage, documents, characters, share of the characters read, documents removed)."""
+        read = self.characters + self.cut_characters
+        documents, characters = self.documents, read
+        rows = [("read", documents, characters, 0)]
+        if self.config.exact_lines:
+            characters -= self.cut_characters
+            rows.append(("boilerplate lines", documents, characters, 0))
+        for number, how in enumerate(self.fates.hows):
+            here = self.fates.how == number
+            removed = int(here.sum())
+            documents -= removed
+            characters -= int(self._characters_of[here].sum())
+            rows.append((WORDS[how], documents, characters, removed))
+        if self.emptied:
+            characters = self.characters_kept
+            documents = self.documents_kept
+            rows.append(("nothing else left", documents, characters, self.emptied))
+        return [
+            (name, d, c, f"{100 * c / read:.2f} %" if read else "-", removed)
+            for name, d, c, removed in rows
+        ]
+
+    def corpus_rows(self) -> list[list[Any]]:
+        """For each input: documents, removed for one of the same input, for another, kept."""
+        rows: list[list[Any]] = []
+        for number, name in enumerate(self.config.inputs):
+            here = self._corpus_of == number
+            own = int((here & (self._kept_corpus_of == number)).sum())
+            other = int(here.sum()) - own
+            documents = int(self.in_corpus[number])
+            rows.append([name, documents, own, other, documents - own - other])
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of report.json."""
+        keys = ("stage", "documents", "characters", "share", "removed")
+        corpus_keys = ("corpus", "documents", "removed_within", "removed_across", "kept")
+        return {
+            "stages": [dict(zip(keys, row, strict=True)) for row in self.rows()],
+            "corpora": [dict(zip(corpus_keys, row, strict=True)) for row in self.corpus_rows()],
+            "kept": {"documents": self.documents_kept, "characters": self.characters_kept},
+            "clusters": len(self.fates.roots),
+            "lines": {
+                "distinct": self.lines.distinct,
+                "removed": int(self.lines.times.sum()),
+                "first": dict(self._top_lines()),
+            },
+            "quarantined": dict(sorted(self.quarantined.items())),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `report.json` and `report.html`."""
+        fs.write_json(folder / "report.json", self.as_dict())
+        report.write(folder / "report.html", "Deduplication", self._sections())
+
+    def _top_lines(self) -> list[tuple[str, int]]:
+        return heapq.nsmallest(MAX_LINES, self.lines, key=lambda item: (-item[1], item[0]))
+
+    def _sections(self) -> list[report.Section]:
+        facts = {
+            "documents read": self.documents,
+            "documents kept": self.documents_kept,
+            "characters kept": self.characters_kept,
+            "clusters": len(self.fates.roots),
+            "boilerplate lines removed": int(self.lines.times.sum()),
+            "records in quarantine": self.quarantined.total(),
+        }
+        headings = ["stage", "documents", "characters", "of what was read", "documents removed"]
+        corpus_headings = ["input", "documents", "copies within", "copies of another", "kept"]
+        sections = [
+            report.Section("Result", [report.facts(facts)]),
+            report.Section("Stages", [report.table(self.rows(), headings=headings)]),
+            report.Section("Inputs", [report.table(self.corpus_rows(), headings=corpus_headings)]),
+        ]
+        shares = [
+            report.histogram(
+                self.fates.similarity[self.fates.how == number].tolist(),
+                title=WORDS[how],
+                x="similarity with the document that stays",
+                y="documents removed",
+            )
+            for number, how in enumerate(self.fates.hows)
+            if how != "exact" and (self.fates.how == number).any()
+        ]
+        if shares:
+            sections.append(report.Section("Similarities", shares))
+        if self.clusters:
+            sections.append(report.Section("Largest clusters", [self._cluster_table()]))
+        if self.lines.distinct:
+            blocks = [report.table(self._top_lines(), headings=["line", "times removed"])]
+            sections.append(report.Section("Boilerplate lines", blocks))
+        if self.quarantined:
+            rows = self.quarantined.most_common()
+            blocks = [report.table(rows, headings=["reason", "records"])]
+            sections.append(report.Section("Quarantine", blocks))
+        return sections
+
+    def _cluster_table(self) -> Any:
+        rows = []
+        for cluster in self.clusters:
+            first = cluster["removed"][0]
+            hows = Counter(entry["how"] for entry in cluster["removed"])
+            rows.append(
+                (
+                    cluster["members"],
+                    ", ".join(f"{n} x {how}" for how, n in hows.most_common()),
+                    cluster["kept"]["id"],
+                    cluster["kept"]["text"],
+                    first["id"],
+                    first["text"],
+                )
+            )
+        headings = ["removed", "how", "kept", "its beginning", "a removed one", "its beginning"]
+        return report.table(rows, headings=headings)
+
+    def print(self) -> None:
+        """The stages, and the inputs when there are several, as tables on stdout."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        console = Console()
+
+        def show(names: list[str], rows: list[Any]) -> None:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for name in names:
+                table.add_column(name, justify="left" if name == names[0] else "right")
+            for row in rows:
+                cells = [f"{x:,}" if isinstance(x, int) else x for x in row]
+                # Text, since a name from data may look like rich's markup.
+                table.add_row(*(Text(cell) for cell in cells))
+            console.print(table)
+
+        show(["stage", "documents", "characters", "share", "removed"], self.rows())
+        if len(self.config.inputs) > 1:
+            show(["input", "documents", "within", "across", "kept"], self.corpus_rows())
+        if self.quarantined:
+            console.print(Text(f"quarantined: {records.counted(self.quarantined)}"))
+
+
+def _characters(store: Store, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not len(documents):
+        return documents
+    return np.asarray(store.take("counts", documents)[:, 2], dtype=np.int64)
+
+
+def _corpora(store: Store, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not len(documents):
+        return documents
+    return np.asarray(store.take("corpus", documents), dtype=np.int64)

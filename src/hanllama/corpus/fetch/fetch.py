@@ -1,0 +1,350 @@
+"""`hanllama data fetch NAME`: a named public data set, downloaded, checked and in our own form.
+
+File by file: download (going on where an earlier try stopped), check size and checksum, convert to
+lines of ours, throw the published file away. So no later stage knows any set's form, and the disk
+needs room for the result and one published file. What is done lies in `.fetch-NAME` beside the
+output, where a killed command finds it again; the output folder appears whole, at the end.
+
+The first answer of the hub (commit, files, checksums) is written down before the first download
+and kept: a set that is updated in between does not end up half old and half new.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+from hanllama.base import fs, hub
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, InputError, ResumeError, StorageError
+from hanllama.base.hub import Listing, RemoteFile
+from hanllama.base.progress import Progress
+from hanllama.corpus.fetch import sets, unpack
+
+MANIFEST = "manifest.json"  # by this name the readers of corpora pass it over
+# What the hubs keep beside the data and a glob for JSON would catch.
+_NOT_DATA = ("dataset_infos.json", "configuration.json", "*/.*", ".*")
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """Options of `hanllama data fetch`."""
+
+    name: str = option(
+        "",
+        positional=True,
+        help="a set's name, or a set file of your own (.py); without it the sets are listed",
+    )
+    output: str = option("", help="the folder to write")
+    hub: Literal["huggingface", "modelscope"] | None = option(
+        None, help="where to download from; without it what HANLLAMA_HUB says, else huggingface"
+    )
+    revision: str = option("", help="a branch, tag or commit; without it the main branch")
+    max_files: int = option(0, help="take only the first files; 0 means all")
+    max_bytes: int = option(0, help="take the first files up to this size together; 0 means all")
+    force: bool = option(False, help="replace the output folder, and give up an unfinished try")
+
+    def __post_init__(self) -> None:
+        if self.name and not self.output:
+            raise ConfigError("--output is required (the folder to write)")
+        if self.max_files < 0 or self.max_bytes < 0:
+            raise ConfigError("--max-files and --max-bytes must be 0 or more")
+
+
+def fetch(config: FetchConfig) -> None:
+    """Download a set, or list the sets."""
+    if not config.name:
+        print(overview())
+        return
+    with fs.alone(Path(config.output)):
+        _fetch(config)
+
+
+def _fetch(config: FetchConfig) -> None:
+    output = Path(config.output)
+    work = output.with_name(f".fetch-{output.name}")
+    request = _request(config)
+    if config.force:
+        shutil.rmtree(work, ignore_errors=True)
+    elif _is_done(output, request):
+        print(f"{output} is complete already")
+        return
+    found, service = sets.load(config.name), hub.open_hub(request["hub"])
+    listing = _begin(work, request, found, service, config)
+    parts = _download_all(work, found, service, listing)
+    facts = _publish(output, work, request, found, listing, parts, replace=config.force)
+    shutil.rmtree(work, ignore_errors=True)
+    print(_summary(output, found, facts))
+
+
+def overview() -> str:
+    """The table of the sets that come with hanllama."""
+    rows = [(n, f.stage, f.size, f.licence) for n, f in _all()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row, (_, found) in zip(rows, _all(), strict=True):
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines += [cells.rstrip(), f"    {found.zh}", f"    {found.en}"]
+    return "\n".join([*lines, "", "hanllama data fetch NAME --output FOLDER downloads one."])
+
+
+def _all() -> list[tuple[str, sets.DataSet]]:
+    return [(name, sets.load(name)) for name in sets.names()]
+
+
+# --- what is wanted ----------------------------------------------------------------------------
+
+
+def _request(config: FetchConfig) -> dict[str, Any]:
+    """What identifies a download: a resume under other options would mix two."""
+    service = config.hub or os.environ.get("HANLLAMA_HUB") or "huggingface"
+    return {
+        "set": config.name,
+        "hub": service,
+        "asked_revision": config.revision,
+        "max_files": config.max_files,
+        "max_bytes": config.max_bytes,
+    }
+
+
+def _is_done(output: Path, request: Mapping[str, Any]) -> bool:
+    """Whether the output is this very download; InputError when it is something else."""
+    fs.recover(output)
+    if not output.exists():
+        return False
+    if (output / MANIFEST).is_file() and (output / fs.SUMS).is_file():
+        held = fs.read_json(output / MANIFEST)
+        if isinstance(held, dict) and {k: held.get(k) for k in request} == request:
+            fs.verify_sums(output)
+            return True
+    raise InputError(
+        f"{output} exists already and is not this download; choose another folder or --force"
+    )
+
+
+def _begin(
+    work: Path,
+    request: dict[str, Any],
+    found: sets.DataSet,
+    service: hub.Hub,
+    config: FetchConfig,
+) -> Listing:
+    """The files to download: as written down by an earlier try, else as the hub says now."""
+    noted = work / "request.json"
+    if noted.is_file():
+        held = fs.read_json(noted)
+        if held["request"] != request:
+            raise ResumeError(
+                f"{work} holds an unfinished download with other options ({_words(held['request'])}"
+                "); repeat those, or begin anew with --force"
+            )
+        files = tuple(RemoteFile(**f) for f in held["files"])
+        return Listing(held["repo"], held["revision"], files)
+    repo = found.repo if service.name == "huggingface" else found.modelscope
+    if not repo:
+        other = "modelscope" if service.name == "huggingface" else "huggingface"
+        raise InputError(f"{config.name} is not known on {service.name}; use --hub {other}")
+    listing = service.listing(repo, config.revision)
+    globs = found.files
+    if service.name == "modelscope" and found.modelscope_files:
+        globs = found.modelscope_files
+    wanted = _chosen(listing, globs, config)
+    fs.write_json(
+        noted,
+        {
+            "request": request,
+            "repo": repo,
+            "revision": listing.revision,
+            "files": [asdict(f) for f in wanted],
+        },
+    )
+    return Listing(repo, listing.revision, wanted)
+
+
+def _words(request: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in request.items() if value)
+
+
+def _chosen(
+    listing: Listing, globs: tuple[str, ...], config: FetchConfig
+) -> tuple[RemoteFile, ...]:
+    """The data files in natural order, cut at the limits; InputError when there are none."""
+    files = sorted(
+        (
+            f
+            for f in listing.files
+            if any(fnmatchcase(f.path, g) for g in globs)
+            and not any(fnmatchcase(f.path, g) for g in _NOT_DATA)
+        ),
+        key=lambda f: _natural(f.path),
+    )
+    if not files:
+        held = ", ".join(f.path for f in listing.files[:8]) or "nothing"
+        raise InputError(
+            f"{listing.repo} at {listing.revision} has no file {' or '.join(globs)} (it holds"
+            f" {held}); the set has changed: give an earlier commit with --revision"
+        )
+    if config.max_files:
+        files = files[: config.max_files]
+    if config.max_bytes:
+        total, kept = 0, 0
+        for file in files:
+            total += file.size
+            kept += total <= config.max_bytes
+        if not kept:
+            raise InputError(
+                f"--max-bytes {config.max_bytes:,} is less than the first file, {files[0].path}:"
+                f" {files[0].size:,} bytes; raise it"
+            )
+        files = files[:kept]
+    return tuple(files)
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """A sort key under which `part_2` comes before `part_10`."""
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path)]
+
+
+# --- the work ----------------------------------------------------------------------------------
+
+
+def _download_all(
+    work: Path, found: sets.DataSet, service: hub.Hub, listing: Listing
+) -> list[dict[str, Any]]:
+    """Every file downloaded and converted in `work/done`; the facts of each, in order."""
+    done, raw = work / "done", work / "raw"
+    with fs.storage(work):
+        done.mkdir(parents=True, exist_ok=True)
+        raw.mkdir(exist_ok=True)
+    total = sum(f.size for f in listing.files)
+    ready = [_facts_path(done, i).is_file() for i in range(len(listing.files))]
+    before = sum(f.size for f, is_ready in zip(listing.files, ready, strict=True) if is_ready)
+    before += sum(p.stat().st_size for p in raw.iterdir() if p.is_file())
+    parts = []
+    with Progress("fetch", total / 1e6, "MB", done=before / 1e6) as progress:
+        for number, file in enumerate(listing.files):
+            if not ready[number]:
+                _one(number, file, done, raw, found, service, listing, progress)
+            parts.append(fs.read_json(_facts_path(done, number)))
+    return parts
+
+
+def _one(
+    number: int,
+    file: RemoteFile,
+    done: Path,
+    raw: Path,
+    found: sets.DataSet,
+    service: hub.Hub,
+    listing: Listing,
+    progress: Progress,
+) -> None:
+    """Download one file, convert it, note its facts (last: they say that it is done)."""
+    # The name on disk keeps the suffix, by which it is read, and none of the hub's folders.
+    target = raw / f"{number:05d}-{file.path.rsplit('/', 1)[-1]}"
+    if not target.is_file():
+        _check_room(raw, file)
+        hub.download(
+            service, listing, file, target, lambda n: progress.advance(n / 1e6, file=file.path)
+        )
+    source = f"{service.name}:{listing.repo}"
+    if found.layout is None:
+        folder = done / f"files-{number:05d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        with fs.storage(folder):
+            folder.mkdir()
+        facts: dict[str, Any] = {"files": unpack.extract(target, folder)}
+    else:
+        part = done / f"part-{number:05d}.jsonl.zst"
+        rejects = done / f"part-{number:05d}.quarantine.jsonl"
+        facts = unpack.convert(target, file.path, found, source, part, rejects).to_dict()
+    facts |= {"path": file.path, "size": file.size, "sha256": fs.sha256(target)}
+    fs.write_json(_facts_path(done, number), facts)
+    target.unlink()
+
+
+def _facts_path(done: Path, number: int) -> Path:
+    return done / f"facts-{number:05d}.json"
+
+
+def _check_room(folder: Path, file: RemoteFile) -> None:
+    """Refuse before the download what could not end: the file, and about half of it converted."""
+    free = shutil.disk_usage(folder).free
+    if free < 1.5 * file.size:
+        raise StorageError(
+            f"{file.path} has {file.size:,} bytes and {folder} has room for {free:,}; free some"
+            " space, or choose another --output"
+        )
+
+
+def _publish(
+    output: Path,
+    work: Path,
+    request: dict[str, Any],
+    found: sets.DataSet,
+    listing: Listing,
+    parts: list[dict[str, Any]],
+    *,
+    replace: bool,
+) -> dict[str, Any]:
+    """Put the finished parts and the manifest into the output folder, in one step."""
+    manifest = {
+        **request,
+        "repo": listing.repo,
+        "revision": listing.revision,
+        "licence": found.licence,
+        "stage": found.stage,
+        "languages": list(found.languages),
+        "notes": found.notes,
+        "files": parts,
+    }
+    with fs.publish(output, replace=replace) as folder:
+        done = work / "done"
+        for number in range(len(parts)):
+            _move_in(done / f"files-{number:05d}", folder)
+            for suffix in (".jsonl.zst", ".quarantine.jsonl"):
+                name = f"part-{number:05d}{suffix}"
+                if (done / name).is_file():
+                    _link(done / name, folder / name)
+        fs.write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _move_in(source: Path, folder: Path) -> None:
+    """The files below `source` at the same places below `folder`."""
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(path, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    """One file under a second name: a kill before the folder is published costs nothing."""
+    try:
+        os.link(source, target)
+    except OSError:  # no hard links here (another file system, Windows without rights)
+        shutil.copyfile(source, target)
+
+
+def _summary(output: Path, found: sets.DataSet, manifest: Mapping[str, Any]) -> str:
+    files = manifest["files"]
+    if found.layout is None:
+        held = f"{sum(f['files'] for f in files):,} files as published"
+    else:
+        total = {k: sum(f[k] for f in files) for k in ("records", "characters", "unusable")}
+        held = f"{total['records']:,} records, {total['characters']:,} characters"
+        if total["unusable"]:
+            held += f"; {total['unusable']:,} unusable records are in *.quarantine.jsonl"
+    lines = [
+        f"{output}: {held}",
+        f"from {manifest['hub']}:{manifest['repo']} at {manifest['revision']}",
+        f"licence as stated there: {found.licence}",
+        *([f"note: {found.notes}"] if found.notes else []),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,25 @@
+"""About 49,000 Alpaca instructions with GPT-4's answers, in Chinese."""
+
+from __future__ import annotations
+
+from hanllama.corpus.fetch.sets import DataSet
+from hanllama.corpus.fetch.sets._layouts import Instruction
+
+SET = DataSet(
+    repo="shibing624/alpaca-zh",
+    modelscope="llamafactory/alpaca_gpt4_zh",
+    files=("alpaca_gpt4_data_zh.json",),
+    modelscope_files=("*.json",),
+    layout=Instruction(),
+    stage="sft",
+    licence="cc-by-4.0",
+    size="35 MB",
+    languages=("zh",),
+    zh="GPT-4 生成的中文 Alpaca 指令，约 4.9 万条",
+    en="about 49,000 Alpaca instructions with GPT-4's answers, in Chinese",
+    verified=(
+        "file, size and licence: the repository's pages as stored; on ModelScope another "
+        "upload of the same data: LLaMA-Factory's dataset_info.json"
+    ),
+    notes="made with GPT-4: its terms forbid training competing models",
+)

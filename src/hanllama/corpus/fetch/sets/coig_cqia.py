@@ -1,0 +1,24 @@
+"""COIG-CQIA: about 45,000 hand-picked Chinese instructions."""
+
+from __future__ import annotations
+
+from hanllama.corpus.fetch.sets import DataSet
+from hanllama.corpus.fetch.sets._layouts import Instruction
+
+SET = DataSet(
+    repo="m-a-p/COIG-CQIA",
+    modelscope="AI-ModelScope/COIG-CQIA",
+    files=("COIG-CQIA-full.jsonl",),
+    layout=Instruction(),
+    stage="sft",
+    licence="none stated",
+    size="149 MB",
+    languages=("zh",),
+    zh="COIG-CQIA：人工精选的中文互联网问答与考试，约 4.5 万条",
+    en="COIG-CQIA: about 45,000 hand-picked Chinese instructions",
+    verified=(
+        "file and size: the repository's pages as stored; the name on ModelScope: public code"
+        " that loads it; the fields instruction, input, output: its paper (arXiv 2403.18058)"
+    ),
+    notes="its parts lie beside the full file, one folder a source",
+)

@@ -1,0 +1,24 @@
+"""Skywork's Chinese web text, about 150 billion tokens."""
+
+from __future__ import annotations
+
+from hanllama.corpus.fetch.sets import DataSet
+from hanllama.corpus.fetch.sets._layouts import Text
+
+SET = DataSet(
+    repo="Skywork/SkyPile-150B",
+    modelscope="AI-ModelScope/SkyPile-150B",
+    files=("data/*.jsonl",),
+    layout=Text("text"),
+    stage="pretrain",
+    licence="Skywork Community License",
+    size="about 620 GB",
+    languages=("zh",),
+    zh="天工中文网页语料，约 1500 亿词元",
+    en="Skywork's Chinese web text, about 150 billion tokens",
+    verified=(
+        "folder and licence: the repository's pages as stored; the field and the name on "
+        "ModelScope: LLaMA-Factory's dataset_info.json; the size is from memory"
+    ),
+    notes="take a share with --max-files or --max-bytes",
+)

@@ -1,0 +1,25 @@
+"""About a million questions and answers from Zhihu; the question is the first line."""
+
+from __future__ import annotations
+
+from hanllama.corpus.fetch.sets import DataSet
+from hanllama.corpus.fetch.sets._layouts import Text
+
+SET = DataSet(
+    repo="wangrui6/Zhihu-KOL",
+    modelscope="OmniData/Zhihu-KOL",
+    files=("data/*.parquet",),
+    modelscope_files=("*.parquet",),
+    layout=Text("RESPONSE", headings=("INSTRUCTION",)),
+    stage="pretrain",
+    licence="none stated",
+    size="1.5 GB in 5 files",
+    languages=("zh",),
+    zh="知乎问答，约一百万条，问题作为首行",
+    en="about a million questions and answers from Zhihu; the question is the first line",
+    verified=(
+        "files, sizes and fields: the repository's pages as stored; the name on ModelScope: "
+        "ms-swift's registry"
+    ),
+    notes="scraped; the sources' terms apply; clean it with --rules qa",
+)

@@ -1,0 +1,155 @@
+"""The parts of a corpus folder: every command that writes a corpus writes them here.
+
+A part is full after `PART_BYTES`: a size that one worker reads in seconds and that a copy over a
+network may lose without much harm. A document is never divided between two parts.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hanllama.base import fs
+from hanllama.base.errors import InputError
+
+PART_BYTES = 256 * 2**20
+
+
+class Parts:
+    """Writes `part-00000.jsonl` and on, a new one when a part is full.
+
+        with Parts(folder) as parts:
+            parts.write(lines)   # each closed by a newline, see records.document_line
+
+    Args:
+        folder: where the parts are written.
+        state: what `state` gave; what was written after it is cut off.
+        summed: hash what is written, for `fs.publish` to take over; not of parts of an earlier run.
+
+    Attributes:
+        number: parts begun.
+        documents: lines written.
+        bytes: of all parts.
+        sums: the sha256 of each closed part by its name, where `summed`.
+    """
+
+    def __init__(
+        self, folder: Path, state: Mapping[str, int] | None = None, *, summed: bool = False
+    ) -> None:
+        self.folder = folder
+        self.summed = summed
+        self.sums: dict[str, str] = {}
+        self.number = self.documents = self.bytes = 0
+        self._path = folder
+        self._held = 0
+        self._out: Any = None
+        self._hash: Any = None
+        if state is not None and state["number"]:
+            self.number, self.documents = state["number"], state["documents"]
+            self.bytes, self._held = state["bytes"], state["held"]
+            self._go_on()
+
+    def state(self) -> dict[str, int]:
+        """Where to go on from, once everything written so far is on the disk."""
+        self._sync()
+        return {
+            "number": self.number,
+            "documents": self.documents,
+            "bytes": self.bytes,
+            "held": self._held,
+        }
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Add lines; one that the present part has no room for begins a new part."""
+        run = list(lines)
+        self.write_run(b"".join(run), [len(line) for line in run])
+
+    def write_run(self, data: bytes | memoryview, sizes: Sequence[int]) -> None:
+        """The same of lines that lie end to end, given by their bytes."""
+        ends = list(itertools.accumulate(sizes))
+        view = memoryview(data)
+        start = done = 0
+        while done < len(ends):
+            if self._out is None or self._held + ends[done] - start > PART_BYTES:
+                self._next()
+            # A line that is longer than a part has one of its own.
+            fitting = bisect.bisect_right(ends, start + PART_BYTES - self._held)
+            stop = max(fitting, done + 1)
+            with fs.storage(self._path):
+                self._out.write(view[start : ends[stop - 1]])
+            if self._hash is not None:
+                self._hash.update(view[start : ends[stop - 1]])
+            self._held += ends[stop - 1] - start
+            self.bytes += ends[stop - 1] - start
+            self.documents += stop - done
+            start, done = ends[stop - 1], stop
+
+    def _next(self) -> None:
+        self._sync()
+        self.close()
+        self._path = self._part(self.number)
+        with fs.storage(self._path):
+            self._out = open(self._path, "wb")  # noqa: SIM115 (open across calls)
+        self._hash = hashlib.sha256() if self.summed else None
+        self._held = 0
+        self.number += 1
+
+    def _go_on(self) -> None:
+        """Open the part that was being written; later ones are unknown to the state."""
+        self._path = self._part(self.number - 1)
+        with fs.storage(self._path):
+            for path in self.folder.glob("part-*.jsonl"):
+                if path.name > self._path.name:
+                    path.unlink()
+            os.truncate(self._path, self._held)
+            self._out = open(self._path, "ab")  # noqa: SIM115 (open across calls)
+
+    def _sync(self) -> None:
+        if self._out is not None:
+            with fs.storage(self._path):
+                self._out.flush()
+                os.fsync(self._out.fileno())
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}.jsonl"
+
+    def close(self) -> None:
+        """Close the part that is being written."""
+        if self._out is not None:
+            with fs.storage(self._path):
+                self._out.close()
+            self._out = None
+            if self._hash is not None:
+                self.sums[self._path.name] = self._hash.hexdigest()
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_output(output: Path, inputs: Sequence[str], force: bool) -> None:
+    """Refuse an output folder that would destroy something or be read as its own input.
+
+    Raises InputError when it exists (unless `force` is given and hanllama wrote it), and when it
+    lies inside an input.
+    """
+    if output.exists():
+        if not force:
+            raise InputError(f"{output} exists already; --force replaces it")
+        if not (output / fs.SUMS).is_file():
+            raise InputError(f"{output} was not written by hanllama; --force does not replace it")
+    target = output.resolve()
+    for name in inputs:
+        source = Path(name).resolve()
+        if source.is_dir() and (source == target or source in target.parents):
+            raise InputError(
+                f"the output {output} lies inside the input {name}: the next run would read it;"
+                " choose a folder beside"
+            )

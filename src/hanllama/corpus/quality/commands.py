@@ -1,0 +1,239 @@
+"""`hanllama quality lm`, `classifier` and `score`: fit a model of quality, see what it says.
+
+A fitted folder carries the scores of text that was held out, as percentiles; the cleaning rules
+`perplexity` and `quality_classifier` read their thresholds there.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hanllama.base import fs, report
+from hanllama.base.errors import InputError
+from hanllama.base.report import Section
+from hanllama.corpus.quality import classifier, corpus, lm_fit, ngram_lm
+from hanllama.corpus.quality import folder as model_folder
+from hanllama.corpus.quality.folder import Reference
+from hanllama.corpus.quality.ngram_lm import BITS, UNSEEN, LanguageModel
+from hanllama.corpus.quality.options import ClassifierConfig, LmConfig
+from hanllama.corpus.quality.symbols import passages
+
+SHOWN_PERCENTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100)
+
+
+# --- the language model --------------------------------------------------------------------------
+
+
+def lm(config: LmConfig) -> None:
+    """The command: fit a language model on text that is known to be good.
+
+    Raises InputError when the output exists, nothing can be read or too little is there,
+    ConfigError when numba is not installed.
+    """
+    output = corpus.check(config.output, config.inputs, config.force)
+    characters = lm_fit.CharacterCounts()
+    for passage, heldout in _passages("characters", config):
+        if not heldout:
+            characters.add(passage)
+    vocabulary = characters.vocabulary(2 ** BITS[config.order] - 3)
+    counts = lm_fit.NgramCounts(config.order, vocabulary, config.max_ngrams)
+    for passage, heldout in _passages("n-grams", config):
+        if not heldout:
+            counts.add(passage)
+    counts.finish()
+    if not counts.occurrences:
+        raise InputError("nothing is left to learn from; give more text, or lower --heldout")
+    fitted = lm_fit.estimate(counts, len(vocabulary) + 2, config.min_count)
+    facts: dict[str, Any] = {
+        "order": config.order,
+        "characters": vocabulary,
+        "unseen": UNSEEN,
+        "min_count": config.min_count,
+        "forgotten_count": counts.forgotten,
+        "symbols": counts.occurrences,
+        "stored": fitted.stored,
+        "discounts": fitted.discounts,
+    }
+    del counts
+    bare = LanguageModel(config.order, vocabulary, fitted.arrays, Reference(0, ()), facts)
+    scores = [bare.score(passage) for passage, heldout in _passages("held out", config) if heldout]
+    nats, symbols = sum(s.nats for s in scores), sum(s.symbols for s in scores)
+    reference = Reference.of([s.perplexity for s in scores if s.symbols])
+    facts["heldout_perplexity"] = ngram_lm.Score(nats, symbols).perplexity
+    with fs.publish(output, replace=config.force) as folder:
+        model_folder.write(folder, ngram_lm.KIND, facts, reference, **fitted.arrays)
+        blocks: list[Any] = [
+            report.facts(
+                {
+                    "held-out perplexity": facts["heldout_perplexity"],
+                    "symbols learnt from": facts["symbols"],
+                    "n-grams stored": sum(fitted.stored.values()),
+                    "characters": len(vocabulary),
+                }
+            )
+        ]
+        blocks += _reference_blocks(reference, "perplexity")
+        report.write(folder / "report.html", "Language model", [Section("Fit", blocks)])
+    stored = ", ".join(f"{n}: {fitted.stored[n]:,}" for n in sorted(fitted.stored))
+    print(f"{facts['symbols']:,} symbols, {len(vocabulary):,} characters; n-grams {stored}")
+    if facts["forgotten_count"]:
+        print(
+            f"n-grams seen {facts['forgotten_count']} times or less were forgotten on the way; a"
+            " larger --max-ngrams keeps them"
+        )
+    print(
+        f"held-out perplexity {facts['heldout_perplexity']:.2f} a symbol, over"
+        f" {reference.passages:,} passages"
+    )
+    print(_percentile_line(reference))
+    print(f"the model is in {output}")
+
+
+def _passages(title: str, config: LmConfig) -> Iterator[tuple[str, bool]]:
+    """(passage, held out) of every document."""
+    for document in corpus.documents(title, config.inputs, config.text_field):
+        for passage in passages(document.text):
+            yield passage, corpus.is_heldout(passage, config.heldout)
+
+
+# --- the classifier ------------------------------------------------------------------------------
+
+
+def fit_classifier(config: ClassifierConfig) -> None:
+    """The command: fit a classifier on good and bad text.
+
+    Raises InputError when the output exists or one kind has too little text, ConfigError when
+    numba is not installed.
+    """
+    output = corpus.check(config.output, [*config.good, *config.bad], config.force)
+    good, good_out, by_document = _divided("good", config.good, config)
+    bad, bad_out, bad_by_document = _divided("bad", config.bad, config)
+    weights, bias, losses = classifier.fit(good, bad, config.bits, config.seed)
+    bare = classifier.Classifier(weights, bias, Reference(0, ()), {})
+    good_scores = [bare.passage(p) for p in good_out]
+    bad_scores = [bare.passage(p) for p in bad_out]
+    verdict = classifier.judge(good_scores, bad_scores)
+    reference = Reference.of(good_scores)
+    facts = {
+        "bias": bias,
+        "passages": {"good": len(good), "bad": len(bad)},
+        "heldout": {"good": len(good_out), "bad": len(bad_out)},
+        "seed": config.seed,
+        "losses": losses,
+        "accuracy": verdict.accuracy,
+        "auc": verdict.auc,
+        "calibration_error": verdict.calibration_error,
+    }
+    with fs.publish(output, replace=config.force) as folder:
+        model_folder.write(folder, classifier.KIND, facts, reference, weights=weights)
+        report.write(folder / "report.html", "Quality classifier", _verdict(verdict, reference))
+    print(f"learnt from {len(good):,} good and {len(bad):,} bad passages")
+    print(
+        f"held out ({len(good_out):,} good, {len(bad_out):,} bad): accuracy {verdict.accuracy:.1%},"
+        f" AUC {verdict.auc:.4f}, calibration error {verdict.calibration_error:.3f}"
+    )
+    if not (by_document and bad_by_document):
+        print(
+            "few documents: passages were held out, not documents, so neighbours of what is"
+            " measured were learnt from"
+        )
+    print(_percentile_line(reference))
+    print(f"the model is in {output}")
+
+
+def _divided(
+    kind: str, inputs: tuple[str, ...], config: ClassifierConfig
+) -> tuple[list[str], list[str], bool]:
+    """(passages to learn from, passages held out, whether whole documents were held out).
+
+    A sample of fixed size is drawn while reading (reservoir sampling), so memory is bounded.
+    """
+    rng = random.Random(config.seed)
+    learnt, out = _Sample(config.max_passages, rng), _Sample(config.max_passages, rng)
+    for document in corpus.documents(kind, inputs, config.text_field):
+        sample = out if corpus.is_heldout(document.text, config.heldout) else learnt
+        for passage in passages(document.text):
+            sample.add(passage)
+    if learnt.kept and out.kept:
+        return learnt.kept, out.kept, True
+    everything = learnt.kept + out.kept
+    held = [p for p in everything if corpus.is_heldout(p, config.heldout)]
+    kept = [p for p in everything if not corpus.is_heldout(p, config.heldout)]
+    if not held or not kept:
+        raise InputError(
+            f"{kind}: {len(everything)} passages are too few to learn from and to measure on; give"
+            " more text"
+        )
+    return kept, held, False
+
+
+class _Sample:
+    """At most `size` of what is added, each with the same chance."""
+
+    def __init__(self, size: int, rng: random.Random) -> None:
+        self.size, self.rng = size, rng
+        self.kept: list[str] = []
+        self.seen = 0
+
+    def add(self, passage: str) -> None:
+        """Offer one."""
+        self.seen += 1
+        if len(self.kept) < self.size:
+            self.kept.append(passage)
+        elif (place := self.rng.randrange(self.seen)) < self.size:
+            self.kept[place] = passage
+
+
+def _verdict(verdict: classifier.Verdict, reference: Reference) -> list[Section]:
+    measured = report.facts(
+        {
+            "accuracy": verdict.accuracy,
+            "AUC": verdict.auc,
+            "calibration error": verdict.calibration_error,
+        }
+    )
+    bins = report.table(
+        verdict.bins,
+        headings=("score from", "passages", "mean score", "share of good ones"),
+        title="Calibration, held out",
+    )
+    return [Section("Fit", [measured, bins, *_reference_blocks(reference, "score of good text")])]
+
+
+# --- shown for both ------------------------------------------------------------------------------
+
+
+def _percentile_line(reference: Reference) -> str:
+    values = "  ".join(f"{p} %: {reference.at(p):.4g}" for p in SHOWN_PERCENTILES)
+    return f"percentiles of held-out passages: {values}"
+
+
+def _reference_blocks(reference: Reference, name: str) -> list[Any]:
+    rows = [(p, reference.at(p)) for p in SHOWN_PERCENTILES]
+    chart = report.chart(
+        {name: (tuple(range(101)), reference.percentiles)},
+        title=f"{name} by percentile of held-out passages",
+        x="percentile",
+        y=name,
+    )
+    return [chart, report.table(rows, headings=("percentile", name))]
+
+
+def kind_of(folder: str) -> str:
+    """`lm` or `classifier`; InputError when the folder holds neither."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"model folder {folder} does not exist")
+    kind = model_folder.facts_of(path)["kind"]
+    if kind not in (ngram_lm.KIND, classifier.KIND):
+        raise InputError(f"{folder} holds a quality model of unknown kind {kind!r}")
+    return str(kind)
+
+
+def score_line(entry: dict[str, Any]) -> bytes:
+    """A score as one line of JSON."""
+    return (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "replace")

@@ -1,0 +1,54 @@
+"""What the quality commands share: texts in, what is held out, an output that is safe to write."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hanllama.base.errors import InputError
+from hanllama.base.progress import Progress
+from hanllama.corpus.parts import check_output
+from hanllama.reading import records
+from hanllama.reading.records import Document, Quarantine
+
+MAX_REJECTED_SHARE = 0.05
+
+
+def documents(title: str, inputs: Sequence[str], text_field: str) -> Iterator[Document]:
+    """Every document, with a progress display.
+
+    Raises InputError when there is none, and when more than a twentieth of the records cannot be
+    read: a model of the rest would be another one than was asked for.
+    """
+    quarantine = Quarantine()
+    count = 0
+    with Progress(title, None, "M characters") as progress:
+        for document in records.read(inputs, quarantine, text_field=text_field):
+            count += 1
+            progress.advance(len(document.text) / 1e6, documents=count)
+            yield document
+    where = ", ".join(inputs)
+    if quarantine.count > MAX_REJECTED_SHARE * (count + quarantine.count):
+        raise InputError(
+            f"{where}: {quarantine.count:,} of {count + quarantine.count:,} records cannot be read"
+            f" ({quarantine.summary()}); repair them, or name the field with --text-field"
+        )
+    if not count:
+        raise InputError(f"{where}: there is no document")
+    if quarantine.count:
+        print(f"{quarantine.count:,} records left out: {quarantine.summary()}")
+
+
+def is_heldout(text: str, share: float) -> bool:
+    """Whether a text is kept out of fitting: by its content alone, so that copies stay together."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") < share * 2**64
+
+
+def check(output: str, inputs: Sequence[str], force: bool) -> Path:
+    """The folder to write; InputError as of every command, and for standard input."""
+    if "-" in inputs:
+        raise InputError("standard input (-) cannot be read twice; give files or folders")
+    check_output(Path(output), inputs, force)
+    return Path(output)

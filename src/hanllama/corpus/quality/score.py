@@ -1,0 +1,132 @@
+"""`hanllama quality score`: what a model says of a corpus, before anything is dropped by it.
+
+Prints the distribution and the documents at both ends, for a language model also those that it
+could not judge; with `--output` a line of JSON for every document.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from hanllama.base import fs
+from hanllama.base.errors import InputError
+from hanllama.corpus.quality import classifier, corpus, ngram_lm
+from hanllama.corpus.quality.commands import SHOWN_PERCENTILES, kind_of, score_line
+from hanllama.corpus.quality.folder import Reference
+from hanllama.corpus.quality.options import ScoreConfig
+
+EXAMPLE_CHARACTERS = 100
+HISTOGRAM_BINS = 12
+BAR_CHARACTERS = 40
+
+
+@dataclass
+class Scores:
+    """What was found: a score for each document, and the documents at both ends."""
+
+    name: str  # of the score
+    values: list[float] = field(default_factory=list)
+    characters: int = 0
+    ends: tuple[list[tuple[float, str, str]], list[tuple[float, str, str]]] = ([], [])
+
+    def add(self, value: float, identity: str, text: str, examples: int) -> None:
+        """One document; at each end the first of equal ones are kept."""
+        self.values.append(value)
+        self.characters += len(text)
+        low, high = self.ends
+        shown = (identity, " ".join(text[:400].split())[:EXAMPLE_CHARACTERS])
+        for held, key in ((low, value), (high, -value)):
+            if len(held) < examples or (held and key < held[-1][0]):
+                bisect.insort(held, (key, *shown), key=lambda item: item[0])
+                del held[examples:]
+
+
+def score(config: ScoreConfig) -> Scores:
+    """The command: print the distribution of scores and examples of both ends.
+
+    Raises InputError when the folder holds no quality model or nothing can be read.
+    """
+    name, of_text, reference = _scorer(config.model)
+    found = Scores(name)
+    with _lines(config.output) as write:
+        for document in corpus.documents("score", config.inputs, config.text_field):
+            value = of_text(document.text)
+            found.add(value, document.id, document.text, config.examples)
+            write(
+                {
+                    "id": document.id,
+                    "source": document.source,
+                    name: value,
+                    "percentile": reference.rank(value),
+                    "characters": len(document.text),
+                }
+            )
+    for line in _shown(found, reference):
+        print(line)
+    if config.output:
+        print(f"{len(found.values):,} scores in {config.output}")
+    return found
+
+
+def _scorer(folder: str) -> tuple[str, Callable[[str], float], Reference]:
+    """(name of the score, the function, the reference) of a model folder of either kind."""
+    if kind_of(folder) == ngram_lm.KIND:
+        model = ngram_lm.load(folder)
+        return "perplexity", lambda text: model.score(text).perplexity, model.reference
+    other = classifier.load(folder)
+    return "quality", other.score, other.reference
+
+
+@contextlib.contextmanager
+def _lines(output: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes entries to a .jsonl file that appears when it is complete; to nowhere without one."""
+    if not output:
+        yield lambda entry: None
+        return
+    path = Path(output)
+    if path.suffix != ".jsonl":
+        raise InputError(f"output {output} must end in .jsonl")
+    beside = path.with_name(f".tmp-{path.name}")
+    with fs.storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(beside, "wb") as out:
+                yield lambda entry: _write(out, entry)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _write(out: IO[bytes], entry: dict[str, Any]) -> None:
+    out.write(score_line(entry))
+
+
+def _shown(found: Scores, reference: Reference) -> Iterator[str]:
+    values = np.array(found.values)
+    yield f"{len(values):,} documents, {found.characters:,} characters; {found.name}:"
+    yield f"  {'percentile':>10}  {'here':>10}  {'reference':>10}"
+    for p in SHOWN_PERCENTILES:
+        yield f"  {p:>8} %  {np.percentile(values, p):>10.4g}  {reference.at(p):>10.4g}"
+    yield from _histogram(values, log=found.name == "perplexity")
+    for title, held in zip(("lowest", "highest"), found.ends, strict=True):
+        yield f"{title} {found.name}:"
+        for key, identity, text in held:
+            yield f"  {abs(key):>10.4g}  {identity}  {text}"
+
+
+def _histogram(values: Any, log: bool) -> Iterator[str]:
+    scaled = np.log(np.maximum(values, 1e-9)) if log else values
+    counts, edges = np.histogram(scaled, bins=HISTOGRAM_BINS)
+    for count, low in zip(counts, edges[:-1], strict=True):
+        bar = "#" * round(BAR_CHARACTERS * count / max(counts.max(), 1))
+        yield f"  from {np.exp(low) if log else low:>9.4g}  {count:>9,}  {bar}".rstrip()

@@ -1,0 +1,42 @@
+"""Strip white space at line ends, and let no more than `maximum` blank lines stand together.
+
+Pages turned into text leave lines of spaces and runs of ten empty lines, which teach a model to
+write empty lines. Indents are kept: in Chinese books two U+3000 begin a paragraph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.corpus.rules import Drop
+
+
+@dataclass(frozen=True)
+class Rule:
+    maximum: int = option(1, help="blank lines that may stand together")
+
+    def __post_init__(self) -> None:
+        if self.maximum < 0:
+            raise ConfigError(f"blank_lines: maximum must be 0 or more, not {self.maximum}")
+
+    def __call__(self, text: str) -> str | Drop:
+        kept: list[str] = []
+        blank = self.maximum  # none at the beginning
+        for line in text.split("\n"):
+            line = line.rstrip()
+            blank = 0 if line else blank + 1
+            if line or (blank <= self.maximum and kept):
+                kept.append(line)
+        return "\n".join(kept).rstrip("\n")
+
+
+EXAMPLES = [
+    ("　　话说\n\n　　却说", "　　话说\n\n　　却说"),
+    ("第一章  \n\n \t\n\n　　话说　\n", "第一章\n\n　　话说"),
+    ("\n\n一\n二\n\n三", "一\n二\n\n三"),
+    ("\n\n一\n\n\n\n二", {"maximum": 2}, "一\n\n\n二"),
+    ("一\n\n二", {"maximum": 0}, "一\n二"),
+    (" \n\n", ""),
+]

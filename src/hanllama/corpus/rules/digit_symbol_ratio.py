@@ -1,0 +1,58 @@
+"""Drop a document in which digits and symbols are more than `maximum` of all but white space.
+
+Price lists, logs, tables of results, pages of box drawing or of mojibake: there is no language in
+them to learn. Symbols are what Unicode calls so (currency, mathematics, arrows, frames, emoji,
+U+FFFD), digits also Roman and circled ones; Chinese numerals are Han.
+
+Source: the symbol-to-word limit of Gopher (Rae et al. 2021, appendix A.1.1: 0.1 for `#` and
+`...`), widened to digits and counted in characters; threshold measured on Chinese, see
+docs/rules.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.corpus.rules import Drop
+from hanllama.corpus.rules._characters import count
+
+
+@dataclass(frozen=True)
+class Rule:
+    maximum: float = option(0.4, help="the largest share of digits and symbols, 0 to 1")
+    shortest: int = option(20, help="documents of fewer characters are not judged")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.maximum <= 1:
+            raise ConfigError(
+                f"digit_symbol_ratio: maximum must be between 0 and 1, not {self.maximum}"
+            )
+        if self.shortest < 0:
+            raise ConfigError(
+                f"digit_symbol_ratio: shortest must be 0 or more, not {self.shortest}"
+            )
+
+    def __call__(self, text: str) -> str | Drop:
+        found = count(text)
+        share = (found.digits + found.symbols) / max(found.total, 1)
+        if found.total >= self.shortest and share > self.maximum:
+            return Drop("too many digits and symbols")
+        return text
+
+
+EXAMPLES = [
+    (
+        "6月18日，气温38.5度，小院里的葡萄架下坐着3个人，谁也不说话。",
+        "6月18日，气温38.5度，小院里的葡萄架下坐着3个人，谁也不说话。",
+    ),
+    ("货号 88213 单价 ￥12.50 库存 340 +15%", Drop("too many digits and symbols")),
+    ("1+1=2", "1+1=2"),  # too short to judge
+    ("┌──────┬──────┐\n│甲组　│乙组　│\n└──────┴──────┘", Drop("too many digits and symbols")),
+    (
+        "货号 88213 单价 ￥12.50 库存 340 +15%",
+        {"maximum": 1.0},
+        "货号 88213 单价 ￥12.50 库存 340 +15%",
+    ),
+]

@@ -1,0 +1,50 @@
+"""Drop a document in which Han characters are less than `minimum` of all but white space.
+
+A folder of Chinese text also holds what is none: English pages, code, tables of numbers, text
+in a wrong encoding. Chinese prose consists to four fifths of Han, and a short document says
+too little about its share, hence `shortest`.
+
+Source: the idea is the alphabetic share of Gopher (Rae et al. 2021, appendix A.1.1), there 80 %
+of the words; the threshold is measured on Chinese, see docs/rules.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.corpus.rules import Drop
+from hanllama.corpus.rules._characters import count
+
+
+@dataclass(frozen=True)
+class Rule:
+    minimum: float = option(0.5, help="the smallest share of Han among characters, 0 to 1")
+    shortest: int = option(20, help="documents of fewer characters are not judged")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= 1:
+            raise ConfigError(f"han_ratio: minimum must be between 0 and 1, not {self.minimum}")
+        if self.shortest < 0:
+            raise ConfigError(f"han_ratio: shortest must be 0 or more, not {self.shortest}")
+
+    def __call__(self, text: str) -> str | Drop:
+        found = count(text)
+        if found.total < max(self.shortest, 1) or found.han >= self.minimum * found.total:
+            return text
+        return Drop("too few Han characters")
+
+
+EXAMPLES = [
+    (
+        "老陈把 Linux 装好，敲了一行 ls -l，才发现桌上的茶早就凉了。",
+        "老陈把 Linux 装好，敲了一行 ls -l，才发现桌上的茶早就凉了。",
+    ),
+    ("The kettle was cold when old Chen sat down.", Drop("too few Han characters")),
+    ("OK, bye!", "OK, bye!"),  # too short to judge
+    ("　\n", "　\n"),
+    ("OK, bye!", {"shortest": 1}, Drop("too few Han characters")),
+    ("甲 = 1.25, 乙 = 3.50, 丙 = 4.75, 丁 = 6.00", Drop("too few Han characters")),
+    ("甲 = 1.25, 乙 = 3.50", {"minimum": 0.1}, "甲 = 1.25, 乙 = 3.50"),
+]

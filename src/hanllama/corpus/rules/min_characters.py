@@ -1,0 +1,39 @@
+"""Drop a document of fewer than `minimum` characters, white space not counted.
+
+An empty record teaches nothing but to stop. The default drops nothing else: a poem has twenty
+characters, a proverb four.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.corpus.rules import Drop
+
+
+@dataclass(frozen=True)
+class Rule:
+    minimum: int = option(1, help="the fewest characters of a document that is kept")
+
+    def __post_init__(self) -> None:
+        if self.minimum < 0:
+            raise ConfigError(f"min_characters: minimum must be 0 or more, not {self.minimum}")
+
+    def __call__(self, text: str) -> str | Drop:
+        # Most documents are long enough without counting the white space of a whole book.
+        beginning = text[: 4 * self.minimum]
+        if len("".join(beginning.split())) >= self.minimum:
+            return text
+        if len("".join(text.split())) >= self.minimum:
+            return text
+        return Drop("too few characters")
+
+
+EXAMPLES = [
+    (" 　\n\t", Drop("too few characters")),
+    ("好", "好"),
+    ("守株待兔", {"minimum": 5}, Drop("too few characters")),
+    ("守 株\n待兔" + " " * 30 + "。", {"minimum": 5}, "守 株\n待兔" + " " * 30 + "。"),
+]

@@ -1,0 +1,60 @@
+"""Drop a document that is mostly punctuation, or a long one with next to none.
+
+Where every second character is a mark, there is a table of contents with dot leaders, a frame
+drawn in characters, a list of file names. A long text with none at all is a list of key words
+made for search engines, the output of speech recognition, or a text whose punctuation was lost
+in a conversion; a model that reads it learns sentences that never end. A line end closes a
+sentence as well, so that poems without marks stay.
+
+Source: the bullet and ellipsis limits of Gopher (Rae et al. 2021, appendix A.1.1) and the
+terminal punctuation rule of C4 (Raffel et al. 2020), restated as shares of characters;
+thresholds measured on Chinese, see docs/rules.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.corpus.rules import Drop
+from hanllama.corpus.rules._characters import count
+
+
+@dataclass(frozen=True)
+class Rule:
+    maximum: float = option(0.5, help="the largest share of punctuation among characters, 0 to 1")
+    minimum: float = option(
+        0.01, help="the smallest share of punctuation and line ends in a long document, 0 to 1"
+    )
+    shortest: int = option(20, help="documents of fewer characters are not judged")
+    long: int = option(500, help="from this many characters on, `minimum` applies")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= self.maximum <= 1:
+            raise ConfigError(
+                f"punctuation_ratio: minimum {self.minimum} and maximum {self.maximum} must be"
+                " between 0 and 1, in this order"
+            )
+        for name, value in (("shortest", self.shortest), ("long", self.long)):
+            if value < 0:
+                raise ConfigError(f"punctuation_ratio: {name} must be 0 or more, not {value}")
+
+    def __call__(self, text: str) -> str | Drop:
+        found = count(text)
+        if found.total >= max(self.shortest, 1) and found.punctuation > self.maximum * found.total:
+            return Drop("too much punctuation")
+        pauses = found.punctuation + text.count("\n")
+        if found.total >= max(self.long, 1) and pauses < self.minimum * found.total:
+            return Drop("hardly any punctuation")
+        return text
+
+
+EXAMPLES = [
+    ("“走吗？”\n“……走！”", "“走吗？”\n“……走！”"),
+    ("雨停了，街上没有人。", "雨停了，街上没有人。"),
+    ("一………………………………3\n二………………………………9", Drop("too much punctuation")),
+    ("免费小说在线阅读" * 80, Drop("hardly any punctuation")),
+    ("免费小说在线阅读" * 80, {"minimum": 0}, "免费小说在线阅读" * 80),
+    ("月落乌啼霜满天\n" * 100, "月落乌啼霜满天\n" * 100),
+]

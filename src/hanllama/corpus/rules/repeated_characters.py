@@ -1,0 +1,86 @@
+"""Shorten what repeats one or two characters without end: 哈哈哈哈哈哈…, ------------, =-=-=-=-.
+
+Laughter, screams and rows of dots may go on for a line; frames and separators are drawn with
+hundreds of dashes. Nothing is said after the first few, and a model learns to go on with them. A
+run keeps `maximum` repeats. Digits are left alone (1000000000 is a number), and so is white space,
+which indents.
+
+Source: our own; the paper's measure is the n-gram share of `repeated_ngrams`, which sees a document
+only as a whole. In the clean corpora measured hardly anything but separators and frames of tables
+is longer than the default, and lost characters are written as up to ten □ (docs/rules.md).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.corpus.rules import Drop
+from hanllama.corpus.rules._characters import code_points
+
+_LONGEST_UNIT = 2
+
+
+@dataclass(frozen=True)
+class Rule:
+    maximum: int = option(10, help="repeats that a run of one or two characters may keep")
+
+    def __post_init__(self) -> None:
+        if self.maximum < 2:
+            raise ConfigError(f"repeated_characters: maximum must be 2 or more, not {self.maximum}")
+        pattern = re.compile(rf"([^\s\d]{{1,{_LONGEST_UNIT}}}?)\1{{{self.maximum},}}")
+        object.__setattr__(self, "_pattern", pattern)
+
+    def __call__(self, text: str) -> str | Drop:
+        while True:  # a shortened run of two may end where a run of one begins
+            shorter = self._shorten(text)
+            if shorter == text:
+                return text
+            text = shorter
+
+    def _shorten(self, text: str) -> str:
+        pattern: re.Pattern[str] = self._pattern  # type: ignore[attr-defined]
+        pieces: list[str] = []
+        at = 0
+        for start, end in _stretches(text, self.maximum):
+            shorter = pattern.sub(lambda run: run[1] * self.maximum, text[start:end])
+            pieces += [text[at:start], shorter]
+            at = end
+        return "".join([*pieces, text[at:]]) if pieces else text
+
+
+def _stretches(text: str, maximum: int) -> list[tuple[int, int]]:
+    """Where more than `maximum` repeats stand, by comparing the text with itself shifted.
+
+    The pattern alone would need ten times as long for a book.
+    """
+    points = code_points(text)
+    found: list[tuple[int, int]] = []
+    for unit in range(1, _LONGEST_UNIT + 1):
+        equal = np.flatnonzero(points[unit:] == points[:-unit])  # to the one `unit` further on
+        edges = np.flatnonzero(np.diff(equal, prepend=-2, append=len(points) + 2) != 1)
+        for k in np.flatnonzero(np.diff(edges) >= unit * maximum):
+            first, last = int(equal[edges[k]]), int(equal[edges[k + 1] - 1])
+            found.append((first, last + 1 + unit))
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(found):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+EXAMPLES = [
+    ("“哈哈哈哈！”他笑了……", "“哈哈哈哈！”他笑了……"),
+    ("哈" * 30 + "！", "哈" * 10 + "！"),
+    ("-" * 80 + "\n第二天", "-" * 10 + "\n第二天"),
+    ("=-" * 40 + "=", "=-" * 10 + "="),
+    ("欠了" + "1" * 20 + "元", "欠了" + "1" * 20 + "元"),
+    ("　" * 20 + "题记", "　" * 20 + "题记"),
+    ("啊啊啊啊啊！", {"maximum": 3}, "啊啊啊！"),
+]

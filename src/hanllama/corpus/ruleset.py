@@ -1,0 +1,93 @@
+"""From what a config says about rules to the rules themselves.
+
+`rules:` is a list whose entries are presets (`default`, a YAML file in `presets/`), YAML files of
+the user's own, names of rules, or `name: {parameter: value}`. It is expanded into steps, plain
+values that travel to worker processes, and each process builds its rules from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hanllama.base import config, plugins
+from hanllama.base.errors import ConfigError
+from hanllama.corpus.rules import CleaningRule
+
+PACKAGE = "hanllama.corpus.rules"
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rule by name (or path of a `.py`), with the parameters that differ from its defaults."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """`line_length`; of a file of the user's own, its name without the folder."""
+        return Path(self.name).stem if self.name.endswith(".py") else self.name
+
+    def build(self) -> CleaningRule:
+        """The rule; ConfigError for an unknown name, an unknown or impossible parameter."""
+        module = plugins.load(PACKAGE, self.name)
+        cls = getattr(module, "Rule", None)
+        if cls is None:
+            raise ConfigError(f"{self.name} has no class Rule; see corpus/rules/__init__.py")
+        rule: CleaningRule = config.load(cls, dict(self.parameters), f"rule {self.name}")
+        return rule
+
+
+def presets() -> list[str]:
+    """The names of the presets that come with hanllama."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def expand(entries: Iterable[Any], where: str = "rules") -> list[Step]:
+    """The steps that a list of entries stands for; each is built once, to be sure it can be.
+
+    Raises ConfigError for an entry that is neither preset, YAML file, rule nor parameters.
+    """
+    steps = [step for entry in entries for step in _expand(entry, where)]
+    for step in steps:
+        step.build()
+    return steps
+
+
+def _expand(entry: Any, where: str) -> list[Step]:
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((name, parameters),) = entry.items()
+        if parameters is None or isinstance(parameters, Mapping):
+            return [Step(str(name), dict(parameters or {}))]
+    if not isinstance(entry, str):
+        raise ConfigError(f"{where}: {entry!r} is neither a name nor `name: {{parameter: value}}`")
+    if entry in presets():
+        return _from_yaml(PRESETS / f"{entry}.yaml")
+    if entry.endswith((".yaml", ".yml")):
+        return _from_yaml(Path(entry))
+    known = plugins.names(PACKAGE)
+    if entry not in known and not entry.endswith(".py"):
+        hint = plugins.nearest(entry, known + presets())
+        raise ConfigError(f"{where}: there is no rule or preset {entry!r}{hint}")
+    return [Step(entry)]
+
+
+def _from_yaml(path: Path) -> list[Step]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"rules file {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"rules file {path} is not valid YAML: {error}") from error
+    entries = content.get("rules") if isinstance(content, Mapping) else content
+    if not isinstance(entries, list):
+        raise ConfigError(f"rules file {path} must hold `rules:` and a list under it")
+    if path.name in {str(e) for e in entries} or str(path) in {str(e) for e in entries}:
+        raise ConfigError(f"rules file {path} names itself")
+    return [step for entry in entries for step in _expand(entry, str(path))]

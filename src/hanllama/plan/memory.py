@@ -1,0 +1,219 @@
+"""The peak memory of a training run, by formula, before it runs. Imports no torch.
+
+Counted are the tensors that the loop, the model and the chunked loss really hold, at each of the
+moments that can be the highest: while the loss makes its gradient (all activations live), during
+the first layer's backward pass (all gradients live), and in an evaluation between two steps (the
+last step's gradients still live). `tests/plan/test_memory.py` compares the activations with what
+autograd saves; `benchmarks/plan_accuracy.py` the whole with the peak of real runs.
+
+Shapes: N tokens of a micro-batch, T of a row, D hidden, A heads x head_dim, K key-value heads x
+head_dim, F intermediate, H heads, V vocabulary, P parameters, L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from hanllama.model.presets import LlamaConfig
+
+Kind = Literal["cpu", "gpu"]
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+# CPU: a Linux process that has imported torch and run a matrix product held 305 MiB with one thread
+# and with two; `hanllama pretrain` with its tokenizer and trackers some 45 more. GPU: an assumption
+# for the context and the cuBLAS and cuDNN workspaces, not yet checked on a device.
+BASE_BYTES: dict[Kind, int] = {"cpu": 350 * MIB, "gpu": 800 * MIB}
+# GPU: the share that the allocator holds beyond what it was asked for; an assumption.
+FRAGMENTATION = 0.05
+# CPU: glibc maps what is larger than this on its own, to the byte, and gives it back at once.
+# Smaller tensors lie on a heap that does not shrink, and those of the next pass do not all fit into
+# the holes that this one leaves: in two runs of the 24M preset the heap held 0.40 and 0.45 of the
+# activations more than lived on it (with every tensor mapped, by MALLOC_MMAP_THRESHOLD_, the same
+# run held what is counted here, within 1 %).
+MAPPED_BYTES = 32 * MIB
+HOLES = 0.42
+# With several micro-batches a step the gradients come to lie between the activations of the first,
+# and the holes are worse: 0.84, 0.92 and 1.03 in three runs of a 10M model in two micro-batches.
+HOLES_ACCUMULATING = 0.92
+# Elements of the loss's largest temporary, as in hanllama.model.losses.
+CHUNK_ELEMENTS: dict[Kind, int] = {"cpu": 1 << 24, "gpu": 1 << 28}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one micro-batch is: its size and how it is computed.
+
+    rows, context: its shape.
+    half: matrix products in bf16 or fp16 (autocast), weights in fp32.
+    recompute: gradient checkpointing.
+    documents: rows hold several documents, so attention takes a mask.
+    accumulates: a step has more than one micro-batch.
+    """
+
+    rows: int
+    context: int
+    half: bool = False
+    recompute: bool = False
+    documents: bool = True
+    accumulates: bool = False
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak, by what they are; `total` is all of them."""
+
+    weights: int
+    moments: int
+    gradients: int
+    activations: int
+    loss: int
+    temporaries: int
+    framework: int
+
+    @property
+    def total(self) -> int:
+        """The peak itself."""
+        return sum(self.parts().values())
+
+    def parts(self) -> dict[str, int]:
+        """By name."""
+        return asdict(self)
+
+
+def peak(config: LlamaConfig, micro: Pass, kind: Kind) -> Memory:
+    """The memory at the highest moment of a run of this model with such micro-batches."""
+    return max(moments(config, micro, kind).values(), key=lambda memory: memory.total)
+
+
+def moments(config: LlamaConfig, micro: Pass, kind: Kind) -> dict[str, Memory]:
+    """The memory at each moment that can be the highest."""
+    parameters = config.parameter_count()
+    tokens = micro.rows * micro.context
+    weights, moments_bytes, gradients = 4 * parameters, 8 * parameters, 4 * parameters
+    copies = 2 * parameters if micro.half else 0  # autocast keeps its casts of the weights
+    table = 4 * config.vocab_size * config.hidden_size
+    layer = layer_bytes(config, micro, kind)
+    kept = (4 * tokens * config.hidden_size if micro.recompute else layer) * (
+        config.num_hidden_layers
+    ) + outer_bytes(config, micro, kind)
+    chunk = chunk_bytes(config, micro, kind)
+    wide = (2 if micro.half else 4) * tokens * config.intermediate_size
+    thin = 4 * tokens * config.hidden_size
+    held = gradients if micro.accumulates else 0
+
+    passing = passing_bytes(config, micro, kind)
+
+    def memory(gradients: int, activations: int, loss: int, temporaries: int) -> Memory:
+        asked = weights + copies + moments_bytes + gradients + activations + loss + temporaries
+        unused = FRAGMENTATION * asked
+        if kind == "cpu":
+            # What is freed on the heap stays there, and is used again by smaller needs only.
+            holes = HOLES_ACCUMULATING if micro.accumulates else HOLES
+            unused = holes * passing + max(0, passing - activations - temporaries)
+        return Memory(
+            weights + copies,
+            moments_bytes,
+            gradients,
+            activations,
+            loss,
+            temporaries,
+            BASE_BYTES[kind] + round(unused),
+        )
+
+    return {
+        # All activations, the gradient of the head, one chunk of logits, the hidden states.
+        "loss": memory(held, kept, table + chunk, 2 * thin),
+        # The last layer's backward pass; recomputed first, where nothing was kept of it.
+        "backward": memory(
+            held, kept + (layer if micro.recompute else 0), table, 3 * wide + 2 * thin
+        ),
+        # The first layer's: every gradient is there, the embedding's is being made beside it.
+        "embedding": memory(
+            gradients, outer_bytes(config, micro, kind), table if micro.accumulates else 0, table
+        ),
+        # Between two steps, with the last gradients.
+        "evaluation": memory(gradients, 2 * thin, chunk, 3 * wide),
+    }
+
+
+def passing_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
+    """The activations that lie on the CPU's heap: those in tensors too small to be mapped."""
+    tokens = micro.rows * micro.context
+    thin = 4 * tokens * config.hidden_size
+    wide = (2 if micro.half else 4) * tokens * config.intermediate_size
+    if thin >= MAPPED_BYTES:
+        return 0
+    layer = layer_bytes(config, micro, kind) - (4 * wide if wide >= MAPPED_BYTES else 0)
+    if micro.recompute:
+        return config.num_hidden_layers * thin + layer
+    return config.num_hidden_layers * layer
+
+
+def layer_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
+    """What autograd keeps of one layer, weights and their casts left out.
+
+    Each norm keeps its input (the CPU's, made of single operations, the normed input too) and the
+    inverse deviation a token; attention its q, k, v, output and a logsumexp a head; SwiGLU gate,
+    silu(gate), up and their product. In fp32 the q, k and v projections share one input, and so do
+    gate and up; autocast casts it anew for each of them, and the mask for each layer.
+    """
+    D, F = config.hidden_size, config.intermediate_size
+    A = config.num_attention_heads * config.head_dim
+    K = config.num_key_value_heads * config.head_dim
+    H = config.num_attention_heads
+    norms = 2 if kind == "gpu" else 4
+    if micro.half:
+        token = 4 * (norms * D + 2 + H) + 2 * (5 * D + 2 * A + 2 * K + 4 * F)
+        mask = 2 * micro.context if micro.documents else 0
+        return micro.rows * micro.context * (token + mask)
+    token = 4 * ((norms + 2) * D + 2 * A + 2 * K + 4 * F + 2 + H)
+    return micro.rows * micro.context * token
+
+
+def outer_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
+    """What is kept outside of the layers: the last norm, the hidden gradient, rope, the mask."""
+    D = config.hidden_size
+    norm = (1 if kind == "gpu" else 2) * D + 1
+    rope = 2 * config.head_dim
+    mask = micro.context if micro.documents else 0
+    batch = 4 * 8  # int64 tokens, labels, positions, documents
+    gradient = (2 if micro.half else 4) * D
+    return micro.rows * micro.context * (4 * (norm + rope + mask) + gradient + batch)
+
+
+def chunk_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
+    """The loss's temporaries: one chunk of logits, never the whole.
+
+    In fp32 the softmax works in place; otherwise the logits, their fp32 log-softmax and its cast
+    live together, and the casts of hidden states and head.
+    """
+    tokens = micro.rows * micro.context
+    rows = min(tokens, max(16, CHUNK_ELEMENTS[kind] // config.vocab_size))
+    per_element = 8 if micro.half else 4
+    casts = 2 * config.vocab_size * config.hidden_size if micro.half else 0
+    return rows * config.vocab_size * per_element + 3 * 4 * rows * config.hidden_size + casts
+
+
+def largest_rows(config: LlamaConfig, micro: Pass, kind: Kind, limit: float) -> int:
+    """The most rows of a micro-batch whose peak stays within `limit` bytes; 0 when not even one.
+
+    Fewer rows than `micro` has mean several micro-batches a step, so gradients are held throughout.
+    """
+
+    def fits(rows: int) -> bool:
+        accumulates = micro.accumulates or rows < micro.rows
+        one = replace(micro, rows=rows, accumulates=accumulates)
+        return peak(config, one, kind).total <= limit
+
+    if not fits(1):
+        return 0
+    low, high = 1, 2
+    while high < 1 << 20 and fits(high):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,483 @@
+"""Text of any kind and encoding -> one stream of documents; what cannot be used -> quarantine.
+
+A file is first cut into pieces that can be parsed anywhere (`pieces`), then each piece is parsed
+(`parse`): a book is one piece, JSON lines are runs of lines, Parquet its row groups. The cut is
+cheap and the parsing is not, so a cleaner hands the pieces to its worker processes and still gets
+the documents in order; `read` simply does both. What a kind of file needs is one module of
+`hanllama.reading.formats`, found by the file's suffix; here is only what all of them share.
+
+A record that cannot be used never stops the work and is never lost in silence: it becomes a
+`Reject` with file, line and reason, is counted, and lands in `quarantine.jsonl`. So does a file or
+a folder that may not be read.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob as globbing
+import io
+import json
+import os
+import re
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, cast
+
+from hanllama.base import fs, plugins
+from hanllama.base.errors import InputError
+from hanllama.reading.encoding import decode, decode_name
+from hanllama.reading.formats import (
+    MAX_RAW_CHARACTERS,
+    Document,
+    Fields,
+    Format,
+    Piece,
+    Reject,
+    Source,
+    show,
+)
+from hanllama.reading.formats import _source as bytes_of
+from hanllama.reading.formats import _zip as archive
+
+__all__ = [
+    "Document",
+    "Fields",
+    "Piece",
+    "Quarantine",
+    "Reject",
+    "Survey",
+    "counted",
+    "decode",
+    "document_line",
+    "files",
+    "parse",
+    "pieces",
+    "read",
+    "read_file",
+    "reject_line",
+    "stamp",
+    "standard_input",
+    "survey",
+    "write_jsonl",
+]
+
+FORMATS = "hanllama.reading.formats"
+# What stands in a corpus folder and is not corpus.
+_NOT_CORPUS = re.compile(
+    r"(.*\.)?quarantine\.jsonl|(clusters|dropped|leaks)\.jsonl|report\.[^.]+|SHA256SUMS|manifest\.json"
+)
+_STANDARD = Fields()
+
+
+# --- the stream --------------------------------------------------------------------------------
+
+
+def read(
+    inputs: Sequence[str],
+    quarantine: Quarantine,
+    *,
+    fields: Fields | None = None,
+    text_field: str = "text",
+) -> Iterator[Document]:
+    """Every document of the inputs, in the order of `files`; `-` is standard input.
+
+    Args:
+        inputs: files, folders and globs.
+        quarantine: takes what cannot be used.
+        fields: which field of a record is what.
+        text_field: for callers that choose the text's field alone; ignored where `fields` is given.
+
+    Raises InputError (before the first document) when an input is missing or nothing is found.
+    """
+    fields = fields or Fields(text_field)
+    if list(inputs) == ["-"]:
+        return _parsed(standard_input(), quarantine, fields)
+    if "-" in inputs:
+        raise InputError("standard input (-) cannot be mixed with files; give one or the other")
+    parts = (piece for path in files(inputs) for piece in pieces(path))
+    return _parsed(parts, quarantine, fields)
+
+
+def read_file(
+    path: str | Path,
+    quarantine: Quarantine,
+    *,
+    fields: Fields | None = None,
+    text_field: str = "text",
+) -> Iterator[Document]:
+    """The documents of one file; the arguments are those of `read`."""
+    return _parsed(pieces(Path(path)), quarantine, fields or Fields(text_field))
+
+
+def _parsed(parts: Iterable[Piece], quarantine: Quarantine, fields: Fields) -> Iterator[Document]:
+    for piece in parts:
+        for item in parse(piece, fields):
+            if isinstance(item, Reject):
+                quarantine.put(item)
+            else:
+                yield item
+
+
+def pieces(path: Path) -> Iterator[Piece]:
+    """Cut a file into pieces, reading no more of it than the cut needs."""
+    name = _shown(str(path))
+    source = Source(name, str(path), compression=bytes_of.compression_of(name))
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            os.listdir(path)  # `survey` lists a folder only when this fails
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe that nobody writes to would wait for ever.
+            yield _rejected(source, "cannot be read: not a regular file")
+            return
+        if archive.is_archive(name):
+            for member in archive.members(name, str(path)):
+                if isinstance(member, Reject):
+                    yield Piece(source, lines=(member,))
+                elif _is_member(member.name[len(name) + 1 :]):
+                    yield from _cut(member)
+        else:
+            yield from _cut(_sized(source, status.st_size))
+    except OSError as error:
+        yield _rejected(source, f"cannot be read: {error.strerror or error}")
+
+
+def _sized(source: Source, size: int) -> Source:
+    return Source(source.name, source.path, source.member, size, source.compression)
+
+
+def _cut(source: Source) -> Iterator[Piece]:
+    name = _formats()[source.suffix]
+    return _format(name).cut(source)
+
+
+def _rejected(source: Source, reason: str) -> Piece:
+    return Piece(source, lines=(Reject(source.name, 1, reason),))
+
+
+def standard_input() -> Iterator[Piece]:
+    """Standard input as pieces, compressed or not, told by its first bytes.
+
+    `{` begins JSON lines and `[{` a JSON array; anything else is one document of text.
+    """
+    stream: IO[bytes] = sys.stdin.buffer
+    head = stream.read(bytes_of.MAGIC_BYTES)
+    if head.startswith((b"PK\x03\x04", b"PAR1")):
+        reason = "an archive or a Parquet file cannot be read from a pipe: write it to a file first"
+        yield _rejected(Source("-"), reason)
+        return
+    joined = io.BufferedReader(bytes_of.Joined(head, stream), bytes_of.CHUNK_BYTES)
+    chunks = bytes_of.decompress(joined, bytes_of.compression_of_bytes(head))
+    start, why = b"", ""
+    try:
+        while len(start) < 4096 and (chunk := next(chunks, b"")):
+            start += chunk
+    except bytes_of.DAMAGE as error:
+        why = bytes_of.broken(error)
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        name = "jsonl"
+    elif re.match(rb"\s*\[\s*\{", start.removeprefix(b"\xef\xbb\xbf")):
+        name = "json"
+    else:
+        name = "text"
+    yield from _format(name).cut(Source("-", stream=_resumed(start, chunks, why)))
+
+
+def _resumed(start: bytes, chunks: Iterator[bytes], why: str) -> Iterator[bytes]:
+    yield start
+    if why:
+        raise bytes_of.Broken(why)
+    yield from chunks
+
+
+def parse(piece: Piece, fields: Fields | str = _STANDARD) -> Iterator[Document | Reject]:
+    """The documents and rejects of a piece, in order; a bare name is that of the text's field."""
+    if isinstance(fields, str):
+        fields = Fields(text=fields)
+    if piece.format:
+        yield from _format(piece.format).parse(piece, fields)
+    else:
+        yield from (line for line in piece.lines if isinstance(line, Reject))
+
+
+def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
+    """Write documents as JSON lines in one step, compressed by suffix; returns how many."""
+    count = 0
+    beside = path.with_name(f".tmp-{path.name}")
+    with fs.storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with bytes_of.compressed(beside, path.suffix.lower()) as out:
+                for document in documents:
+                    out.write(document_line(document))
+                    count += 1
+            with open(beside, "rb") as written:
+                os.fsync(written.fileno())
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        os.replace(beside, path)
+        fs.sync_folder(path.parent)
+    return count
+
+
+def document_line(document: Document) -> bytes:
+    """A document as one line of a corpus: `text`; `id`, `source`, `category`, `licence` if set."""
+    entry = {"text": document.text}
+    for name in ("id", "source", "category", "licence"):
+        if value := getattr(document, name):
+            entry[name] = value
+    return _json_line(entry)
+
+
+def reject_line(reject: Reject) -> bytes:
+    """A reject as one line of `quarantine.jsonl`."""
+    return _json_line({name: getattr(reject, name) for name in ("file", "line", "reason", "raw")})
+
+
+def _json_line(entry: dict[str, Any]) -> bytes:
+    # A surrogate in `raw` has no UTF-8; everything else is written as it is, not as \uXXXX.
+    return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+# --- what cannot be used -----------------------------------------------------------------------
+
+
+class Quarantine:
+    """Where unusable records go: JSON lines with `file`, `line`, `reason`, `raw`.
+
+    `raw` holds the first 2,000 characters. Without a path the records are counted and not kept.
+
+        with Quarantine(folder / "quarantine.jsonl") as quarantine:
+            for document in read(inputs, quarantine): ...
+        print(quarantine.count, quarantine.reasons.most_common())
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.count = 0
+        self.reasons: Counter[str] = Counter()
+        self.first: Reject | None = None
+        self._out: IO[bytes] | None = None
+
+    def __enter__(self) -> Quarantine:
+        if self.path is not None:
+            with fs.storage(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._out = open(self.path, "wb")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._out is not None and self.path is not None:
+            with fs.storage(self.path):
+                self._out.close()
+            self._out = None
+
+    def add(self, file: str | Path, line: int, reason: str, raw: str | bytes = "") -> None:
+        """Keep one record. Bytes that are no UTF-8 are shown as `\\xNN`."""
+        if isinstance(raw, bytes):
+            raw = show(raw)
+        self.put(Reject(str(file), line, reason, raw[:MAX_RAW_CHARACTERS]))
+
+    def put(self, reject: Reject) -> None:
+        """Keep one record that `parse` gave."""
+        self.count += 1
+        self.reasons[reject.reason] += 1
+        self.first = self.first or reject
+        if self._out is not None and self.path is not None:
+            with fs.storage(self.path):
+                self._out.write(reject_line(reject))
+
+    def flush(self) -> None:
+        """Hand what was added to the system, so that the file can be read."""
+        if self._out is not None and self.path is not None:
+            with fs.storage(self.path):
+                self._out.flush()
+
+    def summary(self) -> str:
+        """`3 x invalid JSON, 1 x line is not valid UTF-8; first a.jsonl, line 7`."""
+        if self.first is None:
+            return "nothing"
+        return f"{counted(self.reasons, 3)}; first: {self.first.file}, line {self.first.line}"
+
+
+def counted(reasons: Counter[str], shown: int = 5) -> str:
+    """`3 x invalid JSON, 1 x null and 2 more`: the most frequent by name, the others by number."""
+    most = reasons.most_common(shown)
+    named = ", ".join(f"{n:,} x {reason}" for reason, n in most)
+    more = reasons.total() - sum(n for _, n in most)
+    return f"{named} and {more:,} more" if more else named
+
+
+# --- which files -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files that will be read, and what in the given folders is not read.
+
+    `ignored` are files of no known kind, and links back to a folder that is read already.
+
+    A folder that may not be listed stands among the files: to read it gives its reject. What
+    `ignored` says of an archive's members is `archive.zip!member`.
+    """
+
+    files: tuple[Path, ...]
+    ignored: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """The bytes on disk of the files that can be seen."""
+        return sum(_size(path) for path in self.files)
+
+
+def files(inputs: Sequence[str]) -> list[Path]:
+    """The corpus files of folders (recursively), globs and files.
+
+    Each input's files are sorted; the inputs keep the order they were given in, and a file that is
+    reached twice comes once. Hidden files and what accompanies a corpus (quarantine, report,
+    manifest, checksums) are no corpus files. Loops of symbolic links are walked once.
+
+    Raises InputError when an input is missing or of no known kind, or when nothing is found.
+    """
+    return list(survey(inputs).files)
+
+
+def survey(inputs: Sequence[str]) -> Survey:
+    """Like `files`, with what is not read."""
+    found: dict[str, Path] = {}
+    ignored: list[Path] = []
+    for name in inputs:
+        for path in _expand(str(name), ignored):
+            explicit = str(path) == str(Path(name))
+            if _is_corpus_name(path.name) or os.path.isdir(path):
+                found.setdefault(os.path.realpath(path), path)
+            elif explicit:
+                raise InputError(f"{path}: cannot read files of this kind; {_understood()}")
+            elif not _NOT_CORPUS.fullmatch(path.name):
+                ignored.append(path)
+    if not found:
+        where = ", ".join(str(name) for name in inputs) or "no input"
+        raise InputError(f"{where}: no file to read; {_understood()}")
+    for path in found.values():
+        if archive.is_archive(path.name):
+            names = archive.member_names(str(path))
+            ignored += [Path(f"{path}!{name}") for name in names if _is_unknown(name)]
+    return Survey(tuple(found.values()), tuple(ignored))
+
+
+def _expand(name: str, again: list[Path]) -> list[Path]:
+    path = Path(name)
+    if os.path.isdir(path):
+        return _walk(path, again)
+    if os.path.lexists(path):
+        return [path]
+    if globbing.has_magic(name):
+        matches = sorted(globbing.glob(name, recursive=True))
+        if matches:
+            folders = {m for m in matches if os.path.isdir(m)}
+            walked = ([Path(m)] if m not in folders else _walk(Path(m), again) for m in matches)
+            return [file for found in walked for file in found]
+        raise InputError(f"{name}: no file matches")
+    raise InputError(f"{name} does not exist; give a file, a folder or a glob")
+
+
+def _walk(folder: Path, again: list[Path]) -> list[Path]:
+    """Every visible file below a folder, sorted, and every folder that may not be listed.
+
+    Each real folder is entered once, however many links lead to it; the other ways to it are added
+    to `again`.
+    """
+    seen: set[str] = set()
+    found: list[Path] = []
+
+    def closed(error: OSError) -> None:
+        found.append(Path(error.filename))
+
+    for here, folders, names in os.walk(folder, onerror=closed, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            again.append(Path(here))
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(d for d in folders if not d.startswith("."))
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _is_corpus_name(name: str) -> bool:
+    """Whether a file of this name is read."""
+    if _NOT_CORPUS.fullmatch(name):
+        return False
+    return archive.is_archive(name) or bytes_of.format_suffix(name) in _formats()
+
+
+def _is_member(name: str) -> bool:
+    """Whether an archive's member of this name is read: by the rules for the files of a folder."""
+    return not _is_hidden(name) and _is_corpus_name(name.rpartition("/")[2])
+
+
+def _is_unknown(name: str) -> bool:
+    """Whether an archive's member is neither read, nor refused, nor what accompanies a corpus."""
+    file = name.rpartition("/")[2]
+    aside = _is_hidden(name) or archive.is_nested(name) or _NOT_CORPUS.fullmatch(file)
+    return not aside and not _is_corpus_name(file)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+@functools.cache
+def _formats() -> dict[str, str]:
+    """{suffix: the module of `hanllama.reading.formats` that reads it}."""
+    return {suffix: n for n in plugins.names(FORMATS) for suffix in _format(n).SUFFIXES}
+
+
+@functools.cache
+def _format(name: str) -> Format:
+    return cast(Format, plugins.load(FORMATS, name))
+
+
+def _understood() -> str:
+    compressions = " ".join(bytes_of.COMPRESSIONS)
+    return (
+        f"understood are {' '.join(sorted(_formats()))}, each also with {compressions}"
+        " or inside of a .zip"
+    )
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """(bytes, nanoseconds of the last change): what tells whether a file is still the one read.
+
+    (0, 0) of a link to nowhere and whatever else cannot be seen: `pieces` names it.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _size(path: Path) -> int:
+    try:
+        status = path.stat()
+    except OSError:  # `pieces` names it
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _shown(path: str) -> str:
+    """A path to print and to keep; a file's name need not be UTF-8 on disk."""
+    return path if path.isascii() else decode_name(os.fsencode(path))

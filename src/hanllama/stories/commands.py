@@ -1,0 +1,214 @@
+"""`hanllama corpus`: write the demo corpus of stories, and measure stories that a model wrote.
+
+A model has learnt to tell stories when what it writes follows the grammar of its training, says
+things that training did not say, and does not recite. So `corpus check` prints three things: how
+many samples parse, which of the verb-noun pairs withheld from training occur, and the longest
+span that stands word for word in a training story.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hanllama.base import fs
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.progress import Progress
+from hanllama.reading import records
+from hanllama.reading.records import Document, Quarantine
+from hanllama.stories import grammar
+
+SHOWN_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class StoriesConfig:
+    """What `hanllama corpus stories` takes."""
+
+    output: str = option(help="the corpus folder to write, or a .jsonl[.gz|.zst] file")
+    count: int = option(40_000, help="stories to write")
+    seed: int = option(0, help="which stories; the same seed gives the same ones")
+    force: bool = option(False, help="replace the output")
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigError(f"count must be 1 or more, not {self.count}")
+
+
+def stories(config: StoriesConfig) -> None:
+    """The command: write `count` stories, one document each, its plot as the category.
+
+    Raises InputError when the output exists and `force` was not given.
+    """
+    output = Path(config.output)
+    if output.exists() and not config.force:
+        raise InputError(f"{output} exists already; --force replaces it")
+    with Progress("stories", config.count, "stories") as progress:
+        if output.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
+            count = records.write_jsonl(output, _documents(config, progress))
+        else:
+            if output.exists() and not (output / fs.SUMS).is_file():
+                raise InputError(f"{output} was not written by hanllama; --force does not replace")
+            with fs.publish(output, replace=config.force) as folder:
+                part = folder / "part-00000.jsonl"
+                count = records.write_jsonl(part, _documents(config, progress))
+    print(f"{count:,} stories of seed {config.seed} in {output}")
+
+
+def _documents(config: StoriesConfig, progress: Progress) -> Iterator[Document]:
+    source = f"stories-{config.seed}"
+    for number, story in enumerate(grammar.stories(config.count, config.seed)):
+        yield Document(story.text, f"{source}:{number}", source, story.plot)
+        progress.advance(1)
+
+
+@dataclass(frozen=True)
+class WordsConfig:
+    """What `hanllama corpus words` takes."""
+
+    output: str = option(help="the .txt file to write")
+    force: bool = option(False, help="replace the output")
+
+    def __post_init__(self) -> None:
+        if not self.output.endswith(".txt"):
+            raise ConfigError(f"output must end in .txt; it is {self.output!r}")
+
+
+def words(config: WordsConfig) -> None:
+    """The command: write the words of the stories, one a line, for `tokenizer train --words`.
+
+    Raises InputError when the output exists and `force` was not given.
+    """
+    output = Path(config.output)
+    if output.exists() and not config.force:
+        raise InputError(f"{output} exists already; --force replaces it")
+    found = grammar.vocabulary()
+    fs.write_text(output, "".join(f"{word}\n" for word in found))
+    print(f"{len(found):,} words in {output}")
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What `hanllama corpus check` takes."""
+
+    samples: str = option(
+        help="the texts to check: what `generate --output` wrote, or a .txt with blank lines"
+        " between them",
+        positional=True,
+    )
+    corpus: tuple[str, ...] = option(
+        (), help="the stories and chats that were trained on, to look for copies in"
+    )
+
+
+@dataclass
+class Findings:
+    """What a set of samples shows."""
+
+    samples: int
+    parsed: int
+    plots: Counter[str]
+    withheld: Counter[tuple[str, str]]
+    """Pairs that training never showed, in samples that parse."""
+    with_withheld: int
+    failures: list[str]
+    copied: list[tuple[int, str]] | None = None
+    """For each sample its length and its longest span that training holds; None: not looked for."""
+
+
+def check(config: CheckConfig) -> Findings:
+    """The command: print how many samples parse, what is new in them, and what is copied.
+
+    Raises InputError when there are no samples or no training stories.
+    """
+    samples = _samples(Path(config.samples))
+    findings = examine(samples)
+    if config.corpus:
+        findings.copied = _copies(samples, config.corpus)
+    for line in _lines(findings):
+        print(line)
+    return findings
+
+
+def examine(samples: list[str]) -> Findings:
+    """Read every sample with the grammar."""
+    found = Findings(len(samples), 0, Counter(), Counter(), 0, [])
+    for text in samples:
+        verdict = grammar.check(text)
+        if not verdict.ok:
+            found.failures.append(verdict.reason)
+            continue
+        found.parsed += 1
+        found.plots[str(verdict.plot)] += 1
+        new = [pair for pair in verdict.pairs if pair in grammar.WITHHELD]
+        found.withheld.update(new)
+        found.with_withheld += bool(new)
+    return found
+
+
+def _copies(samples: list[str], corpus: Sequence[str]) -> list[tuple[int, str]]:
+    with Quarantine() as quarantine:
+        index = grammar.CopyIndex(d.text for d in records.read(list(corpus), quarantine))
+    if quarantine.count:
+        raise InputError(f"{', '.join(corpus)} cannot be read whole: {quarantine.summary()}")
+    # The index keeps U+0000 for itself; no story holds it, but a model may write any byte.
+    return [(len(text), index.longest_copy(text.replace("\0", "\ufffd"))) for text in samples]
+
+
+def _samples(path: Path) -> list[str]:
+    """The texts of a file: prompt and continuation of JSON lines, or blocks between blank lines."""
+    try:
+        content = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"samples {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"samples {path} is not UTF-8: {error}") from error
+    if path.suffix == ".jsonl":
+        lines = [(n, line) for n, line in enumerate(content.split("\n"), 1) if line.strip()]
+        texts = [_sample(path, number, line) for number, line in lines]
+    else:
+        texts = [block.strip() for block in content.split("\n\n") if block.strip()]
+    if not texts:
+        raise InputError(f"{path} holds no samples")
+    return texts
+
+
+def _sample(path: Path, number: int, line: str) -> str:
+    try:
+        record = json.loads(line)
+        prompt, text = record.get("prompt", ""), record["text"]
+        if isinstance(prompt, str) and isinstance(text, str):
+            return prompt + text
+    except (ValueError, KeyError, AttributeError):
+        pass  # one message for everything that is no sample
+    raise InputError(f"{path}, line {number}: not a sample with a field `text`: {line[:80]!r}")
+
+
+def _lines(found: Findings) -> Iterator[str]:
+    share = found.parsed / found.samples
+    yield f"{found.parsed} of {found.samples} samples parse under the grammar ({share:.1%})"
+    for name, count in found.plots.most_common():
+        yield f"  {name}: {count}"
+    for reason in found.failures[:SHOWN_FAILURES]:
+        yield f"  not: {reason}"
+    if len(found.failures) > SHOWN_FAILURES:
+        yield f"  and {len(found.failures) - SHOWN_FAILURES} more that do not parse"
+    pairs = ", ".join(f"{v}{n} x{count}" for (v, n), count in found.withheld.most_common(12))
+    yield (
+        f"{found.with_withheld} samples use a verb-noun pair that training never showed;"
+        f" {len(found.withheld)} of {len(grammar.WITHHELD)} such pairs occur"
+        + (f": {pairs}" if pairs else "")
+    )
+    if found.copied is not None:
+        whole = sum(len(copy) >= length for length, copy in found.copied)
+        length, copy = max(found.copied, key=lambda item: len(item[1]))
+        mean = sum(len(c) for _, c in found.copied) / len(found.copied)
+        yield (
+            f"longest span copied from training: {len(copy)} characters, of a sample of {length}:"
+            f" “{copy}”"
+        )
+        yield f"  on average {mean:.0f} characters; {whole} samples are copies as a whole"

@@ -1,0 +1,44 @@
+"""Alpaca's form: `instruction`, `input` (may be empty), `output`; `history` and `system` beside it.
+
+The question is the instruction and, on a new line, its input, as LLaMA-Factory joins them.
+"""
+
+from __future__ import annotations
+
+from hanllama.talks.conversations.form import (
+    Message,
+    Record,
+    assistant,
+    history,
+    prompt,
+    text,
+    user,
+    with_system,
+)
+
+
+def fits(record: Record) -> bool:
+    """An `instruction` that is a text, and one `output`: a list of outputs is a ranking."""
+    return (
+        isinstance(record.get("instruction"), str)
+        and "output" in record
+        and not isinstance(record["output"], list)
+    )
+
+
+def messages(record: Record) -> list[Message]:
+    """The earlier exchanges, the question, the answer."""
+    exchange = [user(prompt(record, "instruction", "input")), assistant(text(record, "output"))]
+    return with_system(record, [*history(record), *exchange])
+
+
+EXAMPLES = [
+    (
+        {"instruction": "译成英语：", "input": "你好", "output": "Hello"},
+        [user("译成英语：\n你好"), assistant("Hello")],
+    ),
+    (
+        {"instruction": "再短些。", "output": "春至。", "history": [["写一句诗。", "春天到了。"]]},
+        [user("写一句诗。"), assistant("春天到了。"), user("再短些。"), assistant("春至。")],
+    ),
+]

@@ -1,0 +1,29 @@
+"""Colossal-LLaMA's form: `source` is the prompt, `target` the answer, `category` a label.
+
+In its data for pretraining `source` is empty and `target` the whole text: such a record is no
+conversation, and is quarantined as one with an empty question.
+"""
+
+from __future__ import annotations
+
+from hanllama.talks.conversations.form import Message, Record, assistant, text, user
+
+LABELS = ("id", "category")
+
+
+def fits(record: Record) -> bool:
+    """`source` and `target`: elsewhere `source` says where a record came from."""
+    return isinstance(record.get("source"), str) and "target" in record
+
+
+def messages(record: Record) -> list[Message]:
+    """One exchange."""
+    return [user(text(record, "source")), assistant(text(record, "target"))]
+
+
+EXAMPLES = [
+    (
+        {"source": "天为什么是蓝的？", "target": "空气散射蓝光。", "category": "science"},
+        [user("天为什么是蓝的？"), assistant("空气散射蓝光。")],
+    )
+]

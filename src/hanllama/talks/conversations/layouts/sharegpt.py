@@ -1,0 +1,51 @@
+"""ShareGPT's form: `conversations`, a list of `from` and `value`; `system` and `tools` beside it.
+
+human and gpt are user and assistant. A `function_call` is what the model has to write, so it is the
+assistant's; the `observation` that follows it is the tool's.
+"""
+
+from __future__ import annotations
+
+from hanllama.talks.conversations.form import (
+    TOOLS_HEADING,
+    Message,
+    Record,
+    assistant,
+    is_list,
+    items,
+    turns,
+    user,
+    with_system,
+)
+
+
+def fits(record: Record) -> bool:
+    """A list `conversations`, and not the prompt of a preference pair."""
+    return is_list(record, "conversations") and not {"chosen", "rejected"} & record.keys()
+
+
+def messages(record: Record) -> list[Message]:
+    """The turns as messages, after the system message that `system` and `tools` make."""
+    return with_system(record, turns(items(record, "conversations")))
+
+
+EXAMPLES = [
+    (
+        {
+            "conversations": [
+                {"from": "human", "value": "二加三？"},
+                {"from": "function_call", "value": '{"name": "add", "arguments": [2, 3]}'},
+                {"from": "observation", "value": "5"},
+                {"from": "gpt", "value": "等于五。"},
+            ],
+            "tools": '[{"name": "add"}]',
+        },
+        [
+            {"role": "system", "content": f'{TOOLS_HEADING}\n[{{"name": "add"}}]'},
+            user("二加三？"),
+            assistant('{"name": "add", "arguments": [2, 3]}'),
+            {"role": "tool", "content": "5"},
+            assistant("等于五。"),
+        ],
+    )
+]

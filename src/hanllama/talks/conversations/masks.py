@@ -1,0 +1,68 @@
+"""A conversation as training sees it: every token shown, and which of them the loss is taken on.
+
+For people to look at (`hanllama data view --mask`): a wrong mask is the quietest bug there is. A
+model trains on it without complaint, and answers a little worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from hanllama.base.errors import InputError
+from hanllama.talks.conversations.form import Conversation
+from hanllama.tokenizer.chat import ChatTemplate, Encoded
+from hanllama.tokenizer.load import Tokenizer
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A conversation to look at.
+
+    Attributes:
+        runs: (text, whether it is trained on), end to end the whole; special tokens by name.
+        tokens: how many there are.
+        trained: how many of them the loss is taken on.
+        refused: why the template refuses the conversation; `runs` are then its messages.
+    """
+
+    conversation: Conversation
+    runs: list[tuple[str, bool]]
+    tokens: int = 0
+    trained: int = 0
+    refused: str = ""
+
+
+def shown(
+    conversations: Iterable[Conversation], tokenizer: Tokenizer, template: ChatTemplate
+) -> Iterator[Shown]:
+    """Each conversation encoded as training encodes it; what the template refuses says why."""
+    for conversation in conversations:
+        try:
+            encoded = template.encode(conversation.messages)
+        except InputError as error:
+            said = [f"{m['role']}: {m['content']}\n" for m in conversation.messages]
+            yield Shown(conversation, [(text, False) for text in said], refused=str(error))
+            continue
+        trained = int(encoded.mask.sum())
+        yield Shown(conversation, runs(encoded, tokenizer), len(encoded.ids), trained)
+
+
+def runs(encoded: Encoded, tokenizer: Tokenizer) -> list[tuple[str, bool]]:
+    """The tokens as text, cut where training on them begins and ends.
+
+    A character made of several tokens belongs to the run of its last one. The space that a
+    SentencePiece model puts before every stretch of text is a token or part of one, and is shown.
+    """
+    special = set(tokenizer.special_tokens.values())
+    stream = tokenizer.stream(continues=True)
+    found: list[tuple[str, bool]] = []
+    for token, trained in zip(encoded.ids.tolist(), encoded.mask.tolist(), strict=True):
+        text = tokenizer.piece(token) if token in special else stream.push(token)
+        if found and found[-1][1] == trained:
+            found[-1] = (found[-1][0] + text, trained)
+        else:
+            found.append((text, trained))
+    if found and (rest := stream.finish()):
+        found[-1] = (found[-1][0] + rest, found[-1][1])
+    return found

@@ -1,0 +1,39 @@
+"""Alpaca's form with two answers: `instruction`, `input`, `chosen`, `rejected`."""
+
+from __future__ import annotations
+
+from hanllama.talks.conversations.form import Record, assistant, history, prompt, user, with_system
+from hanllama.talks.preferences.form import Pair, Preference, answer, margin
+
+
+def fits(record: Record) -> bool:
+    """An `instruction` and two sides."""
+    return isinstance(record.get("instruction"), str) and {"chosen", "rejected"} <= record.keys()
+
+
+def preference(record: Record) -> Preference:
+    """The pair; `history` and `system` are read as in conversations."""
+    question = [*history(record), user(prompt(record, "instruction", "input"))]
+    sides = answer(record["chosen"], "chosen"), answer(record["rejected"], "rejected")
+    return Pair(with_system(record, question), *sides, margin=margin(record))
+
+
+EXAMPLES = [
+    (
+        {"instruction": "译成英语：", "input": "你好", "chosen": "Hello", "rejected": "Bye"},
+        Pair([user("译成英语：\n你好")], "Hello", "Bye"),
+    ),
+    (
+        {
+            "instruction": "再短些。",
+            "history": [["写一句诗。", "春天到了。"]],
+            "chosen": "春至。",
+            "rejected": "春天真的到了。",
+        },
+        Pair(
+            [user("写一句诗。"), assistant("春天到了。"), user("再短些。")],
+            "春至。",
+            "春天真的到了。",
+        ),
+    ),
+]

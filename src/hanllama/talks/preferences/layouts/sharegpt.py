@@ -1,0 +1,37 @@
+"""LLaMA-Factory's form: `conversations` up to the question, `chosen` and `rejected` a turn each."""
+
+from __future__ import annotations
+
+from hanllama.talks.conversations.form import Record, is_list, items, turns, user, with_system
+from hanllama.talks.preferences.form import Pair, Preference, answer, margin
+
+
+def fits(record: Record) -> bool:
+    """A list `conversations`, and two sides."""
+    return is_list(record, "conversations") and {"chosen", "rejected"} <= record.keys()
+
+
+def preference(record: Record) -> Preference:
+    """The pair."""
+    prompt = with_system(record, turns(items(record, "conversations")))
+    sides = answer(record["chosen"], "chosen"), answer(record["rejected"], "rejected")
+    return Pair(prompt, *sides, margin=margin(record))
+
+
+EXAMPLES = [
+    (
+        {
+            "conversations": [
+                {"from": "system", "value": "只说数字。"},
+                {"from": "human", "value": "一加一？"},
+            ],
+            "chosen": {"from": "gpt", "value": "2"},
+            "rejected": {"from": "gpt", "value": "等于二。"},
+        },
+        Pair(
+            [{"role": "system", "content": "只说数字。"}, user("一加一？")],
+            "2",
+            "等于二。",
+        ),
+    )
+]

@@ -1,0 +1,186 @@
+"""Which scripts a text is written in, and whether its Chinese is simplified or traditional.
+
+Most Han characters serve both ways of writing; what tells them apart is the few thousand that occur
+in one only (`han_variants.txt`, made by `derive` below). Everything is counted, never guessed from
+a sample, so the counts of pieces add up to those of the corpus.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VARIANTS = Path(__file__).parent / "han_variants.txt"
+
+SCRIPTS = (
+    "Han, both",
+    "Han, simplified only",
+    "Han, traditional only",
+    "Kana",
+    "Latin",
+    "digits",
+    "punctuation",
+    "white space",
+    "other",
+)
+_BOTH, _SIMPLIFIED, _TRADITIONAL, _KANA, _LATIN, _DIGITS, _PUNCTUATION, _SPACE, _OTHER = range(9)
+
+# Beside a few quoted characters of the other form a text is still of its own; a tenth is a mixture.
+MIXED_SHARE = 0.1
+# A Chinese text may quote much English, whose letters are many to a word: a third is Chinese.
+CHINESE_SHARE = 1 / 3
+
+
+@dataclass
+class Scripts:
+    """Characters by script, and documents by language: sums, so pieces add up."""
+
+    characters: NDArray[np.int64] = field(default_factory=lambda: np.zeros(9, np.int64))
+    languages: Counter[str] = field(default_factory=Counter)
+
+    def count(self, text: str) -> None:
+        """Add one document."""
+        counts = counts_of(text)
+        self.characters += counts
+        self.languages[language(counts)] += 1
+
+    def add(self, other: Scripts) -> None:
+        """Add the counts of other documents."""
+        self.characters += other.characters
+        self.languages += other.languages
+
+    def as_dict(self) -> dict[str, Any]:
+        """For report.json."""
+        return {
+            "characters": dict(zip(SCRIPTS, self.characters.tolist(), strict=True)),
+            "documents": dict(sorted(self.languages.items())),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Scripts:
+        """What `as_dict` gave."""
+        characters = np.array([values["characters"][name] for name in SCRIPTS], np.int64)
+        return cls(characters, Counter(values["documents"]))
+
+
+def counts_of(text: str) -> NDArray[np.int64]:
+    """How many characters of each of SCRIPTS a text has; millions a second."""
+    # Half a surrogate pair cannot be in a document, but a caller's string may hold one.
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return np.bincount(_table().take(points), minlength=len(SCRIPTS)).astype(np.int64)
+
+
+def language(counts: NDArray[np.int64]) -> str:
+    """What a document with these counts is: a judgement by shares, meant for a report."""
+    simplified, traditional = int(counts[_SIMPLIFIED]), int(counts[_TRADITIONAL])
+    han = int(counts[_BOTH]) + simplified + traditional
+    kana, latin, other = int(counts[_KANA]), int(counts[_LATIN]), int(counts[_OTHER])
+    letters = han + kana + latin + other
+    if kana > han / 10 and kana + han > CHINESE_SHARE * letters:
+        return "Japanese"
+    if han > 0 and han >= CHINESE_SHARE * letters:
+        told = simplified + traditional
+        if not told:
+            return "Chinese, either form"
+        if traditional < MIXED_SHARE * told:
+            return "Chinese, simplified (简体)"
+        if simplified < MIXED_SHARE * told:
+            return "Chinese, traditional (繁体)"
+        return "Chinese, mixed (混合)"
+    if latin > letters / 2:
+        return "Latin script (English …)"
+    return "other"
+
+
+@functools.cache
+def _table() -> NDArray[np.uint8]:
+    """The script of every code point."""
+    table = np.full(0x110000, _OTHER, np.uint8)
+    for point in range(0x10000):  # beyond, only Han is told from the rest
+        table[point] = _script(chr(point))
+    table[0x20000:0x33480] = _BOTH  # extensions B to J and the compatibility supplement
+    simplified, traditional = variants()
+    table[[ord(c) for c in simplified]] = _SIMPLIFIED
+    table[[ord(c) for c in traditional]] = _TRADITIONAL
+    return table
+
+
+def _script(character: str) -> int:
+    category = unicodedata.category(character)
+    if category == "Lo" and _is_han(ord(character)):
+        return _BOTH
+    if category[0] == "P" or category in ("Sm", "Sc", "Sk"):
+        return _PUNCTUATION
+    if category[0] == "Z" or character in "\t\n\r":
+        return _SPACE
+    if category == "Nd":
+        return _DIGITS
+    if category[0] == "L":
+        name = unicodedata.name(character, "")
+        if "HIRAGANA" in name or "KATAKANA" in name:
+            return _KANA
+        if "LATIN" in name:
+            return _LATIN
+    return _OTHER
+
+
+def _is_han(point: int) -> bool:
+    return 0x3400 <= point <= 0x4DBF or 0x4E00 <= point <= 0x9FFF or 0xF900 <= point <= 0xFAFF
+
+
+def variants() -> tuple[str, str]:
+    """(the characters of simplified writing only, those of traditional writing only)."""
+    lines = VARIANTS.read_text(encoding="utf-8").split("\n")
+    rows: dict[str, str] = {"simplified": "", "traditional": ""}
+    name = ""
+    for line in lines:
+        if line.startswith("["):
+            name = line.strip("[]")
+        elif name:
+            rows[name] += line
+    return rows["simplified"], rows["traditional"]
+
+
+def derive() -> str:
+    """The content of `han_variants.txt`; needs opencc: `python -m hanllama.text.scripts`.
+
+    A character is of simplified writing only when opencc writes another one for it in traditional
+    text and Big5's frequently used level lacks it (后, 里, 干 are characters of both); of
+    traditional writing only when opencc simplifies it and GB 2312 lacks it (乾, 著, 藉 are still
+    in use).
+    """
+    from opencc import OpenCC
+
+    to_traditional, to_simplified = OpenCC("s2t").convert, OpenCC("t2s").convert
+    han = [chr(point) for point in range(0x4E00, 0xA000)]
+    simplified = {c for c in han if to_traditional(c) != c and not _in_big5_level_1(c)}
+    traditional = {c for c in han if to_simplified(c) != c and not _encodes(c, "gb2312")}
+    both = simplified & traditional  # rare variants that opencc moves on either way
+    lines = ["Characters of one way of writing Chinese only; made by scripts.py, see there."]
+    for name, found in (("simplified", simplified - both), ("traditional", traditional - both)):
+        text = "".join(sorted(found))
+        lines += [f"[{name}]", *(text[i : i + 50] for i in range(0, len(text), 50))]
+    return "\n".join(lines) + "\n"
+
+
+def _in_big5_level_1(character: str) -> bool:
+    code = _encodes(character, "big5")
+    return len(code) == 2 and 0xA440 <= int.from_bytes(code, "big") <= 0xC67E
+
+
+def _encodes(character: str, codec: str) -> bytes:
+    try:
+        return character.encode(codec)
+    except UnicodeEncodeError:
+        return b""
+
+
+if __name__ == "__main__":
+    VARIANTS.write_text(derive(), encoding="utf-8")

@@ -1,0 +1,459 @@
+"""`hanllama tokenizer import SOURCE`: a published tokenizer -> a tokenizer folder of ours.
+
+Four kinds of source, told apart by what they hold and not by their names:
+
+- a SentencePiece model, alone or in a folder: kept as it is, with a `tokenizer.json` under which
+  transformers gives the same ids (`hf.py`); a published one beside it is replaced, because classes
+  with a mind of their own (`LlamaTokenizer`) read it otherwise, but its special tokens stay;
+- a `tokenizer.json`, alone or in a folder: kept byte for byte; only the class is set to the one
+  that obeys it, and code of the publisher's (`auto_map`) is left out;
+- a tiktoken file, alone or in a folder: `tiktoken_file.py`;
+- a folder, of a model or a tokenizer, with any of these (in this order).
+
+Then the result is opened, and an audit says on how many of the strings that tokenizers have
+disagreed about its back ends agree, and which strings do not come back.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hanllama.base import fs
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError, CorruptError, InputError
+from hanllama.base.plugins import nearest
+from hanllama.tokenizer import hf, tiktoken_file
+from hanllama.tokenizer.audit import Audit, audit
+from hanllama.tokenizer.load import (
+    Tokenizer,
+    added_tokens,
+    load_tokenizer,
+    roles_of,
+    template_bos,
+)
+
+END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "[SEP]")
+CHAT_TEMPLATE = "chat_template.jinja"
+_LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
+
+
+@dataclass(frozen=True)
+class TokenizerImportConfig:
+    """Options of `hanllama tokenizer import`."""
+
+    source: str = option(
+        positional=True, help="a .model, a tokenizer.json, a tiktoken file, or a folder with one"
+    )
+    output: str = option(help="the tokenizer folder to write")
+    special: tuple[str, ...] = option(
+        (), help="special tokens to put on top of the vocabulary, in this order"
+    )
+    bos: str = option("", help="the token that begins a text, if the source names none or another")
+    eos: str = option("", help="the token that ends a text, likewise")
+    pad: str = option("", help="the token that fills a row, likewise")
+    add_bos: bool | None = option(
+        None, help="begin every text with BOS; without it as the source does"
+    )
+    encoding: str = option(
+        "", help=f"of a tiktoken file: {', '.join(tiktoken_file.ENCODINGS)}; else by its file name"
+    )
+    pattern: str = option(
+        "", help="of a tiktoken file of no known encoding: the regular expression that cuts text"
+    )
+    force: bool = option(False, help="replace the output folder if it exists")
+
+
+@dataclass
+class Source:
+    """What a source turned out to be.
+
+    Attributes:
+        file: the file that holds the vocabulary.
+        kind: `sentencepiece`, `json` or `tiktoken`.
+        config: the tokenizer_config.json beside it; empty where there is none.
+        roles: {"eos_token": "</s>"} as the files beside it say.
+        added: {token: id} of the special tokens that its other files put on top.
+        chat_template: the one beside it, or in its config.
+    """
+
+    file: Path
+    kind: str
+    config: dict[str, Any] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+    added: dict[str, int] = field(default_factory=dict)
+    chat_template: str = ""
+
+
+def take_over(options: TokenizerImportConfig) -> Path:
+    """Publish the taken-over tokenizer with its audit.
+
+    Raises InputError for a missing source, one without an end token, or an existing output;
+    CorruptError for a file that is no tokenizer; ConfigError for options that do not fit it.
+    """
+    output = Path(options.output)
+    if output.exists() and not options.force:
+        raise InputError(f"{output} exists already; choose another folder or give --force")
+    source = find(Path(options.source))
+    if source.kind != "tiktoken" and (options.encoding or options.pattern):
+        raise ConfigError(f"--encoding and --pattern are of tiktoken files; {source.file} is none")
+    roles = source.roles | {
+        f"{role}_token": value
+        for role, value in (("bos", options.bos), ("eos", options.eos), ("pad", options.pad))
+        if value
+    }
+    with fs.publish(output, replace=options.force) as folder:
+        _WRITERS[source.kind](folder, source, roles, options)
+        if source.chat_template:
+            fs.write_text(folder / CHAT_TEMPLATE, source.chat_template)
+        tokenizer = load_tokenizer(folder)
+        result = audit(tokenizer)
+        result.write(folder)
+    _print(source, tokenizer, result, output)
+    return output
+
+
+@contextlib.contextmanager
+def opened(name: str) -> Iterator[Tokenizer]:
+    """A tokenizer to look at, from a folder or from a lone file of any kind.
+
+    A lone file says nothing of roles; an end token is then taken from the usual names, which
+    changes no id of a text.
+    """
+    path = Path(name)
+    if path.is_dir():
+        yield load_tokenizer(path)
+        return
+    source = find(path)
+    eos = ""
+    if source.kind == "json" and "eos_token" not in source.roles:
+        known = _vocabulary(_described(source.file))
+        eos = next((token for token in END_TOKENS if token in known), "")
+    roles = source.roles | ({"eos_token": eos} if eos else {})
+    with tempfile.TemporaryDirectory() as beside:
+        options = TokenizerImportConfig(source=name, output=beside, eos=eos)
+        _WRITERS[source.kind](Path(beside), source, roles, options)
+        yield load_tokenizer(beside)
+
+
+def find(path: Path) -> Source:
+    """What a path holds; InputError where it holds no tokenizer."""
+    if path.is_dir():
+        file = _in_folder(path)
+    elif path.is_file():
+        file = path
+    else:
+        raise InputError(f"{path} does not exist; give a tokenizer file, or a folder with one")
+    kind = _kind(file)
+    # A lone file is one file: what lies beside it may belong to another tokenizer, unless it has
+    # the name under which such files lie together.
+    beside = file.parent if path.is_dir() or file.name == "tokenizer.json" else None
+    if beside is None:
+        return Source(file, kind)
+    config = _object(beside / "tokenizer_config.json")
+    found = Source(file, kind, config)
+    found.roles = roles_of(config, _object(beside / "special_tokens_map.json"))
+    found.added = added_tokens(config, _object(beside / "added_tokens.json"))
+    if kind == "sentencepiece":
+        described = _object(beside / "tokenizer.json").get("added_tokens", [])
+        found.added |= {t["content"]: int(t["id"]) for t in described}
+    template = config.get("chat_template")
+    found.chat_template = template if isinstance(template, str) else ""
+    if (beside / CHAT_TEMPLATE).is_file():
+        found.chat_template = (beside / CHAT_TEMPLATE).read_text(encoding="utf-8")
+    return found
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in ("tokenizer.model", "tokenizer.json"):
+        if (folder / name).is_file():
+            return folder / name
+    files = sorted(folder.glob("*.tiktoken"))
+    if len(files) == 1:
+        return files[0]
+    held = "several *.tiktoken files" if files else "no tokenizer"
+    raise InputError(
+        f"{folder} holds {held} (looked for tokenizer.model, tokenizer.json, one *.tiktoken); give"
+        " the file itself"
+    )
+
+
+def _kind(file: Path) -> str:
+    with open(file, "rb") as opened:
+        head = opened.read(4096)
+    if head.lstrip()[:1] == b"{":
+        return "json"
+    if tiktoken_file.is_tiktoken(head):
+        return "tiktoken"
+    hf.parse_model(file.read_bytes(), str(file))  # CorruptError for what is no model either
+    return "sentencepiece"
+
+
+# --- one writer a kind -------------------------------------------------------------------------
+
+
+def _write_sentencepiece(
+    folder: Path, source: Source, roles: dict[str, str], options: TokenizerImportConfig
+) -> None:
+    """The model as it is, our tokenizer.json, and the special tokens that lie on top of it."""
+    proto = hf.parse_model(source.file.read_bytes(), str(source.file))
+    names = hf.special_names(proto) | roles
+    adds_bos = _adds_bos(source, options, default=True)
+    pieces = {p.piece: i for i, p in enumerate(proto.pieces)}
+    above = {token: i for token, i in source.added.items() if i >= len(pieces)}
+    added = _on_top(len(pieces), pieces, above, options.special)
+    with fs.storage(folder):
+        shutil.copyfile(source.file, folder / "tokenizer.model")
+    if proto.trainer_spec.model_type == hf.WORD:
+        if added:
+            raise ConfigError("special tokens cannot be put on top of a model of words")
+        return
+    description = hf.tokenizer_json(_without_normalizer(proto), bos=None)
+    description["normalizer"]["normalizers"][:0] = _normalizers(proto)
+    description["added_tokens"] += added
+    _write_json(folder, description, names, adds_bos, options)
+
+
+def _write_tokenizer_json(
+    folder: Path, source: Source, roles: dict[str, str], options: TokenizerImportConfig
+) -> None:
+    """The tokenizer.json as it is (with the special tokens that were asked for on top)."""
+    description = _described(source.file)
+    vocabulary = _vocabulary(description)
+    size = max(vocabulary.values(), default=-1) + 1
+    added = _on_top(size, vocabulary, {}, options.special)
+    eos = roles.get("eos_token")
+    if not eos:
+        names = [t["content"] for t in description.get("added_tokens", [])]
+        raise InputError(
+            f"{source.file} does not say which token ends a text; give --eos, one of:"
+            f" {', '.join(names[:8]) or 'its tokens'}"
+        )
+    adds_bos: bool | None = None
+    if options.add_bos is not None or source.config.get("tokenizer_class") in _LLAMA_CLASSES:
+        adds_bos = _adds_bos(source, options, default=True)
+    elif "add_bos_token" in source.config:
+        adds_bos = bool(source.config["add_bos_token"])
+    if begins := template_bos(description):
+        roles = {"bos_token": begins, **roles}
+    _write_json(
+        folder,
+        {**description, "added_tokens": [*description.get("added_tokens", []), *added]},
+        roles,
+        adds_bos,
+        options,
+        original=None if added else source.file,
+    )
+
+
+def _write_tiktoken(
+    folder: Path, source: Source, roles: dict[str, str], options: TokenizerImportConfig
+) -> None:
+    """A tokenizer.json made of bytes and ranks."""
+    known = tiktoken_file.ENCODINGS
+    name = options.encoding or source.file.name.removesuffix(".tiktoken")
+    if options.encoding and options.encoding not in known:
+        raise ConfigError(f"encoding {name!r} is not known{nearest(name, list(known))}")
+    if name in known and not options.pattern:
+        encoding = known[name]
+    elif options.pattern and options.special:
+        encoding = tiktoken_file.Encoding(options.pattern, (), "")
+    else:
+        raise ConfigError(
+            f"{source.file} does not say how text is cut before merging, nor its special tokens;"
+            f" give --encoding ({', '.join(known)}), or --pattern and --special"
+        )
+    if not _is_regex(encoding.pattern):
+        raise ConfigError(f"--pattern is no regular expression: {encoding.pattern}")
+    names = {"eos_token": encoding.eos, "pad_token": encoding.eos} if encoding.eos else {}
+    names |= roles
+    if "eos_token" not in names:
+        raise ConfigError(f"give --eos, one of the special tokens: {', '.join(options.special)}")
+    ranks = tiktoken_file.read_ranks(source.file)
+    special = (*encoding.special, *options.special)
+    description = tiktoken_file.tokenizer_json(ranks, encoding.pattern, special)
+    _write_json(folder, description, names, bool(options.add_bos), options)
+
+
+_WRITERS = {
+    "sentencepiece": _write_sentencepiece,
+    "json": _write_tokenizer_json,
+    "tiktoken": _write_tiktoken,
+}
+
+
+def _write_json(
+    folder: Path,
+    description: dict[str, Any],
+    names: dict[str, str],
+    adds_bos: bool | None,
+    options: TokenizerImportConfig,
+    *,
+    original: Path | None = None,
+) -> None:
+    """tokenizer.json and the two files that say which of its tokens is what.
+
+    Args:
+        adds_bos: whether a text begins with BOS; None for what the description says.
+        original: the file that holds the description, kept byte for byte where nothing changes.
+    """
+    vocabulary = _vocabulary(description)
+    names = _known(names, vocabulary, options)
+    bos = names.get("bos_token")
+    if options.add_bos and bos is None:
+        raise ConfigError("--add-bos needs to know the token: name it with --bos")
+    begins = template_bos(description)
+    wanted = bos if (begins is not None if adds_bos is None else adds_bos) else None
+    if wanted != begins:
+        description = {**description, "post_processor": hf.begins_with(wanted, vocabulary)}
+    if original is not None and wanted == begins:
+        with fs.storage(folder):
+            shutil.copyfile(original, folder / "tokenizer.json")
+    else:
+        fs.write_json(folder / "tokenizer.json", description)
+    added = {
+        str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in description["added_tokens"]
+    }
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": hf.NO_LIMIT,
+        "added_tokens_decoder": added,
+        **names,
+    }
+    if adds_bos is not None:
+        config |= {"add_bos_token": wanted is not None, "add_eos_token": False}
+    fs.write_json(folder / "tokenizer_config.json", config)
+    fs.write_json(folder / "special_tokens_map.json", names)
+
+
+# --- a SentencePiece model that rewrites its text ------------------------------------------------
+
+
+def _without_normalizer(proto: Any) -> Any:
+    """A copy that takes text as it comes; `_normalizers` does before it what the model did."""
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    copy.normalizer_spec.precompiled_charsmap = b""
+    copy.normalizer_spec.remove_extra_whitespaces = False
+    return copy
+
+
+def _normalizers(proto: Any) -> list[dict[str, Any]]:
+    """The model's own normalization as steps of the tokenizers library."""
+    spec = proto.normalizer_spec
+    steps: list[dict[str, Any]] = []
+    if spec.precompiled_charsmap:
+        table = base64.b64encode(spec.precompiled_charsmap).decode()
+        steps.append({"type": "Precompiled", "precompiled_charsmap": table})
+    if spec.remove_extra_whitespaces:
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        steps.append({"type": "Replace", "pattern": {"Regex": "^ | $"}, "content": ""})
+    return steps
+
+
+# --- special tokens ------------------------------------------------------------------------------
+
+
+def _on_top(
+    size: int, vocabulary: dict[str, int], above: dict[str, int], asked: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Entries of `added_tokens` for what lies above the pieces and what was asked for."""
+    taken = dict(above)
+    following = max([size - 1, *above.values()]) + 1
+    for token in asked:
+        if not token or token in taken or token in vocabulary:
+            why = "is empty" if not token else "is in the vocabulary already"
+            raise ConfigError(f"--special {token!r} {why}; each must be new")
+        taken[token] = following
+        following += 1
+    return [
+        {
+            "id": i,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for token, i in sorted(taken.items(), key=lambda item: item[1])
+    ]
+
+
+def _adds_bos(source: Source, options: TokenizerImportConfig, *, default: bool) -> bool:
+    if options.add_bos is not None:
+        return options.add_bos
+    return bool(source.config.get("add_bos_token", default))
+
+
+def _known(
+    names: dict[str, str], vocabulary: dict[str, int], options: TokenizerImportConfig
+) -> dict[str, str]:
+    """The roles whose tokens exist. One asked for must; a publisher's may be a leftover."""
+    for role, name in (("bos", options.bos), ("eos", options.eos), ("pad", options.pad)):
+        if name and name not in vocabulary:
+            raise ConfigError(f"--{role} {name!r} is not in the vocabulary; add it with --special")
+    return {role: name for role, name in names.items() if name in vocabulary}
+
+
+# --- small readers -------------------------------------------------------------------------------
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = fs.read_json(path) if path.is_file() else {}
+    if not isinstance(value, dict):
+        raise CorruptError(f"{path} must hold a JSON object")
+    return value
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """The content of a tokenizer.json; CorruptError where it is another JSON file."""
+    description = _object(path)
+    if not isinstance(description.get("model"), dict):
+        raise CorruptError(f"{path} is no tokenizer.json: it has no `model`")
+    return description
+
+
+def _vocabulary(description: dict[str, Any]) -> dict[str, int]:
+    vocab = description["model"].get("vocab", {})
+    if isinstance(vocab, list):  # a unigram model's: [piece, score] in the order of the ids
+        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+    return {**vocab, **{t["content"]: t["id"] for t in description.get("added_tokens", [])}}
+
+
+def _is_regex(pattern: str) -> bool:
+    import tokenizers
+
+    try:
+        tokenizers.Regex(pattern)
+    except Exception:  # the library raises bare Exception
+        return False
+    return True
+
+
+# --- what is said at the end ---------------------------------------------------------------------
+
+
+def _print(source: Source, tokenizer: Tokenizer, result: Audit, output: Path) -> None:
+    pieces = tokenizer.vocab_size - len(tokenizer.special_tokens)
+    print(f"taken over            {source.file} ({source.kind})")
+    print(f"tokens                {pieces:,} and {len(tokenizer.special_tokens):,} special")
+    result.print()
+    for name in _wordlike(tokenizer):
+        print(
+            f"note: {name!r} is a special token and reads like a word: transformers cuts it out of"
+            f" ordinary text unless split_special_tokens=True; <{name}> would be safe"
+        )
+    print(f"tokenizer: {output}")
+
+
+def _wordlike(tokenizer: Tokenizer) -> list[str]:
+    return [name for name in tokenizer.special_tokens if re.fullmatch(r"\w+", name)]

@@ -1,0 +1,49 @@
+"""KTO: learn from single answers judged good or bad (Ethayarajh et al. 2024, arXiv:2402.01306).
+
+    good answer: desirable_weight   * (1 - sigmoid(beta * (log-ratio - kl)))
+    bad answer:  undesirable_weight * (1 - sigmoid(beta * (kl - log-ratio)))
+
+People feel gains and losses from where they stand, and losses more (Kahneman and Tversky): where
+the model stands is `kl`, how far it has moved from the reference altogether. It is estimated over
+the whole step from answers paired with prompts that they do not belong to, and held fixed.
+
+Keep desirable_weight * good answers to undesirable_weight * bad answers between 1 : 1 and 4 : 3, as
+the paper advises, where the data has more of one than of the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.train.preferences.losses import Answers, WholeStep
+
+
+@dataclass(frozen=True)
+class Loss:
+    NEEDS_REFERENCE: ClassVar[bool] = True
+    PAIRED: ClassVar[bool] = False
+
+    beta: float = option(0.1, help="how strongly the model is held to the reference")
+    desirable_weight: float = option(1.0, help="weight of good answers")
+    undesirable_weight: float = option(1.0, help="weight of bad answers")
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise ConfigError(f"beta must be positive, not {self.beta}")
+        if self.desirable_weight < 0 or self.undesirable_weight < 0:
+            raise ConfigError("desirable_weight and undesirable_weight must be 0 or more")
+
+    def __call__(self, chosen: Answers, rejected: Answers, step: WholeStep) -> Tensor:
+        # 1 - sigmoid(x) = sigmoid(-x), which stays exact where sigmoid(x) rounds to 1.
+        good_S = torch.sigmoid(self.beta * (step.kl - chosen.log_ratios_S))
+        bad_S = torch.sigmoid(self.beta * (rejected.log_ratios_S - step.kl))
+        return torch.cat((self.desirable_weight * good_S, self.undesirable_weight * bad_S))
+
+    def rewards(self, answers: Answers) -> Tensor:
+        return self.beta * answers.log_ratios_S

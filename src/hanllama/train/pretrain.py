@@ -1,0 +1,224 @@
+"""Pretraining: predict the next token of packed documents.
+
+`hanllama pretrain` trains a new model on token shards, or goes on with an existing one; the same
+command again resumes. Held-out quality is given as loss per token and as bits per UTF-8 byte,
+which alone can be compared between tokenizers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hanllama.base.errors import ConfigError, InputError
+from hanllama.batches.mix import Array, PackedRows, RowBatch, Rows
+from hanllama.batches.shards import Shards, open_shards
+from hanllama.model.card import ModelCard
+from hanllama.model.llama import Llama
+from hanllama.model.losses import cross_entropy_sum
+from hanllama.model.presets import LlamaConfig
+from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train.command import Session, training
+from hanllama.train.compiled import Hidden
+from hanllama.train.config import LoopConfig, PretrainConfig
+from hanllama.train.objective import Micro, Objective
+from hanllama.train.parallel import World
+
+
+class Pretrain(Objective):
+    """Next-token prediction on packed rows; weights are counts of predicted tokens."""
+
+    name = "pretrain"
+
+    def __init__(
+        self,
+        model: Llama,
+        train: Rows,
+        heldout: Rows | None,
+        token_bytes: Array,
+        *,
+        batch_size: int,
+        micro_batch_size: int,
+        eval_rows: int,
+        across_documents: bool,
+        compile: bool,
+        world: World,
+        fingerprint: Mapping[str, str],
+    ) -> None:
+        """
+        Args:
+            model: on its device.
+            train, heldout: packed rows of the two splits.
+            token_bytes: [V] UTF-8 bytes that each token stands for.
+            batch_size: rows of a step, over all processes.
+            micro_batch_size: rows of one pass.
+            eval_rows: held-out rows of an evaluation; 0 means all.
+            across_documents: let attention see a row's other documents.
+            compile: compile the forward pass.
+            fingerprint: what a resume must find unchanged.
+        """
+        if batch_size < world.size:
+            raise ConfigError(
+                f"loop.batch_size {batch_size} is smaller than the {world.size} processes: each"
+                " needs a row of every step"
+            )
+        self.model, self.micro_batch_size = model, micro_batch_size
+        self._train, self._heldout = train, heldout
+        self._batch_size, self._eval_rows = batch_size, eval_rows
+        self._across_documents, self._world = across_documents, world
+        self._fingerprint = dict(fingerprint)
+        self._hidden = Hidden(model, compile)
+        self._device = next(model.parameters()).device
+        self._token_bytes = torch.from_numpy(token_bytes.astype(np.int64)).to(self._device)
+
+    def prepare(self, step: int) -> Sequence[Micro]:
+        """This process's rows of the step, in micro-batches."""
+        rows = self._train.batch(step, self._batch_size)[self._world.rank :: self._world.size]
+        return [self._micro(self._train, part) for part in _parts(rows, self.micro_batch_size)]
+
+    def loss(self, micro: Micro) -> Tensor:
+        """The sum of the negative log-likelihoods of the micro-batch's tokens."""
+        tokens, labels, positions, documents = micro.data
+        hidden_BTD = self._hidden(tokens, positions, documents)
+        hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
+        return cross_entropy_sum(hidden_ND, self.model.output_weight(), labels.reshape(-1))
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Held-out loss per token, and bits per byte of the text that these tokens stand for."""
+        if self._heldout is None:
+            return {}
+        count = min(self._eval_rows or self._heldout.n_rows, self._heldout.n_rows)
+        rows = self._heldout.batch(0, count)[self._world.rank :: self._world.size]
+        loss = tokens = byte_count = 0.0
+        for part in _parts(rows, self.micro_batch_size):
+            micro = self._micro(self._heldout, part)
+            loss += float(self.loss(micro))
+            tokens += micro.weight
+            labels = micro.data[1]
+            byte_count += float(self._token_bytes[labels[labels >= 0]].sum())
+        loss, tokens, byte_count = self._world.sum([loss, tokens, byte_count], self._device)
+        return {
+            "heldout_loss": loss / tokens,
+            "heldout_bits_per_byte": loss / math.log(2) / max(byte_count, 1.0),
+        }
+
+    def row_names(
+        self, rows: Sequence[int], decode: Callable[[Sequence[int]], str]
+    ) -> Sequence[str]:
+        """The text of each packed row: it has no id, its documents lie one behind the other."""
+        batch = self._train.rows(np.array(rows))
+        return [decode(tokens_T.tolist()) for tokens_T in batch.tokens_RT]
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Data, tokenizer and model."""
+        return self._fingerprint
+
+    def _micro(self, source: Rows, rows: Array) -> Micro:
+        batch = source.rows(rows)
+        if self._across_documents:
+            batch = _joined(batch)
+        arrays = (batch.tokens_RT, batch.labels_RT, batch.positions_RT, batch.documents_RT)
+        data = tuple(None if a is None else self._to_device(a) for a in arrays)
+        return Micro(float(source.weights(rows).sum()), rows.tolist(), data)
+
+    def _to_device(self, array: Array) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+
+def pretrain(config: PretrainConfig) -> None:
+    """Run `hanllama pretrain`: begin, resume, or report that the run is complete."""
+    shards = open_shards(config.data)
+    with training(config, config.loop) as session:
+        model, card = _model(config, shards, session)
+        context = config.context or model.config.max_position_embeddings
+        pad = model.config.pad_token_id or 0
+        train = PackedRows(shards.split("train"), context, config.loop.seed, pad)
+        heldout = None
+        if "heldout" in shards.splits:
+            heldout = PackedRows(shards.split("heldout"), context, config.loop.seed, pad)
+        loop = config.loop.with_steps(train.n_rows)
+        session.adopt(model)
+        objective = Pretrain(
+            model,
+            train,
+            heldout,
+            shards.token_bytes,
+            batch_size=loop.batch_size,
+            micro_batch_size=min(loop.micro_batch_size, loop.batch_size),
+            eval_rows=loop.eval_rows,
+            across_documents=config.cross_document_attention,
+            compile=loop.compile,
+            world=session.processes,
+            fingerprint=fingerprint(shards, model.config),
+        )
+        session.train(
+            objective,
+            config.optim,
+            loop,
+            tokenizer_folder=shards.tokenizer_folder,
+            card=card,
+            context=context,
+            announcement=_announcement(model, train, loop),
+        )
+
+
+def _model(config: PretrainConfig, shards: Shards, session: Session) -> tuple[Llama, ModelCard]:
+    """The model to train, on the CPU, with the card it has before this stage."""
+    tokenizer = load_tokenizer(shards.tokenizer_folder)
+    if config.base_model:
+        found = load_tokenizer(config.base_model)
+        if found.hash != tokenizer.hash:
+            raise InputError(
+                f"{config.data} was tokenized with another tokenizer than {config.base_model}'s:"
+                f" tokenize it again with --tokenizer {config.base_model}"
+            )
+        return session.base_model(config.base_model, config.context)
+    llama = config.model.resolve(
+        shards.vocab_size,
+        config.context,
+        bos_token_id=tokenizer.bos_id,
+        eos_token_id=tokenizer.eos_id,
+        pad_token_id=tokenizer.pad_id,
+    )
+    generator = torch.Generator().manual_seed(config.loop.seed)
+    # A resumed run overwrites these weights; drawing them is cheaper than a second path here.
+    return Llama(llama, generator), ModelCard(name=session.output.name)
+
+
+def fingerprint(shards: Shards, model: LlamaConfig) -> dict[str, str]:
+    """What a run on these shards must find unchanged when it is resumed."""
+    shape = json.dumps(model.to_hf(), sort_keys=True).encode()
+    return {
+        "data": shards.fingerprint,
+        "tokenizer": str(shards.manifest["tokenizer_hash"]),
+        "model": hashlib.sha256(shape).hexdigest(),
+    }
+
+
+def _announcement(model: Llama, train: PackedRows, loop: LoopConfig) -> str:
+    tokens = loop.max_steps * loop.batch_size * train.row_length
+    return (
+        f"{model.config.parameter_count() / 1e6:.1f}M parameters, {train.n_predictions:,} tokens in"
+        f" {train.n_rows:,} rows of {train.row_length} ({100 * train.padding_share:.2f} % padding),"
+        f" {loop.max_steps:,} steps of {loop.batch_size} rows:"
+        f" {tokens / max(train.n_predictions, 1):.2f} epochs"
+    )
+
+
+def _parts(rows: Array, size: int) -> list[Array]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _joined(batch: RowBatch) -> RowBatch:
+    """The same rows as one running text each: positions through the row, no borders."""
+    positions = np.broadcast_to(np.arange(batch.tokens_RT.shape[1]), batch.tokens_RT.shape).copy()
+    return RowBatch(batch.tokens_RT, batch.labels_RT, positions, None)

@@ -1,0 +1,250 @@
+"""What `hanllama ppo` and `hanllama grpo` open before their objective: prompts, policy, reference,
+reward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from hanllama.base import fs
+from hanllama.base.errors import ConfigError, InputError
+from hanllama.model.adapter import WEIGHTS as ADAPTER
+from hanllama.model.adapter import find_base, is_adapter, weights_fingerprint
+from hanllama.model.card import ModelCard
+from hanllama.model.checkpoint import load_model
+from hanllama.model.device import choose_dtype
+from hanllama.model.llama import Llama
+from hanllama.model.lora import adapters_off
+from hanllama.model.reward import RewardModel, load_reward_model, padding_id
+from hanllama.talks.conversations import parse_fill
+from hanllama.tokenizer import chat
+from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.tokenizer.load import Tokenizer, load_tokenizer
+from hanllama.train.command import Session, day_of, reads_otherwise
+from hanllama.train.config import LoopConfig
+from hanllama.train.rl.config import GrpoConfig, PpoConfig, ScoringConfig
+from hanllama.train.rl.data import PromptReader, Prompts, encode_prompts
+from hanllama.train.rl.experience import LearnsFromAnswers, Reference, Setting
+from hanllama.train.rl.scoring import Scorer, WeightedRule, build_rules
+
+
+@dataclass(frozen=True)
+class Opened:
+    """All that a command needs beside its objective."""
+
+    model: Llama
+    card: ModelCard
+    setting: Setting
+    loop: LoopConfig
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    reader: PromptReader
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Answers of one pass."""
+        return min(self.loop.micro_batch_size, self.loop.batch_size)
+
+    def train(
+        self, objective: LearnsFromAnswers, session: Session, config: PpoConfig | GrpoConfig
+    ) -> None:
+        """Begin or go on, to the last step."""
+        if session.run is not None:
+            data = session.output / "data"
+            fs.make_folder(data)
+            self.reader.write_quarantine(data)
+            self.setting.prompts.write_left_out(data)
+            fs.write_json(data / "prompts.json", self.reader.facts())
+        session.train(
+            objective,
+            config.optim,
+            self.loop,
+            tokenizer_folder=self.tokenizer.folder,
+            card=self.card,
+            context=self.model.config.max_position_embeddings,
+            announcement=self._announcement(),
+            template=self.template,
+        )
+
+    def _announcement(self) -> str:
+        setting = self.setting
+        steps = setting.mini_batches * setting.passes
+        groups = setting.answers // setting.group_size
+        deaf = (
+            "kl_coefficient 0: no reference is loaded, the KL is not measured and alarm.kl cannot"
+            " ring\n"
+        )
+        return (
+            f"{self.reader.summary()}\n{setting.prompts.summary()}\n"
+            f"{deaf if setting.reference is None else ''}"
+            f"{self.model.config.parameter_count() / 1e6:.1f}M parameters;"
+            f" {self.loop.max_steps:,} steps, {steps} to an experience of {groups} prompts with"
+            f" {setting.group_size} answer{'s' if setting.group_size > 1 else ''} each:"
+            f" {self.loop.max_steps / steps * groups / len(setting.prompts.train):.2f} epochs"
+        )
+
+
+def open_policy(
+    config: PpoConfig | GrpoConfig, session: Session, *, with_reference: bool
+) -> Opened:
+    """The policy on its device, and the setting it learns in.
+
+    Raises InputError for a model without a chat template, prompts that cannot be used, and a reward
+    model with another tokenizer, another chat template or fewer positions; ConfigError for rules
+    and step counts that make no sense.
+    """
+    rules = build_rules(config.reward.rules)
+    base = Path(config.base_model)
+    tokenizer = load_tokenizer(base)
+    if chat.of_folder(base) is None:
+        raise InputError(
+            f"{base} carries no chat template: it is a base model, which answers nothing yet; train"
+            " it with `hanllama sft` first"
+        )
+    template = session.chat_template(tokenizer)
+    reader = PromptReader(config.data, fill=parse_fill(config.fill))
+    records = list(reader)
+    reader.check(config.max_quarantine_share)
+    model, card = session.base_model(str(base), lora=config.lora)
+    room = model.config.max_position_embeddings - config.rollout.max_new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"rollout.max_new_tokens {config.rollout.max_new_tokens} leaves no room for a prompt in"
+            f" the {model.config.max_position_embeddings} positions of {base}"
+        )
+    prompts = encode_prompts(records, template, room, config.heldout_share, config.loop.seed)
+    scorer = Scorer(
+        rules,
+        tokenizer,
+        model=_reward_model(config.reward, model, template, tokenizer, session),
+        model_weight=config.reward.model_weight,
+        missing_end_penalty=config.reward.missing_end_penalty,
+    )
+    scorer.check([*prompts.train, *prompts.heldout])
+    session.adopt(model)
+    loop = _settled(config, len(prompts.train), session.processes.size)
+    setting = Setting(
+        prompts=prompts,
+        scorer=scorer,
+        reference=_reference(model, base, session) if with_reference else None,
+        rollout=config.rollout,
+        may_halve=loop.auto_micro_batch and session.processes.size == 1,
+        alarm=config.alarm,
+        answers=loop.batch_size * config.mini_batches,
+        group_size=config.group_size,
+        mini_batches=config.mini_batches,
+        passes=config.passes,
+        end_ids=template.end_ids,
+        vocab_size=min(tokenizer.vocab_size, model.config.vocab_size),
+        pad=padding_id(tokenizer, template.end_ids),
+        seed=loop.seed,
+        dtype=choose_dtype(loop.dtype, session.device),
+        eval_prompts=loop.eval_rows,
+        world=session.processes,
+        fingerprint=_fingerprint(config, prompts, tokenizer, template, rules),
+    )
+    return Opened(model, card, setting, loop, tokenizer, template, reader)
+
+
+def _reward_model(
+    config: ScoringConfig,
+    policy: Llama,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    session: Session,
+) -> RewardModel | None:
+    if not config.model:
+        return None
+    model = load_reward_model(config.model)
+    check_reads_alike("reward", Path(config.model), model, policy, template, tokenizer)
+    model.requires_grad_(False)
+    return model.to(session.device).eval()
+
+
+def check_reads_alike(
+    role: str,
+    folder: Path,
+    model: Llama,
+    policy: Llama,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+) -> None:
+    """Raise InputError unless the reward or value model in a folder means the same by a token as
+    the policy, knows the shape of its conversations and has room for the longest.
+
+    A folder without a chat template is taken at its word: it knows no other.
+    """
+    found = chat.of_folder(folder)
+    problem = reads_otherwise(folder, model, tokenizer, policy.config.max_position_embeddings)
+    if not problem and found is not None and found != template.source:
+        problem = f"has another chat template than {tokenizer.folder}"
+    if problem:
+        raise InputError(
+            f"the {role} model {folder} {problem}; train one from the policy's own model: hanllama"
+            " reward"
+        )
+
+
+def _reference(model: Llama, base: Path, session: Session) -> Reference:
+    """The model that training begins with: the policy without its adapters, or a second copy."""
+    if model.adapter is not None:
+
+        @contextmanager
+        def without_adapters() -> Iterator[Llama]:
+            with adapters_off(model):
+                yield model
+
+        return without_adapters
+    reference = load_model(base, dtype=torch.float32).requires_grad_(False).to(session.device)
+    return lambda: nullcontext(reference.eval())
+
+
+def _settled(config: PpoConfig | GrpoConfig, prompts: int, processes: int) -> LoopConfig:
+    """The loop's config with its steps settled: whole experiences."""
+    loop = config.loop
+    answers = loop.batch_size * config.mini_batches
+    groups, steps = answers // config.group_size, config.mini_batches * config.passes
+    if groups < processes:
+        raise ConfigError(
+            f"an experience of {groups} prompts is too small for {processes} processes: raise"
+            " loop.batch_size or mini_batches"
+        )
+    if loop.max_steps % steps:
+        raise ConfigError(
+            f"loop.max_steps {loop.max_steps} is no multiple of the {steps} steps that are made of"
+            " one experience (mini_batches x passes over it)"
+        )
+    experiences = max(1, round(loop.epochs * prompts / groups))
+    return replace(loop, max_steps=loop.max_steps or experiences * steps)
+
+
+def _fingerprint(
+    config: PpoConfig | GrpoConfig,
+    prompts: Prompts,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    rules: Sequence[WeightedRule],
+) -> dict[str, str]:
+    """What a resumed run must find unchanged."""
+    found = {
+        "data": prompts.hash,
+        "tokenizer": tokenizer.hash,
+        **day_of(template),
+        "base_model": _weights_of(Path(config.base_model)),
+    }
+    if config.reward.model:
+        found["reward.model"] = _weights_of(Path(config.reward.model))
+    for rule in rules:
+        found |= {f"reward {name}": fs.sha256(path) for name, path in rule.files.items()}
+    return found
+
+
+def _weights_of(folder: Path) -> str:
+    """A hash of a model folder's weights; of an adapter's, with those of its base."""
+    if not is_adapter(folder):
+        return weights_fingerprint(folder)
+    return f"{weights_fingerprint(find_base(folder))} {fs.sha256(folder / ADAPTER)}"

@@ -1,0 +1,47 @@
+"""Reward an answer in Chinese: the share of Han among its letters.
+
+A model trained on a mixture slips into English, or a Chinese one into kana. Digits, punctuation and
+white space belong to any language and are not counted; an answer without any letter counts as
+Chinese, for `12。` is a fine answer. `free` leaves room for names and units.
+
+Source: the language consistency reward of DeepSeek-R1 (2025, arXiv:2501.12948), which is a share
+of words; here of characters, which need no word borders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.text.scripts import SCRIPTS, counts_of
+from hanllama.train.rl.rewards import Answer
+
+_HAN = [i for i, name in enumerate(SCRIPTS) if name.startswith("Han")]
+_OTHER_LETTERS = [i for i, name in enumerate(SCRIPTS) if name in ("Kana", "Latin", "other")]
+
+
+@dataclass(frozen=True)
+class Reward:
+    free: float = option(0.0, help="the share of other letters that costs nothing, 0 to below 1")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.free < 1:
+            raise ConfigError(f"chinese_only: free must be from 0 to below 1, not {self.free}")
+
+    def __call__(self, answer: Answer) -> float:
+        counts = counts_of(answer.text)
+        han, others = int(counts[_HAN].sum()), int(counts[_OTHER_LETTERS].sum())
+        if not han + others:
+            return 1.0
+        return min(1.0, han / (han + others) / (1 - self.free))
+
+
+EXAMPLES = [
+    (Answer("一共 12 个苹果。"), 1.0),
+    (Answer("12。"), 1.0),
+    (Answer("There are 12."), 0.0),
+    (Answer("用 Go 写"), 0.5),
+    (Answer("用 Go 写"), {"free": 0.5}, 1.0),
+    (Answer("りんご两个"), 0.4),
+]

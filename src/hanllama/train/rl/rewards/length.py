@@ -1,0 +1,51 @@
+"""Reward an answer whose length lies between `minimum` and `maximum` characters.
+
+A reward model tends to like long answers, and reinforcement learning finds that out first
+(Singhal et al. 2023, arXiv:2310.03716): a limit that costs something is the plain remedy. Inside
+the limits the reward is 1. Outside it falls in a straight line, to 0 for an empty answer and for
+one longer than the maximum by `tolerance` of it, so that there is always a way back. White space
+does not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.train.rl.rewards import Answer
+
+
+@dataclass(frozen=True)
+class Reward:
+    minimum: int = option(1, help="the fewest characters of a good answer")
+    maximum: int = option(300, help="the most characters of a good answer")
+    tolerance: float = option(0.5, help="the share beyond the maximum at which the reward is 0")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= self.maximum or self.maximum < 1:
+            raise ConfigError(
+                f"length: minimum {self.minimum} and maximum {self.maximum} are no range"
+            )
+        if self.tolerance < 0:
+            raise ConfigError(f"length: tolerance must be 0 or more, not {self.tolerance}")
+
+    def __call__(self, answer: Answer) -> float:
+        characters = len("".join(answer.text.split()))
+        if characters < self.minimum:
+            return characters / self.minimum
+        beyond = characters - self.maximum
+        if beyond <= 0:
+            return 1.0
+        allowed = self.tolerance * self.maximum
+        return max(0.0, 1 - beyond / allowed) if allowed else 0.0
+
+
+EXAMPLES = [
+    (Answer("小河弯弯，流向东海。"), 1.0),
+    (Answer(" 　\n"), 0.0),
+    (Answer("好的。"), {"minimum": 12}, 0.25),
+    (Answer("一二三四五 六七八九十"), {"maximum": 8}, 0.5),
+    (Answer("一二三四五六七八九十"), {"maximum": 5}, 0.0),
+    (Answer("一二三"), {"maximum": 2, "tolerance": 0.0}, 0.0),
+]

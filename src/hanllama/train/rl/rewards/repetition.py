@@ -1,0 +1,46 @@
+"""Reward an answer that does not say the same again: the share of n-grams that are new.
+
+A small model that is rewarded for length, or left alone with itself, falls into a loop. Of all
+runs of `n` Han characters, letters and digits, the reward is the share of different ones; `free`
+of repetition costs nothing, since names and terms come again in any text. Answers shorter than
+`n` repeat nothing.
+
+Source: distinct-n (Li et al. 2016, arXiv:1510.03055), on characters, which need no word borders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hanllama.base.config import option
+from hanllama.base.errors import ConfigError
+from hanllama.train.rl.rewards import Answer
+
+
+@dataclass(frozen=True)
+class Reward:
+    n: int = option(4, help="characters of a run that must not come again")
+    free: float = option(0.1, help="the share of repeated runs that costs nothing, 0 to below 1")
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ConfigError(f"repetition: n must be at least 1, not {self.n}")
+        if not 0 <= self.free < 1:
+            raise ConfigError(f"repetition: free must be from 0 to below 1, not {self.free}")
+
+    def __call__(self, answer: Answer) -> float:
+        characters = "".join(c for c in answer.text if c.isalnum())
+        runs = [characters[i : i + self.n] for i in range(len(characters) - self.n + 1)]
+        if not runs:
+            return 1.0
+        repeated = 1 - len(set(runs)) / len(runs)
+        return min(1.0, (1 - repeated) / (1 - self.free))
+
+
+EXAMPLES = [
+    (Answer("春天来了，小草从土里钻了出来。"), 1.0),
+    (Answer("好。"), 1.0),
+    # 9 runs of two, of which 2 differ: 2/9 over 0.9.
+    (Answer("哈哈哈哈哈，哈哈哈哈嘻"), {"n": 2}, 20 / 81),
+    (Answer("高高兴兴，高高兴兴"), {"n": 2, "free": 0.0}, 4 / 7),
+]

@@ -1,0 +1,188 @@
+"""Answers that a policy writes, and what models say about them token by token.
+
+The answers come from the batched decoder with its key-value cache (finished rows leave the batch);
+log-probabilities and values are then computed for whole answers at once, packed (`sequences.py`),
+by the very function that the loss uses. So an answer's probability ratio is 1 before the first
+update, to the rounding of sums; with `lora.dropout` around 1, since the loss alone drops inputs.
+Answers are drawn from the whole distribution: with top-k or top-p they would come from another
+policy than the one whose log-probabilities are trained.
+
+Shapes: A answers, N tokens of all answers end to end, n tokens of one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hanllama.batches.mix import IGNORE
+from hanllama.model.batches import FittingBatches
+from hanllama.model.decode import decode
+from hanllama.model.llama import Llama
+from hanllama.model.reward import RewardModel
+from hanllama.model.sampling import Sampling
+from hanllama.train.rl.config import RolloutConfig
+from hanllama.train.sequences import (
+    Hidden,
+    SequenceBatch,
+    TokenSequence,
+    last_hidden,
+    log_probs_of_hidden,
+    pack_sequences,
+)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One answer.
+
+    Attributes:
+        prompt: which prompt it answers: its number among those given to `roll_out`.
+        sequence: prompt and answer; the answer's tokens count, its end token included.
+        answer_ids: the answer's tokens.
+        complete: the model ended it, rather than the limit.
+    """
+
+    prompt: int
+    sequence: TokenSequence
+    answer_ids: list[int]
+    complete: bool
+
+
+def roll_out(
+    model: Llama,
+    prompts: Sequence[Sequence[int]],
+    config: RolloutConfig,
+    end_ids: Sequence[int],
+    *,
+    streams: Sequence[int],
+    seed: int,
+    vocab_size: int,
+    batches: FittingBatches | None = None,
+) -> list[Rollout]:
+    """An answer to each prompt (token ids), in order.
+
+    Args:
+        end_ids: what ends an answer.
+        streams: each answer's random stream: it does not depend on what is written beside it.
+        vocab_size: the tokenizer's; the model may have more rows.
+        batches: in which they are written; None for the config's.
+    """
+    batches = batches or FittingBatches(config.batch, "rollout.batch")
+    sampling = Sampling(
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_k=0,
+        top_p=1.0,
+        seed=seed,
+    )
+
+    def write(rows: Sequence[int]) -> list[Rollout]:
+        answers: list[list[int]] = [[] for _ in rows]
+        complete = [False] * len(rows)
+        tokens = decode(
+            model,
+            [prompts[row] for row in rows],
+            sampling,
+            end_ids,
+            streams=[streams[row] for row in rows],
+            vocab_size=vocab_size,
+        )
+        for token in tokens:
+            answers[token.row].append(token.id)
+            complete[token.row] = token.finish == "eos"
+        return [
+            Rollout(row, _sequence(prompts[row], answer), answer, ended)
+            for row, answer, ended in zip(rows, answers, complete, strict=True)
+        ]
+
+    # Rows of like length together: a batch is as wide as its longest prompt.
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    written = [rollout for part in batches(order, write) for rollout in part]
+    return sorted(written, key=lambda rollout: rollout.prompt)
+
+
+def _sequence(prompt: Sequence[int], answer: Sequence[int]) -> TokenSequence:
+    mask = np.zeros(len(prompt) + len(answer), dtype=np.bool_)
+    mask[len(prompt) :] = True
+    return TokenSequence(np.array([*prompt, *answer], dtype=np.int64), mask)
+
+
+def answer_log_probs(
+    hidden: Hidden, weight_VD: Tensor, batch: SequenceBatch, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The log-probability of each answer token at a temperature [N], and its sequence [N]."""
+    hidden_RTD = hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
+    # Logits over the temperature, without touching logits: they are linear in the hidden states.
+    return log_probs_of_hidden(hidden_RTD / temperature, weight_VD, batch)
+
+
+def answer_values(model: RewardModel, batch: SequenceBatch) -> Tensor:
+    """The value of the state in which each answer token was chosen [N], in the same order."""
+    hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
+    counted = batch.labels_RT.reshape(-1) != IGNORE
+    return model.scores(hidden_RTD.reshape(-1, hidden_RTD.shape[-1])[counted])
+
+
+@torch.no_grad()
+def log_probs_of(
+    model: Llama, rollouts: Sequence[Rollout], *, size: int, pad: int, temperature: float
+) -> list[Tensor]:
+    """The log-probabilities of each answer's tokens, [n] each; `size` answers at a time."""
+    found: list[Tensor] = []
+    for batch in _batches(rollouts, size, pad, model.output_weight().device):
+        values_N, sequence_N = answer_log_probs(
+            model.hidden, model.output_weight(), batch, temperature
+        )
+        found += apart(values_N, sequence_N, batch.n_sequences)
+    return found
+
+
+@torch.no_grad()
+def values_of(
+    model: RewardModel, rollouts: Sequence[Rollout], *, size: int, pad: int
+) -> list[Tensor]:
+    """The values of each answer's states, [n] each."""
+    found: list[Tensor] = []
+    for batch in _batches(rollouts, size, pad, model.score.weight.device):
+        labels = batch.labels_RT.reshape(-1)
+        sequence_N = batch.sequences_RT.reshape(-1)[labels != IGNORE]
+        found += apart(answer_values(model, batch), sequence_N, batch.n_sequences)
+    return found
+
+
+@torch.no_grad()
+def scores_of(model: RewardModel, rollouts: Sequence[Rollout], *, size: int, pad: int) -> Tensor:
+    """The reward model's score of each prompt with its answer, [A]."""
+    found = []
+    for batch in _batches(rollouts, size, pad, model.score.weight.device):
+        hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
+        found.append(model.scores(last_hidden(hidden_RTD, batch)))
+    return torch.cat(found) if found else torch.zeros(0)
+
+
+def apart(values_N: Tensor, sequence_N: Tensor, n_sequences: int) -> list[Tensor]:
+    """Values of packed tokens taken apart by sequence; within one they keep their order."""
+    order = torch.argsort(sequence_N, stable=True)
+    counts = torch.bincount(sequence_N, minlength=n_sequences)
+    return list(torch.split(values_N[order], counts.tolist()))
+
+
+def together(values: Sequence[Tensor], sequence_N: Tensor) -> Tensor:
+    """What `apart` took apart, in the order of the packed tokens again."""
+    order = torch.argsort(sequence_N, stable=True)
+    packed_N = torch.cat(list(values))
+    return torch.empty_like(packed_N).index_copy(0, order, packed_N)
+
+
+def _batches(
+    rollouts: Sequence[Rollout], size: int, pad: int, device: torch.device
+) -> list[SequenceBatch]:
+    return [
+        pack_sequences([r.sequence for r in rollouts[start : start + size]], pad, device)
+        for start in range(0, len(rollouts), size)
+    ]

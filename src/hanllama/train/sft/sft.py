@@ -1,0 +1,197 @@
+"""Supervised fine-tuning: predict what the assistant says, and that it ends.
+
+`hanllama sft` reads conversations of any layout, encodes them through the chat template into masked
+shards in the run's own folder, and trains on them as pretraining trains on text: packed rows,
+attention kept inside each conversation, the loss a mean over the trained tokens of the whole step.
+Full tuning or LoRA; NEFTune and a curriculum where asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hanllama.base.errors import InputError
+from hanllama.batches.mix import Array, PackedRows, Rows, splitmix64
+from hanllama.batches.shards import Shards, open_shards
+from hanllama.model.llama import Llama
+from hanllama.model.losses import cross_entropy_sum
+from hanllama.tokenizer.chat import ChatTemplate
+from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train.command import training
+from hanllama.train.config import LoopConfig
+from hanllama.train.objective import Micro
+from hanllama.train.pretrain import Pretrain, fingerprint
+from hanllama.train.sft import data as sft_data
+from hanllama.train.sft.config import SftConfig
+from hanllama.train.sft.stages import Stages
+
+
+class Sft(Pretrain):
+    """Next-token prediction on the trained tokens of conversations."""
+
+    name = "sft"
+
+    def __init__(
+        self, *args: Any, neftune_alpha: float, seed: int, trim: bool, **more: Any
+    ) -> None:
+        """
+        Args:
+            neftune_alpha: the noise's strength; 0 for none.
+            seed: of the noise.
+            trim: cut a micro-batch after its last trained token (rows of one conversation each).
+            args, more: those of `Pretrain`.
+        """
+        super().__init__(*args, **more)
+        self._alpha, self._seed, self._trim = neftune_alpha, seed, trim
+
+    def prepare(self, step: int) -> Sequence[Micro]:
+        """This process's rows of the step, in micro-batches, with the seeds of their noise."""
+        micros = super().prepare(step)
+        if not self._alpha:
+            return micros
+        return [replace(m, data=(*m.data, noise_seeds(self._seed, step, m.rows))) for m in micros]
+
+    def loss(self, micro: Micro) -> Tensor:
+        """The sum of the negative log-likelihoods of the micro-batch's trained tokens."""
+        tokens, labels, positions, documents, *seeds = micro.data
+        noise = None
+        if seeds:
+            width = self.model.config.hidden_size
+            noise = neftune(positions, documents, width, self._alpha, seeds[0])
+        hidden_BTD = self._hidden(tokens, positions, documents, noise)
+        hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
+        return cross_entropy_sum(hidden_ND, self.model.output_weight(), labels.reshape(-1))
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Held-out loss per trained token, its perplexity, and bits per byte of the answers."""
+        figures = super().evaluate()
+        if not figures:
+            return {}
+        return {**figures, "heldout_perplexity": math.exp(min(figures["heldout_loss"], 700.0))}
+
+    def _micro(self, source: Rows, rows: Array) -> Micro:
+        micro = super()._micro(source, rows)
+        if not self._trim:
+            return micro
+        end = int((micro.data[1] >= 0).any(0).nonzero()[-1]) + 1
+        return replace(micro, data=tuple(t if t is None else t[:, :end] for t in micro.data))
+
+
+def noise_seeds(seed: int, step: int, rows: Sequence[int]) -> list[int]:
+    """A seed for the noise of each row: of the row and the step, not of the micro-batch."""
+    salt = splitmix64(splitmix64(np.array([seed, step], dtype=np.uint64)))
+    mixed = splitmix64(np.array(rows, dtype=np.uint64) ^ salt[0]) ^ salt[1]
+    return [int(value) for value in splitmix64(mixed) >> np.uint64(1)]
+
+
+def neftune(
+    positions_BT: Tensor,
+    documents_BT: Tensor | None,
+    width: int,
+    alpha: float,
+    seeds: Sequence[int],
+) -> Tensor:
+    """The noise of NEFTune (Jain et al. 2023, arXiv:2310.05914), [B, T, width].
+
+    Uniform within alpha / sqrt(L x width), where L is the length of the token's own conversation,
+    so that packing changes nothing.
+    """
+    device = positions_BT.device
+    if documents_BT is None:
+        lengths_BT = (positions_BT.amax(1, keepdim=True) + 1).expand_as(positions_BT)
+    else:
+        numbers_BT = documents_BT + 1  # padding is document 0
+        counts = torch.zeros(
+            len(numbers_BT), int(numbers_BT.max()) + 1, dtype=torch.long, device=device
+        )
+        counts.scatter_add_(1, numbers_BT, torch.ones_like(numbers_BT))
+        lengths_BT = counts.gather(1, numbers_BT)
+    noise_BTD = torch.empty(*positions_BT.shape, width, device=device)
+    for row, seed in enumerate(seeds):
+        noise_BTD[row].uniform_(-1.0, 1.0, generator=torch.Generator(device).manual_seed(seed))
+    return noise_BTD * (alpha / torch.sqrt(lengths_BT * width))[..., None]
+
+
+def sft(config: SftConfig) -> None:
+    """Run `hanllama sft`: begin, resume, or report that the run is complete."""
+    with training(config, config.loop) as session:
+        tokenizer = load_tokenizer(config.base_model)
+        model, card = session.base_model(config.base_model, config.context, config.lora)
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise InputError(
+                f"the tokenizer in {config.base_model} has {tokenizer.vocab_size:,} ids, the model"
+                f" {model.config.vocab_size:,}: they do not belong together"
+            )
+        context = config.context or model.config.max_position_embeddings
+        if session.processes.is_main:
+            resumes = session.checkpoint is not None
+            sft_data.prepare(config, tokenizer, context, must_be_there=resumes)
+        session.processes.barrier()
+        shards = open_shards(Path(config.output) / "data")
+        template = ChatTemplate(load_tokenizer(shards.tokenizer_folder))
+        model.stop_ids = tuple(template.end_ids)
+        pad = model.config.pad_token_id or 0
+
+        def rows(split: str) -> PackedRows:
+            seed = config.loop.seed
+            return PackedRows(shards.split(split), context, seed, pad, packing=config.packing)
+
+        stages = [rows(name) for name in sft_data.train_splits(shards)]
+        loop = config.loop.with_steps(sum(stage.n_rows for stage in stages))
+        train: Rows = stages[0]
+        if len(stages) > 1:
+            train = Stages(stages, loop.max_steps * loop.batch_size, loop.seed)
+        session.adopt(model)
+        objective = Sft(
+            model,
+            train,
+            rows(sft_data.HELDOUT) if sft_data.HELDOUT in shards.splits else None,
+            shards.token_bytes,
+            batch_size=loop.batch_size,
+            micro_batch_size=min(loop.micro_batch_size, loop.batch_size),
+            eval_rows=loop.eval_rows,
+            across_documents=False,
+            compile=loop.compile,
+            world=session.processes,
+            fingerprint=_fingerprint(shards, model),
+            neftune_alpha=config.neftune_alpha,
+            seed=loop.seed,
+            trim=not config.packing,
+        )
+        session.train(
+            objective,
+            config.optim,
+            loop,
+            tokenizer_folder=shards.tokenizer_folder,
+            card=card,
+            context=context,
+            announcement=_announcement(shards, model, train, loop),
+            template=template,
+        )
+
+
+def _fingerprint(shards: Shards, model: Llama) -> dict[str, str]:
+    found = fingerprint(shards, model.config)
+    return found if model.adapter is None else {**found, "base": model.adapter.fingerprint}
+
+
+def _announcement(shards: Shards, model: Llama, train: Rows, loop: LoopConfig) -> str:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = model.config.parameter_count()
+    stages = sft_data.train_splits(shards)
+    order = f" in {len(stages)} stages" if len(stages) > 1 else ""
+    epochs = loop.max_steps * loop.batch_size / train.n_rows
+    return (
+        f"{sft_data.summary(shards)}\n{trained / 1e6:.2f}M of {total / 1e6:.2f}M parameters"
+        f" trained; {train.n_rows:,} rows of {train.row_length}{order}"
+        f" ({100 * train.padding_share:.2f} % padding), {loop.max_steps:,} steps of"
+        f" {loop.batch_size} rows: {epochs:.2f} epochs"
+    )
