@@ -1,9 +1,9 @@
 """Bring the generated tables of README and docs up to date: `python docs/generate.py`.
 
 A table stands between `<!-- options: hanllama.corpus.clean:CleanConfig -->` (or `<!-- presets -->`,
-`<!-- rules -->`, `<!-- rewards in full -->`, `<!-- recipes -->`, `<!-- sets -->`) and
-`<!-- end -->`, and is written from the code that it describes, so that no page can promise an
-option, a size or a rule that does not exist.
+`<!-- rules -->`, `<!-- rewards in full -->`, `<!-- recipes -->`, `<!-- sets -->`,
+`<!-- measurements -->`) and `<!-- end -->`. It is written from the code or the stored figures, so
+that no page can promise an option, a size or a rule that does not exist.
 `tests/test_docs.py` fails while a table is not current.
 """
 
@@ -26,7 +26,8 @@ from hanllama.train.rl import scoring
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
-    r"<!-- (options: (\S+)|presets|rules in full|rewards in full|rules|recipes|sets) -->\n"
+    r"<!-- (options: (\S+)|presets|rules in full|rewards in full|rules|recipes|sets"
+    r"|measurements) -->\n"
     r".*?<!-- end -->",
     re.DOTALL,
 )
@@ -36,7 +37,8 @@ DEMO_VOCABULARY = 2000
 
 def pages() -> list[Path]:
     """Every page that may hold a table."""
-    return [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("README*.md"))]
+    folders = (ROOT / "docs", ROOT / "benchmarks", ROOT)
+    return [page for folder in folders for page in sorted(folder.glob("*.md"))]
 
 
 def refresh(text: str) -> str:
@@ -221,6 +223,16 @@ def sets_table() -> str:
     return _table(("set", "stage", "size", "licence", "repository", "what it is"), rows)
 
 
+def measurements_table() -> str:
+    """Every measurement in `benchmarks/results/`, a file a benchmark, oldest first."""
+    rows = []
+    for file in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        for row in json.loads(file.read_text(encoding="utf-8")):
+            values = [str(row[key]) for key in ("question", "aim", "figure", "spread", "date")]
+            rows.append([*values, row["machine"], f"`{row['command']}`"])
+    return _table(("question", "aim", "figure", "spread", "date", "machine", "command"), rows)
+
+
 _TABLES: dict[str, Callable[[], str]] = {
     "presets": presets_table,
     "rules": rules_table,
@@ -228,6 +240,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "rewards in full": rewards_in_full,
     "recipes": recipes_table,
     "sets": sets_table,
+    "measurements": measurements_table,
 }
 
 

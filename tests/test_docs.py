@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHINESE, ENGLISH = ROOT / "README.md", ROOT / "README.en.md"
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), CHINESE, ENGLISH]
 IDS = [page.name for page in PAGES]
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = ("bash", "sh")
@@ -84,7 +85,7 @@ def _generator() -> ModuleType:
 # --- tables --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
+@pytest.mark.parametrize("page", [*PAGES, RESULTS], ids=[*IDS, RESULTS.name])
 def test_tables_are_current(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert _generator().refresh(text) == text, "run: python docs/generate.py"
