@@ -89,6 +89,38 @@ def test_a_thousand_copies_are_one_document_and_all_counted(tmp_path: Path) -> N
     assert cluster["members"] == 1499 and len(cluster["removed"]) == 1000
 
 
+def test_ids_sources_and_texts_may_hold_any_character_and_none_is_lost(tmp_path: Path) -> None:
+    text = prose(1, 70)
+    odd = ["\0", "\0\0", "a\0", "a", "", "\u2028", "\x85\x1f", '"\\', "\ud800", "a"]
+    texts = ["\0" + text, "\0" + text, text + "\0", "\0", "\0\0", "\0", "x\0y", "x\0y", "y", "y\0"]
+    source = tmp_path / "in.jsonl"
+    records = [{"text": t, "id": i, "source": i} for t, i in zip(texts, odd, strict=True)]
+    source.write_text("".join(json.dumps(r) + "\n" for r in records))
+    dedup(
+        config.load(
+            DedupConfig,
+            {"inputs": [str(source)], "output": str(tmp_path / "out"), "method": "none"},
+            "test",
+        )
+    )
+    lines = (tmp_path / "out" / "part-00000.jsonl").read_bytes().split(b"\n")[:-1]
+    place = f"{tmp_path.name}/in.jsonl"
+    records[4] |= {"id": f"{place}:5", "source": place}  # none given
+    records[8] |= {"id": f"{place}:9", "source": place}  # half a surrogate pair is none
+    assert [json.loads(line) for line in lines] == [records[n] for n in (0, 2, 3, 4, 6, 8, 9)]
+    removed = {
+        (c["kept"]["id"], c["kept"]["source"], c["kept"]["text"], r["id"], r["text"])
+        for c in clusters(tmp_path / "out").values()
+        for r in c["removed"]
+    }
+    start = ("\0" + text)[:80]
+    assert removed == {
+        ("\0", "\0", start, "\0\0", start),
+        ("a", "a", "\0", "\u2028", "\0"),
+        ("\x85\x1f", "\x85\x1f", "x\0y", '"\\', "x\0y"),
+    }
+
+
 # --- boilerplate lines ---------------------------------------------------------------------------
 
 ADVERT = "本站小说全部由网友上传，版权归原作者所有，请勿转载。"

@@ -102,7 +102,7 @@ class Names:
         with open(self.path, "rb") as file:
             for start, end in zip(starts, ends, strict=True):
                 file.seek(start)
-                yield file.read(end - start).decode("utf-8").split("\0")
+                yield json.loads(file.read(end - start))
 
 
 class Lines:
@@ -154,14 +154,18 @@ def write(
     largest: list[dict[str, Any]] = []
     with fs.storage(path), open(path, "wb") as out:
         for cluster in _clusters(fates, store, names, corpora):
-            out.write(json.dumps(cluster, ensure_ascii=False).encode("utf-8") + b"\n")
+            out.write(_line(cluster))
             largest.append(cluster)
             if len(largest) > 100:
                 largest = _largest(largest)
         for text, removed in lines:
-            entry = {"how": "line", "text": text, "removed": removed}
-            out.write(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
+            out.write(_line({"how": "line", "text": text, "removed": removed}))
     return _largest(largest)
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    # An input's name may hold bytes that are no UTF-8.
+    return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _largest(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -274,5 +274,5 @@ class _Output:
 
     def _name(self, document: Document) -> None:
         beginning = " ".join(document.text[: 2 * BEGINNING].split())[:BEGINNING]
-        name = "\0".join((document.id, document.source, beginning))
-        self.names.append(name.encode("utf-8"))
+        # JSON, since every character, U+0000 too, may stand in each of them.
+        self.names.append(json.dumps((document.id, document.source, beginning)).encode())
