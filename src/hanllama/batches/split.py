@@ -16,7 +16,6 @@ are enough: against a threshold of 20 %, a chance hit in 10,000 n-grams does not
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.reading.records import Document
 from hanllama.text import letters
+from hanllama.text.hashing import hash64, rank
 
 NGRAM = 13
 REFUSED_ABOVE = 0.2
@@ -283,12 +283,7 @@ def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> S
 
 def _whole(text: str) -> int:
     """Equal for equal texts: what finds copies too short to have an n-gram that is kept."""
-    return _hash64(f"{len(text)} {text[:2000]}".encode())
-
-
-def rank(seed: int, name: str) -> int:
-    """A document's place in the queue for the held-out split: 64 bits of a hash."""
-    return _hash64(f"{seed}\0{name}".encode())
+    return hash64(f"{len(text)} {text[:2000]}".encode())
 
 
 def cut_tail(text: str, characters: int) -> int:
@@ -296,10 +291,6 @@ def cut_tail(text: str, characters: int) -> int:
     at = len(text) - characters
     line = text.find("\n", at - 1) + 1
     return line if 0 < line < len(text) else at
-
-
-def _hash64(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def _ngram_hashes(codes: NDArray[np.uint32]) -> Hashes:

@@ -32,8 +32,6 @@ def folded() -> NDArray[np.uint32]:
 
 @functools.cache
 def counted() -> NDArray[np.bool_]:
-    """[0x110000] whether a code point counts: what is not 0 in `folded`, without making that."""
-    table = np.ones(0x110000, dtype=bool)
-    plane = map(str.isalnum, map(chr, range(0x10000)))
-    table[:0x10000] = np.fromiter(plane, dtype=bool, count=0x10000)
+    """[0x110000] whether a code point counts; a smaller table than `folded`, so quicker to ask."""
+    table: NDArray[np.bool_] = folded() != 0
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hanllama.base.progress import Progress
 from hanllama.corpus.parts import check_output
 from hanllama.reading import records
 from hanllama.reading.records import Document, Quarantine
+from hanllama.text.hashing import hash64
 
 MAX_REJECTED_SHARE = 0.05
 
@@ -42,8 +42,7 @@ def documents(title: str, inputs: Sequence[str], text_field: str) -> Iterator[Do
 
 def is_heldout(text: str, share: float) -> bool:
     """Whether a text is kept out of fitting: by its content alone, so that copies stay together."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") < share * 2**64
+    return hash64(text.encode("utf-8", "surrogatepass")) < share * 2**64
 
 
 def check(output: str, inputs: Sequence[str], force: bool) -> Path:

@@ -28,10 +28,10 @@ from hanllama.base import fingerprint, fs
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
 from hanllama.batches.mix import permutation
-from hanllama.batches.split import rank
 from hanllama.talks.conversations import parse_fill
 from hanllama.talks.conversations.form import prompt_hash
 from hanllama.talks.preferences import Judged, Pair, PreferenceReader
+from hanllama.text.hashing import rank
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate, Encoded
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer

@@ -33,7 +33,6 @@ from hanllama.base import fingerprint, fs
 from hanllama.base.errors import ConfigError, InputError, ResumeError
 from hanllama.base.progress import Progress
 from hanllama.batches.shards import TOKENIZER, Shards, ShardWriter, write_manifest
-from hanllama.batches.split import rank
 from hanllama.reading import records
 from hanllama.talks.conversations import (
     Conversation,
@@ -43,6 +42,7 @@ from hanllama.talks.conversations import (
     parse_fill,
 )
 from hanllama.talks.conversations.intake import Labels
+from hanllama.text.hashing import rank
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate, Encoded, Message
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer
