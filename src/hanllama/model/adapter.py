@@ -10,7 +10,6 @@ is compared by content where the fingerprint is there (PEFT itself writes none).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +121,7 @@ def read_adapter(folder: str | Path) -> Adapter:
         # Rank-stabilised LoRA (Kalajdzievski 2023, arXiv:2312.03732) divides by the root.
         scale=alpha / (math.sqrt(rank) if values.get("use_rslora") else rank),
         base=str(values.get("base_model_name_or_path") or ""),
-        fingerprint=_recorded_fingerprint(Path(folder)),
+        fingerprint=recorded_fingerprint(Path(folder)),
         whole=tuple(values.get("modules_to_save") or ()),
     )
 
@@ -150,38 +149,16 @@ def find_base(folder: str | Path, base: str = "") -> Path:
     return found
 
 
-def require_base(folder: Path, base: Path) -> None:
-    """Refuse a base whose weights are not those that the adapter was trained on."""
-    expected = _recorded_fingerprint(folder)
-    if expected and weights_fingerprint(base) != expected:
-        raise InputError(
-            f"the weights in {base} are not those that the adapter in {folder} was trained on;"
-            " find the right ones and name them with --base"
-        )
-
-
 def require_same_base(folder: Path, adapter: Adapter) -> None:
     """Refuse to go on from a checkpoint of adapters with another base under them."""
-    if _recorded_fingerprint(folder) != adapter.fingerprint:
+    if recorded_fingerprint(folder) != adapter.fingerprint:
         raise ResumeError(
             f"{folder} holds adapters on another base than {adapter.base}: its weights have"
             " changed; restore them, or start anew in another output folder"
         )
 
 
-def weights_fingerprint(folder: Path) -> str:
-    """A hash of a model folder's weight files; `SHA256SUMS` is believed where it lists them."""
-    from hanllama.model.folder import weight_files
-
-    known: dict[str, str] = {}
-    if (folder / fs.SUMS).is_file():
-        for line in (folder / fs.SUMS).read_text(encoding="utf-8").split("\n")[:-1]:
-            digest, _, name = line.partition("  ")
-            known[name] = digest
-    digests = [known.get(f.name) or fs.sha256(f) for f in weight_files(folder)]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _recorded_fingerprint(folder: Path) -> str:
+def recorded_fingerprint(folder: Path) -> str:
+    """Of the base's weights, as the adapter's folder names it; "" where it does not."""
     path = folder / BASE
     return str(fs.read_json(path)["weights"]) if path.is_file() else ""

@@ -7,7 +7,7 @@ is quietly drawn at random is a model that is quietly wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 from hanllama.base import fs
 from hanllama.base.errors import CorruptError, InputError, StorageError
 from hanllama.model import adapter as adapters
-from hanllama.model.adapter import is_adapter
 from hanllama.model.card import CARD, ModelCard
 from hanllama.model.folder import (
     CONFIG,
@@ -26,10 +25,11 @@ from hanllama.model.folder import (
     WEIGHTS,
     load_config,
     stop_ids,
+    trained_base,
     weight_files,
 )
 from hanllama.model.llama import Llama
-from hanllama.model.lora import adapter_tensors, load_adapter_tensors, merge_adapter
+from hanllama.model.lora import adapter_tensors, merge_adapter
 
 __all__ = ["fill_from_adapter", "load_config", "load_model", "load_weights", "save_model"]
 
@@ -108,8 +108,11 @@ def load_model(
     the file and what is wrong with it.
     """
     folder = Path(folder)
-    if is_adapter(folder):
-        return _load_merged(folder, device, dtype, verify, base)
+    if adapters.is_adapter(folder):
+        model = load_model(trained_base(folder, base), device=device, verify=verify)
+        fill_from_adapter(folder, model, verify=verify)
+        model.stop_ids = stop_ids(folder, model.config)
+        return model if dtype is None else model.to(dtype)
     config = load_config(folder)
     if verify and (folder / fs.SUMS).is_file():
         fs.verify_sums(folder)
@@ -126,12 +129,16 @@ def load_weights(folder: Path, model: Llama) -> None:
     Raises CorruptError when the folder's weights are not exactly the model's, ResumeError when it
     holds adapters on another base.
     """
-    if model.adapter is not None:
-        adapters.require_same_base(folder, model.adapter)
-        path = folder / adapters.WEIGHTS
-        load_adapter_tensors(model, _read([path], torch.device("cpu"), None), str(path))
+    if model.adapter is None:
+        model.load_state_dict(_fitting(folder, model, torch.device("cpu"), None))
         return
-    model.load_state_dict(_fitting(folder, model, torch.device("cpu"), None))
+    adapters.require_same_base(folder, model.adapter)
+    path, own = folder / adapters.WEIGHTS, adapter_tensors(model)
+    tensors = _read([path], torch.device("cpu"), None)
+    _require_equal_shapes(folder, tensors, own)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
 
 
 def fill_from_adapter(folder: Path, model: Llama, *, verify: bool = True) -> None:
@@ -148,26 +155,10 @@ def fill_from_adapter(folder: Path, model: Llama, *, verify: bool = True) -> Non
     merge_adapter(model, adapters.read_adapter(folder), tensors, str(path))
 
 
-def _load_merged(
-    folder: Path,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-    verify: bool,
-    base: str,
-) -> Llama:
-    found = adapters.find_base(folder, base)
-    adapters.require_base(folder, found)
-    model = load_model(found, device=device, verify=verify)
-    fill_from_adapter(folder, model, verify=verify)
-    model.stop_ids = stop_ids(folder, model.config)
-    return model.to(dtype) if dtype is not None else model
-
-
 def _fitting(
     folder: Path, model: Llama, device: torch.device, dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
     """The folder's tensors, as many, as named and as shaped as the model's; CorruptError if not."""
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     tensors = _read(weight_files(folder), device, dtype)
     if model.config.tie_word_embeddings and _HEAD in tensors:
         if not torch.equal(tensors[_HEAD], tensors.get(_EMBEDDING, torch.empty(0))):
@@ -176,13 +167,7 @@ def _fitting(
                 f" {_EMBEDDING}; one of them is wrong"
             )
         del tensors[_HEAD]
-    _require_equal_keys(folder, set(tensors), set(expected))
-    for name, shape in expected.items():
-        if tensors[name].shape != shape:
-            raise CorruptError(
-                f"{folder}: {name} has shape {tuple(tensors[name].shape)}, but {CONFIG} asks for"
-                f" {tuple(shape)}"
-            )
+    _require_equal_shapes(folder, tensors, model.state_dict())
     return tensors
 
 
@@ -225,13 +210,25 @@ def _read(
     return tensors
 
 
-def _require_equal_keys(folder: Path, found: set[str], expected: set[str]) -> None:
+def _require_equal_shapes(
+    folder: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    """CorruptError unless the same names have the same shapes."""
+    kinds = {
+        "missing": expected.keys() - found.keys(),
+        "unexpected": found.keys() - expected.keys(),
+        "of another shape": {
+            f"{name} {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+            for name in expected.keys() & found.keys()
+            if found[name].shape != expected[name].shape
+        },
+    }
     complaints = [
         f"{len(names)} {kind} ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
-        for kind, names in (("missing", expected - found), ("unexpected", found - expected))
+        for kind, names in kinds.items()
         if names
     ]
     if complaints:
         raise CorruptError(
-            f"the weights in {folder} do not fit its {CONFIG}: {'; '.join(complaints)}"
+            f"the weights in {folder} do not fit the model's config: {'; '.join(complaints)}"
         )

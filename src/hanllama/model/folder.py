@@ -6,6 +6,7 @@ and the shape and dtype of every tensor from the headers of the safetensors file
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from hanllama.base import fs
 from hanllama.base.errors import CorruptError, InputError
 from hanllama.model.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from hanllama.model.adapter import find_base, is_adapter
+from hanllama.model.adapter import find_base, is_adapter, recorded_fingerprint
 from hanllama.model.presets import LlamaConfig
 
 CONFIG = "config.json"
@@ -106,6 +107,29 @@ def tensor_headers(folder: Path) -> dict[str, TensorHeader]:
                     found[name] = TensorHeader(path, part.get_dtype(), tuple(part.get_shape()))
         except (SafetensorError, OSError) as error:
             raise CorruptError(f"{path} cannot be read as safetensors: {error}") from error
+    return found
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """A hash of a model folder's weight files; `SHA256SUMS` is believed where it lists them."""
+    known: dict[str, str] = {}
+    if (folder / fs.SUMS).is_file():
+        for line in (folder / fs.SUMS).read_text(encoding="utf-8").split("\n")[:-1]:
+            digest, _, name = line.partition("  ")
+            known[name] = digest
+    digests = [known.get(f.name) or fs.sha256(f) for f in weight_files(folder)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def trained_base(folder: Path, base: str = "") -> Path:
+    """`find_base`, with the very weights that the adapter was trained on; InputError for others."""
+    found = find_base(folder, base)
+    expected = recorded_fingerprint(folder)
+    if expected and weights_fingerprint(found) != expected:
+        raise InputError(
+            f"the weights in {found} are not those that the adapter in {folder} was trained on;"
+            " find the right ones and name them with --base"
+        )
     return found
 
 

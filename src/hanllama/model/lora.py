@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanllama.base.errors import CorruptError, InputError
-from hanllama.model.adapter import PREFIX, Adapter, is_adapter, weights_fingerprint
+from hanllama.model.adapter import PREFIX, Adapter, is_adapter
+from hanllama.model.folder import weights_fingerprint
 from hanllama.model.llama import Linear, Llama
 from hanllama.model.lora_config import LoraConfig
 
@@ -116,21 +117,6 @@ def adapters_off(model: Llama) -> Iterator[None]:
 def adapter_tensors(model: Llama) -> dict[str, Tensor]:
     """What is trained of a model with adapters, by PEFT's names."""
     return {PREFIX + name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def load_adapter_tensors(model: Llama, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Fill the adapters of a model, in place; CorruptError when they are not exactly its own."""
-    own = adapter_tensors(model)
-    complaint = sorted(set(own) ^ set(tensors))
-    complaint += sorted(n for n in set(own) & set(tensors) if own[n].shape != tensors[n].shape)
-    if complaint:
-        raise CorruptError(
-            f"{where} does not fit the model's adapters: {len(complaint)} names or shapes differ"
-            f" ({', '.join(complaint[:3])})"
-        )
-    for name, parameter in own.items():
-        parameter.copy_(tensors[name])
 
 
 @torch.no_grad()

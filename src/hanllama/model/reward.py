@@ -20,7 +20,7 @@ from hanllama.base import fs
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.model import adapter
 from hanllama.model.checkpoint import fill_from_adapter, load_model, load_weights
-from hanllama.model.folder import CONFIG, GENERATION_CONFIG
+from hanllama.model.folder import CONFIG, GENERATION_CONFIG, trained_base
 from hanllama.model.llama import Linear, Llama
 from hanllama.model.presets import LlamaConfig
 from hanllama.tokenizer.load import Tokenizer
@@ -87,10 +87,10 @@ def load_reward_model(folder: str | Path, *, verify: bool = True, base: str = ""
             " `hanllama reward` makes one"
         )
     if adapter.is_adapter(folder):
-        found = adapter.find_base(folder, base)
-        adapter.require_base(folder, found)
-        pad = fs.read_json(folder / GENERATION_CONFIG).get("pad_token_id")
-        model = reward_model_from(found, seed=0, pad_token_id=pad)  # the head is in the adapter
+        path = folder / GENERATION_CONFIG  # PEFT writes none
+        pad = fs.read_json(path).get("pad_token_id") if path.is_file() else None
+        # The head is in the adapter.
+        model = reward_model_from(trained_base(folder, base), seed=0, pad_token_id=pad)
         fill_from_adapter(folder, model, verify=verify)
         return model.eval()
     path = folder / CONFIG

@@ -13,10 +13,11 @@ import torch
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.model.adapter import WEIGHTS as ADAPTER
-from hanllama.model.adapter import find_base, is_adapter, weights_fingerprint
+from hanllama.model.adapter import find_base, is_adapter
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import choose_dtype
+from hanllama.model.folder import weights_fingerprint
 from hanllama.model.llama import Llama
 from hanllama.model.lora import adapters_off
 from hanllama.model.reward import RewardModel, load_reward_model, padding_id
