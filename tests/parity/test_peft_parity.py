@@ -5,12 +5,16 @@ peft and transformers are the oracles and no part of the product.
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+import preference_tiny
+import sft_tiny
 import tiny
 from hanllama import cli
 from hanllama.base import fs
@@ -21,6 +25,7 @@ from hanllama.model.llama import Llama
 from hanllama.model.lora import LoraLinear, adapt, adapter_tensors, adapters_off
 from hanllama.model.lora_config import LINEAR_LAYERS, LoraConfig
 from hanllama.model.reward import load_reward_model, reward_model_from
+from hanllama.tokenizer.load import load_tokenizer
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
@@ -103,6 +108,76 @@ def test_we_open_and_merge_what_peft_writes(base: Path, tmp_path: Path, rslora: 
     assert cli.main(words) == 0
     merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert (merged(ROWS).logits - expected).abs().max() < 1e-4
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor]:
+    """An adapter on a chat model as peft leaves it, without a tokenizer; its logits of ROWS."""
+    place = tmp_path_factory.mktemp("bare")
+    (place / "base").symlink_to(tiny.chat_model(place / "made", seed=0))
+    plain = transformers.AutoModelForCausalLM.from_pretrained(place / "base")
+    settings = peft.LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM")
+    theirs = peft.get_peft_model(plain, settings).eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 0.2, generator=torch.Generator().manual_seed(2))
+        theirs.save_pretrained(place / "adapter")
+        assert not list((place / "adapter").glob("tokenizer*"))
+        return place / "adapter", theirs(ROWS).logits
+
+
+@pytest.mark.parametrize("verb", ["merge", "sft", "dpo"])
+def test_peft_s_own_folder_is_a_model_with_its_base_s_tokenizer(
+    bare: tuple[Path, torch.Tensor], tmp_path: Path, verb: str
+) -> None:
+    adapter, expected = bare
+    words = {
+        "merge": ["model", "merge", str(adapter), "--output", str(tmp_path / "made")],
+        "sft": ["sft", str(sft_tiny.write(tmp_path / "data.jsonl", sft_tiny.records(20)))],
+        "dpo": [
+            "dpo",
+            str(preference_tiny.write(tmp_path / "p.jsonl", preference_tiny.records(20))),
+        ],
+    }[verb]
+    made = tmp_path / "made"
+    if verb != "merge":
+        made = tmp_path / "run" / "model"
+        words += ["--base-model", str(adapter), "--output", str(tmp_path / "run")]
+        words += ["--optim.learning_rate", "1e-12", "--loop.max_steps", "1"]
+        words += ["--loop.batch_size", "4", "--loop.device", "cpu", "--loop.trackers", "[]"]
+    assert cli.main(words) == 0
+    with torch.no_grad():
+        assert (load_model(made)(ROWS) - expected).abs().max() < 1e-4
+    for name in ("tokenizer.model", "tokenizer.json", "chat_template.jinja"):
+        assert (made / name).read_bytes() == (adapter.with_name("base") / name).read_bytes()
+
+
+@pytest.mark.parametrize("verb", ["generate", "chat"])
+def test_peft_s_own_folder_answers(
+    bare: tuple[Path, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+) -> None:
+    adapter, _ = bare
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("你好\n".encode())))
+    prompt = ["--prompt", "你好"] if verb == "generate" else []
+    words = [verb, str(adapter), "--device", "cpu", *prompt, "--seed", "1"]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_an_adapter_whose_base_is_gone_has_no_tokenizer(
+    bare: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(bare[0], folder)
+    values = json.loads((folder / "adapter_config.json").read_text())
+    values["base_model_name_or_path"] = "somebody/model-7B"
+    (folder / "adapter_config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="somebody/model-7B"):
+        load_tokenizer(folder)
 
 
 @torch.no_grad()
@@ -222,7 +297,7 @@ def test_a_damaged_or_foreign_adapter_is_refused(base: Path, tmp_path: Path) -> 
     model = adapted(base, LoraConfig(rank=2))
     folder = write(tmp_path / "adapter", model, base)
     other = adapted(base, LoraConfig(rank=3))
-    with pytest.raises(CorruptError, match="does not fit"):
+    with pytest.raises(CorruptError, match="do not fit"):
         load_weights(folder, other)
     content = bytearray((folder / "adapter_model.safetensors").read_bytes())
     content[-3] ^= 1

@@ -36,6 +36,7 @@ def merge(config: MergeConfig) -> Path:
 
     from hanllama.model.checkpoint import load_model, save_model
     from hanllama.model.reward import is_reward_model, load_reward_model
+    from hanllama.tokenizer.load import has_tokenizer
 
     adapter, output = Path(config.adapter), Path(config.output)
     if not adapter.is_dir():
@@ -49,12 +50,8 @@ def merge(config: MergeConfig) -> Path:
     model = load(adapter, base=config.base)
     dtype = None if config.dtype == "base" else getattr(torch, config.dtype)
     card = read_card(adapter) or card_of(base)
-    tokenizer = adapter if _has_tokenizer(adapter) else base if _has_tokenizer(base) else None
+    tokenizer = next((folder for folder in (adapter, base) if has_tokenizer(folder)), None)
     with fs.publish(output, replace=config.force) as beside:
         save_model(beside, model, tokenizer, card, dtype=dtype)
     print(f"model: {output}")
     return output
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.plugins import nearest
-from hanllama.tokenizer.load import Tokenizer
+from hanllama.tokenizer.load import Tokenizer, home_of
 
 FILE = "chat_template.jinja"
 TEMPLATES = Path(__file__).parent / "chat_templates"
@@ -72,6 +72,7 @@ def source(name: str) -> str:
 
 def of_folder(folder: Path) -> str | None:
     """The template that a tokenizer or model folder carries, None where it carries none."""
+    folder = home_of(folder)
     if (folder / FILE).is_file():
         return (folder / FILE).read_text(encoding="utf-8")
     config = folder / "tokenizer_config.json"

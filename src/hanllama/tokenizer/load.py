@@ -186,13 +186,36 @@ class StreamDecoder:
         return self._decoder.decode(b"", final=True)
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer lies in a folder itself."""
+    return any((folder / name).is_file() for name in FILES[:2])
+
+
+def home_of(folder: str | Path) -> Path:
+    """Where a model folder's tokenizer lies: beside an adapter PEFT writes none, so in its base's.
+
+    Raises InputError when the base is not there.
+    """
+    folder = Path(folder)
+    adapter = folder / "adapter_config.json"
+    if has_tokenizer(folder) or not adapter.is_file():
+        return folder
+    base = fs.read_json(adapter).get("base_model_name_or_path")
+    if not isinstance(base, str) or not Path(base).is_dir():
+        raise InputError(
+            f"{folder} is an adapter without a tokenizer, on the model {base!r}, which is no folder"
+            " here: copy that model's tokenizer files into the adapter's folder"
+        )
+    return Path(base)
+
+
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Open a tokenizer folder, or the tokenizer of a model folder.
+    """Open a tokenizer folder, or the tokenizer of a model or adapter folder.
 
     Raises InputError when there is none or it names no EOS token, CorruptError when its files do
     not belong together.
     """
-    folder = Path(folder)
+    folder = home_of(folder)
     if not folder.is_dir():
         hint = "; give the folder that holds it" if folder.is_file() else ""
         raise InputError(f"tokenizer folder {folder} does not exist{hint}")
@@ -248,7 +271,7 @@ def copy_tokenizer(source: str | Path, target: str | Path) -> None:
     A lone `tokenizer.model` gets the `tokenizer.json` that transformers needs to read it rightly
     (one of words has none).
     """
-    source, target = Path(source), Path(target)
+    source, target = home_of(source), Path(target)
     model, described = source / "tokenizer.model", source / "tokenizer.json"
     loaded = None if described.is_file() else load_tokenizer(source)  # refuses what is none
     for name in FILES:
