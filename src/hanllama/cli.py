@@ -44,8 +44,8 @@ COMMANDS: dict[str, Command] = {
         "write the words of the stories, for a tokenizer that keeps them apart",
     ),
     "corpus instructions": Command(
-        "hanllama.stories.instructions:InstructionsConfig",
-        "hanllama.stories.instructions:instructions",
+        "hanllama.stories.commands:InstructionsConfig",
+        "hanllama.stories.commands:instructions",
         "write instructions about stories with their answers, to chat about",
     ),
     "corpus obeyed": Command(

@@ -12,9 +12,9 @@ import pytest
 
 from hanllama.stories import grammar
 from hanllama.stories.grammar import WITHHELD, CopyIndex, Story, check, stories, story
-from hanllama.stories.plots import PLOTS, Plot
-from hanllama.stories.words import CARRY, HOLD, PEOPLE, SNACKS, TOYS, Bank, Word
+from hanllama.stories.tables import BANKS, PEOPLE, PLOTS, Bank, Plot, Word
 
+CARRY, HOLD, SNACKS, TOYS = (BANKS[name] for name in ("carry", "hold", "snack", "toy"))
 MADE = list(stories(5000, seed=1))
 VERDICTS = [check(made.text) for made in MADE[:2000]]
 

@@ -7,8 +7,7 @@ from collections import Counter
 import pytest
 
 from hanllama.stories import grammar
-from hanllama.stories.phrases import QUESTIONS, THEMES
-from hanllama.stories.plots import PLOTS
+from hanllama.stories.tables import PLOTS, QUESTIONS, THEMES
 from hanllama.stories.tasks import (
     KINDS,
     Instruction,

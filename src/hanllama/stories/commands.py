@@ -1,4 +1,4 @@
-"""`hanllama corpus`: write the demo corpus of stories, and measure stories that a model wrote.
+"""`hanllama corpus`: write the demo's stories and chats about them, and measure a model's stories.
 
 A model has learnt to tell stories when what it writes follows the grammar of its training, says
 things that training did not say, and does not recite. So `corpus check` prints three things: how
@@ -20,7 +20,7 @@ from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
 from hanllama.reading import records
 from hanllama.reading.records import Document, Quarantine
-from hanllama.stories import grammar
+from hanllama.stories import grammar, tasks
 
 SHOWN_FAILURES = 3
 
@@ -44,9 +44,7 @@ def stories(config: StoriesConfig) -> None:
 
     Raises InputError when the output exists and `force` was not given.
     """
-    output = Path(config.output)
-    if output.exists() and not config.force:
-        raise InputError(f"{output} exists already; --force replaces it")
+    output = _new(config)
     with Progress("stories", config.count, "stories") as progress:
         if output.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
             count = records.write_jsonl(output, _documents(config, progress))
@@ -83,12 +81,79 @@ def words(config: WordsConfig) -> None:
 
     Raises InputError when the output exists and `force` was not given.
     """
-    output = Path(config.output)
-    if output.exists() and not config.force:
-        raise InputError(f"{output} exists already; --force replaces it")
+    output = _new(config)
     found = grammar.vocabulary()
     fs.write_text(output, "".join(f"{word}\n" for word in found))
     print(f"{len(found):,} words in {output}")
+
+
+@dataclass(frozen=True)
+class InstructionsConfig:
+    """What `hanllama corpus instructions` takes."""
+
+    output: str = option(help="the .jsonl file to write")
+    count: int = option(6000, help="conversations to write")
+    seed: int = option(0, help="which conversations; the same seed gives the same ones")
+    heldout: bool = option(False, help="prompts that training never asks, all different")
+    singly: bool = option(
+        False, help="one or two words and one question, not up to four; held-out prompts always"
+    )
+    earlier: float = option(0.0, help="share of them that another conversation goes before")
+    force: bool = option(False, help="replace the output")
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigError(f"count must be 1 or more, not {self.count}")
+        if not 0 <= self.earlier <= 1:
+            raise ConfigError(f"earlier must be from 0 to 1, not {self.earlier}")
+        if not self.output.endswith(".jsonl"):
+            raise ConfigError(f"output must end in .jsonl; it is {self.output!r}")
+
+
+def instructions(config: InstructionsConfig) -> None:
+    """The command: write the conversations, one a line in the house form (`messages`).
+
+    Each ends in an obedient answer: `sft` trains on the answers, a trainer of preferences or by
+    reward takes the prompt, and `corpus obeyed` asks the prompt again. `text` holds the
+    conversation as plain lines, so that a tokenizer trained on the file knows the words of the
+    instructions and of the chat template.
+
+    Raises InputError when the output exists and `force` was not given.
+    """
+    output = _new(config)
+    fs.write_text(output, "".join(_conversations(config)))
+    kind = "held-out" if config.heldout else "training"
+    print(f"{config.count:,} {kind} conversations of seed {config.seed} in {output}")
+
+
+def _conversations(config: InstructionsConfig) -> Iterator[str]:
+    source = f"story-{'heldout' if config.heldout else 'instructions'}-{config.seed}"
+    with Progress("instructions", config.count, "conversations") as progress:
+        made = tasks.instructions(
+            config.count,
+            config.seed,
+            heldout=config.heldout,
+            singly=config.singly,
+            earlier=config.earlier,
+        )
+        for number, instruction in enumerate(made):
+            record = {
+                "messages": list(instruction.messages),
+                "text": "\n".join(f"{m['role']}\n{m['content']}" for m in instruction.messages),
+                "id": f"{source}:{number}",
+                "source": source,
+                "category": instruction.task.kind,
+            }
+            yield json.dumps(record, ensure_ascii=False) + "\n"
+            progress.advance(1)
+
+
+def _new(config: StoriesConfig | WordsConfig | InstructionsConfig) -> Path:
+    """The output to write, which does not exist yet or may be replaced."""
+    output = Path(config.output)
+    if output.exists() and not config.force:
+        raise InputError(f"{output} exists already; --force replaces it")
+    return output
 
 
 @dataclass(frozen=True)

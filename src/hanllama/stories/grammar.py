@@ -19,7 +19,6 @@ are the two ends at which a model's stories are told apart from recited ones.
 from __future__ import annotations
 
 import random
-import string
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,8 +26,18 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TypeVar
 
-from hanllama.stories.plots import DEEDS, FREE, PLOTS, VERB_OF, Plot
-from hanllama.stories.words import WITHHELD, Bank, Word, fits
+from hanllama.stories.tables import (
+    DEEDS,
+    FREE,
+    PLOTS,
+    VERB_OF,
+    WITHHELD,
+    Bank,
+    Plot,
+    Template,
+    Word,
+    fits,
+)
 
 __all__ = [
     "WITHHELD",
@@ -101,8 +110,6 @@ def vocabulary() -> list[str]:
 
 # Writing ------------------------------------------------------------------------------------
 
-# A sentence in pieces: ("", literal) or (slot, form).
-_Template = tuple[tuple[str, str], ...]
 _T = TypeVar("_T")
 
 
@@ -112,7 +119,7 @@ def write(rng: random.Random, forced: Word | None = None, plots: Sequence[Plot] 
     bound: dict[str, Word] = {}
     _bind(rng, plot, "hero", bound, forced)
     parts: list[str] = []
-    for step in _compiled(plot.name):
+    for step in plot.steps:
         for slot, form in pick(rng, step):
             if slot == "":
                 parts.append(form)
@@ -156,24 +163,6 @@ def _in_training(bank: Bank, world: str) -> Bank:
     return tuple(
         word for word in bank if word.world in ("", world) and (word.v, word.n) not in WITHHELD
     )
-
-
-@cache
-def _compiled(plot_name: str) -> tuple[tuple[_Template, ...], ...]:
-    """The plot's steps with every sentence cut into pieces."""
-    plot = next(plot for plot in PLOTS if plot.name == plot_name)
-    return tuple(tuple(_cut(sentence) for sentence in step) for step in plot.steps)
-
-
-def _cut(sentence: str) -> _Template:
-    pieces: list[tuple[str, str]] = []
-    for literal, name, _, _ in string.Formatter().parse(sentence):
-        if literal:
-            pieces.append(("", literal))
-        if name is not None:
-            slot, _, form = name.partition(".")
-            pieces.append((slot, form or "n"))
-    return tuple(pieces)
 
 
 def _facts(bound: Mapping[str, Word]) -> dict[str, str]:
@@ -230,7 +219,7 @@ def check(text: str) -> Verdict:
 def _read(source: _Text, plot: Plot) -> _Reading | None:
     """The reading of the whole text as `plot`, or None; notes in `source` how far it came."""
     readings = [_Reading(0, {}, frozenset())]
-    for step in _compiled(plot.name):
+    for step in plot.steps:
         after: dict[object, _Reading] = {}
         for reading in readings:
             for template in step:
@@ -249,7 +238,7 @@ def _read(source: _Text, plot: Plot) -> _Reading | None:
     return None
 
 
-def _match(source: _Text, plot: Plot, template: _Template, start: _Reading) -> list[_Reading]:
+def _match(source: _Text, plot: Plot, template: Template, start: _Reading) -> list[_Reading]:
     """Every way to read `template` at `start`."""
     text = source.text
     readings = [start]

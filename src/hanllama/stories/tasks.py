@@ -2,7 +2,7 @@
 
 Three kinds of task: a story on a theme (perhaps with a named hero), a story in which given words
 occur, and a question about a story that stands in the conversation. The answer is written by the
-grammar of `stories.py`, the wording comes from `story_phrases.py`.
+grammar of `grammar.py`, the wording comes from `phrases.txt`.
 
 As with the stories, both directions use the same phrases. `instruction` writes a conversation;
 `understand` reads what is asked back from the messages alone, so every answer to such a prompt can
@@ -29,16 +29,7 @@ from functools import cache, lru_cache
 from typing import Literal, TypeVar
 
 from hanllama.stories import grammar
-from hanllama.stories.phrases import (
-    ABOUT_HERO,
-    ABOUT_STORY,
-    ABOUT_THEME,
-    QUESTIONS,
-    THEMES,
-    WITH_WORDS,
-    Question,
-)
-from hanllama.stories.words import PEOPLE
+from hanllama.stories.tables import PEOPLE, QUESTIONS, THEMES, WAYS, Question
 
 Kind = Literal["theme", "words", "question"]
 KINDS: tuple[Kind, ...] = ("theme", "words", "question")
@@ -227,7 +218,7 @@ def _theme_prompt(rng: random.Random, story: grammar.Story) -> str:
     theme = grammar.pick(rng, THEMES[story.plot])
     kind, name = story.facts["hero_kind"], story.facts["hero"]
     hero = grammar.pick(rng, ("", kind, kind + name))
-    phrase = grammar.pick(rng, ABOUT_HERO if hero else ABOUT_THEME)
+    phrase = grammar.pick(rng, WAYS["about_hero" if hero else "about_theme"])
     return phrase.format(theme=theme, hero=hero)
 
 
@@ -238,7 +229,7 @@ def _words_prompt(rng: random.Random, story: grammar.Story, most: int) -> str:
     for word in _shuffled(rng, [word for word in wishes if word in story.text]):
         if len(words) < wanted and not any(word in other or other in word for other in words):
             words.append(word)
-    return grammar.pick(rng, WITH_WORDS).format(words=_quoted(words))
+    return grammar.pick(rng, WAYS["with_words"]).format(words=_quoted(words))
 
 
 def _ask_questions(
@@ -253,7 +244,7 @@ def _ask_questions(
     messages: list[Mapping[str, str]] = []
     if rng.random() < 0.5:
         asked, answer = rounds.pop(0)
-        quoted = grammar.pick(rng, ABOUT_STORY).format(story=story.text, question=asked)
+        quoted = grammar.pick(rng, WAYS["about_story"]).format(story=story.text, question=asked)
         messages += (_user(quoted), answer)
     else:
         kind: Kind = grammar.pick(rng, ("theme", "words"))
@@ -309,7 +300,9 @@ def _theme_patterns() -> list[re.Pattern[str]]:
     kinds = _one_of({person.more["kind"] for person in PEOPLE})
     names = _one_of({person.n for person in PEOPLE})
     hero = f"(?P<kind>{kinds})(?P<name>{names})?"
-    return _patterns(ABOUT_HERO + ABOUT_THEME, theme=f"(?P<theme>{themes})", hero=hero)
+    return _patterns(
+        WAYS["about_hero"] + WAYS["about_theme"], theme=f"(?P<theme>{themes})", hero=hero
+    )
 
 
 @cache
@@ -326,7 +319,7 @@ def _read_words(text: str) -> Task | None:
 
 @cache
 def _words_patterns() -> list[re.Pattern[str]]:
-    return _patterns(WITH_WORDS, words="(?P<words>“[^”]+”(?:[、和]“[^”]+”)*)")
+    return _patterns(WAYS["with_words"], words="(?P<words>“[^”]+”(?:[、和]“[^”]+”)*)")
 
 
 def _read_quoted_question(text: str) -> Task | None:
@@ -345,7 +338,7 @@ def _story_in(text: str) -> str:
 
 @cache
 def _quoted_patterns() -> list[re.Pattern[str]]:
-    return _patterns(ABOUT_STORY, story="(?P<story>.+)", question="(?P<question>[^\n]+)")
+    return _patterns(WAYS["about_story"], story="(?P<story>.+)", question="(?P<question>[^\n]+)")
 
 
 def _read_question(story: str, asked: str) -> Task | None:
