@@ -21,7 +21,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     place = tmp_path_factory.mktemp("llama_cpp")
     server = LlamaCpp(write(tiny.tokenizer(place / "tokenizer"), place / "tiny.gguf"))
     yield f"{server.url}/v1"
-    server.close()
 
 
 def test_an_answer_and_its_counts(url: str) -> None:

@@ -14,7 +14,7 @@ import tokenizers
 import tiny
 from hanllama import cli
 from hanllama.base import fs
-from hanllama.tokenizer import chat, fuzz, hf, llama_cpp
+from hanllama.tokenizer import chat, fuzz, hf, llama_cpp, own_process
 from hanllama.tokenizer.load import load_tokenizer
 
 # Whom an audit asks here: llama.cpp is a dev extra.
@@ -195,7 +195,7 @@ def test_a_back_end_that_breaks_down_is_said_and_ends_nothing(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An assertion of llama.cpp's ends the process that asks it, here as if at once."""
-    monkeypatch.setattr(llama_cpp.sys, "executable", "/bin/false")
+    monkeypatch.setattr(own_process.sys, "executable", "/bin/false")
     pieces = pieces_file(tmp_path / "p.jsonl", "龙")
     assert extend(base, "--pieces", pieces, output=tmp_path / "new") == 0
     said = capsys.readouterr().out

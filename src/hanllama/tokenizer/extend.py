@@ -37,7 +37,7 @@ from hanllama.base.config import option
 from hanllama.base.errors import ConfigError, CorruptError, InputError
 from hanllama.base.progress import Progress
 from hanllama.reading import records
-from hanllama.tokenizer import chat, hf, train_process
+from hanllama.tokenizer import chat, hf, own_process
 from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.audit import Audit, audit, read_texts, tell_unusable
 from hanllama.tokenizer.compare import shown
@@ -275,15 +275,15 @@ def _trained(options: TokenizerExtendConfig) -> list[str]:
         seed=options.seed,
         text_field=options.text_field,
     )
-    with train_process.interruptible(), records.Quarantine() as quarantine:
+    with own_process.interruptible(), records.Quarantine() as quarantine:
         sample = sample_lines(training, quarantine)
         tell_unusable(quarantine)
         settings = settings_of(training)
         try:
-            data = train_process.call(_sentencepiece.train, sample.lines, settings, "bpe")
+            data = own_process.call(_sentencepiece.train, sample.lines, settings, "bpe")
         except _sentencepiece.UnfitSize as error:
             raise ConfigError(_unfit_size(options.size, error.limit - FIXED_PIECES)) from error
-        except (train_process.Died, MemoryError) as error:
+        except (own_process.Died, MemoryError) as error:
             why = str(error) or "out of memory"
             raise ConfigError(f"--train: {why}; give less text or a machine with more") from error
     proto = hf.parse_model(data, "the trained model")

@@ -1,16 +1,13 @@
 """llama.cpp's ids of a text, asked of llama.cpp itself: the third back end of an audit.
 
-llama.cpp's converter takes vocabulary, scores and piece types from `tokenizer.model` and corrects
-them by `tokenizer_config.json`; `write` does the same through the `gguf` package, and adds the
-smallest Llama that the loader accepts (one layer, which always says the vocabulary's last piece:
-weights of zero would draw the end token now and then), since the server loads no vocabulary without
-a model. `LlamaCpp` starts the server of the `xllamacpp` wheel in this process, on this machine
-alone, and asks its HTTP endpoints /tokenize and /detokenize, which is all of its tokenizer that the
-wheel offers.
+llama.cpp loads no vocabulary without a model, so `write` makes the smallest GGUF file that its
+loader accepts, with the vocabulary as its converter would write it: pieces, scores and types from
+`tokenizer.model`, corrected by `tokenizer_config.json`. `LlamaCpp` starts the server of the
+`xllamacpp` wheel in this process and asks its HTTP endpoints, the only way to its tokenizer.
 
 `ids` does so in a process of its own: where a vocabulary breaks an assumption of llama.cpp, that
 process ends, and not the command that has just made the vocabulary. Both packages are optional
-(`pip install 'hanllama[dev]'`); without them nobody is asked, and the audit says so.
+(`pip install 'hanllama[dev]'`); the audit says where they are missing.
 """
 
 from __future__ import annotations
@@ -18,8 +15,6 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +24,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from hanllama.base import fs
-from hanllama.tokenizer import hf
+from hanllama.tokenizer import hf, own_process
 
-_WIDTH, _HEAD_DIM, _CONTEXT = 32, 16, 64
-_SECONDS = 120.0  # a vocabulary of 50,000 takes two
+_WIDTH = _CONTEXT = 64  # one head
 
 
 class Refused(Exception):
@@ -66,30 +60,18 @@ def why_not(proto: Any | None) -> str:
 def ids(folder: Path, texts: Sequence[str]) -> list[list[int]]:
     """The ids of texts by a SentencePiece folder, without BOS, special tokens taken as text.
 
-    Raises Refused with llama.cpp's last words.
+    Raises Refused with the reason.
     """
+    try:
+        return own_process.call(_ids, folder, list(texts))
+    except (own_process.Died, OSError, RuntimeError) as error:
+        raise Refused(str(error)) from error
+
+
+def _ids(folder: Path, texts: Sequence[str]) -> list[list[int]]:
     with tempfile.TemporaryDirectory() as beside:
-        asked, answered = Path(beside) / "asked.json", Path(beside) / "answered.json"
-        asked.write_text(json.dumps(list(texts)), encoding="utf-8")
-        words = [sys.executable, "-m", __name__, str(folder.resolve()), beside]
-        try:
-            done = subprocess.run(words, capture_output=True, timeout=_SECONDS, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise Refused(f"no answer in {_SECONDS:.0f} s") from error
-        if done.returncode or not answered.is_file():
-            said = done.stderr.decode(errors="replace").strip().split("\n")[-1]
-            raise Refused(said or f"its process ended with {done.returncode}")
-        found: list[list[int]] = json.loads(answered.read_text(encoding="utf-8"))
-        return found
-
-
-def main(folder: str, beside: str) -> None:
-    """What the process of `ids` does."""
-    asked: list[str] = json.loads((Path(beside) / "asked.json").read_text(encoding="utf-8"))
-    server = LlamaCpp(write(Path(folder), Path(beside) / "vocabulary.gguf"))
-    rows = [server.tokenize(text) for text in asked]
-    server.close()
-    (Path(beside) / "answered.json").write_text(json.dumps(rows), encoding="utf-8")
+        server = LlamaCpp(write(folder, Path(beside) / "vocabulary.gguf"))
+        return [server.tokenize(text) for text in texts]
 
 
 def write(folder: Path, path: Path) -> Path:
@@ -105,28 +87,18 @@ def write(folder: Path, path: Path) -> Path:
     writer.add_context_length(_CONTEXT)
     writer.add_embedding_length(_WIDTH)
     writer.add_feed_forward_length(_WIDTH)
-    writer.add_head_count(_WIDTH // _HEAD_DIM)
-    writer.add_head_count_kv(_WIDTH // _HEAD_DIM)
-    writer.add_rope_dimension_count(_HEAD_DIM)
+    writer.add_head_count(1)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(texts))
     writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
     writer.add_token_list(texts)
     writer.add_token_scores(scores)
     writer.add_token_types(types)
-    places = {text: i for i, text in enumerate(texts)}
-    for role, add in (
-        ("bos_token", writer.add_bos_token_id),
-        ("eos_token", writer.add_eos_token_id),
-        ("unk_token", writer.add_unk_token_id),
-    ):
-        if role in config:
-            add(places[config[role].encode()])
+    for role in ("bos", "eos", "unk"):
+        if token := config.get(f"{role}_token"):
+            getattr(writer, f"add_{role}_token_id")(texts.index(token.encode()))
     writer.add_add_bos_token(config["add_bos_token"])
-    writer.add_add_eos_token(config["add_eos_token"])
     writer.add_add_space_prefix(proto.normalizer_spec.add_dummy_prefix)
-    for name, weight in _tensors(len(texts)).items():
+    for name, weight in _weights(len(texts)).items():
         writer.add_tensor(name, weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -141,41 +113,40 @@ def _vocabulary(proto: Any, config: dict[str, Any]) -> tuple[list[bytes], list[f
     It asks the sentencepiece library, which knows no type "user defined", so those come out normal;
     then tokenizer_config.json decides about every token it lists, those on top of the model too.
     """
-    texts = [p.piece.encode() for p in proto.pieces]
-    scores = [p.score for p in proto.pieces]
-    types = [hf.NORMAL if p.type == hf.USER_DEFINED else p.type for p in proto.pieces]
+    rows = [
+        (p.piece.encode(), p.score, hf.NORMAL if p.type == hf.USER_DEFINED else p.type)
+        for p in proto.pieces
+    ]
     listed = {int(number): token for number, token in config["added_tokens_decoder"].items()}
-    for i in range(len(texts), max(listed, default=0) + 1):
-        texts.append(f"[PAD{i}]".encode())
-        scores.append(-10000.0)
-        types.append(hf.UNUSED)
+    for i in range(len(rows), max(listed, default=0) + 1):
+        rows.append((f"[PAD{i}]".encode(), -10000.0, hf.UNUSED))
     for i, token in listed.items():
-        types[i] = hf.CONTROL if token["special"] else hf.USER_DEFINED
-        scores[i] = -1000.0
-        texts[i] = token["content"].encode()
+        kind = hf.CONTROL if token["special"] else hf.USER_DEFINED
+        rows[i] = (token["content"].encode(), -1000.0, kind)
+    texts, scores, types = map(list, zip(*rows, strict=True))
     return texts, scores, types
 
 
-def _tensors(vocab_size: int) -> dict[str, np.ndarray]:
-    """The weights of a Llama of one layer with tied embeddings, by name.
+def _weights(vocab_size: int) -> dict[str, np.ndarray]:
+    """A Llama of one layer that adds nothing, and always says the last piece of the vocabulary.
 
-    The layer adds nothing; every token leads with the first part of the stream, and of all rows of
-    the head that of the last piece answers to it by far the most.
+    With weights of zero it would say the end token now and then.
     """
-    square = (_WIDTH, _WIDTH)
-    parts = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
-    parts |= {"ffn_gate": square, "ffn_up": square, "ffn_down": square}
-    shapes: dict[str, tuple[int, ...]] = {**parts, "attn_norm": (_WIDTH,), "ffn_norm": (_WIDTH,)}
     embedding = np.zeros((vocab_size, _WIDTH), dtype=np.float32)
     embedding[:, 0] = 1.0
     embedding[-1, 0] = 30.0
-    layer = {f"blk.0.{n}.weight": np.zeros(s, dtype=np.float32) for n, s in shapes.items()}
-    norm = np.ones(_WIDTH, dtype=np.float32)
-    return {"token_embd.weight": embedding, "output_norm.weight": norm, **layer}
+    norms = dict.fromkeys(
+        ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"), np.ones(_WIDTH, np.float32)
+    )
+    square = np.zeros((_WIDTH, _WIDTH), dtype=np.float32)
+    parts = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    layer = {f"blk.0.{part}": square for part in parts}
+    tensors = {"token_embd": embedding, **norms, **layer}
+    return {f"{name}.weight": weight for name, weight in tensors.items()}
 
 
 class LlamaCpp:
-    """llama.cpp's server in this process, for its tokenizer; close it when done."""
+    """llama.cpp's server in this process, for its tokenizer; it ends with the last reference."""
 
     def __init__(self, model: Path) -> None:
         import xllamacpp
@@ -189,27 +160,16 @@ class LlamaCpp:
         params.verbosity = -1
         self._server = xllamacpp.Server(params)
         self.url: str = self._server.listening_address
-        address = urlsplit(self.url)
-        assert address.hostname is not None
-        self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        self._connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
         """The ids of a text without BOS; special tokens in it are text unless they are parsed."""
         asked = {"content": text, "add_special": False, "parse_special": parse_special}
-        found: list[int] = self._ask("/tokenize", asked)["tokens"]
+        found: list[int] = self.ask("/tokenize", asked)["tokens"]
         return found
 
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of ids; a model's prefix space stays at its beginning."""
-        text: str = self._ask("/detokenize", {"tokens": list(ids)})["content"]
-        return text
-
-    def close(self) -> None:
-        """Let go of the connection and of the server."""
-        self._connection.close()
-        del self._server
-
-    def _ask(self, endpoint: str, content: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, endpoint: str, content: dict[str, Any]) -> dict[str, Any]:
+        """The answer of an endpoint; raises Refused for an error."""
         body = json.dumps(content)
         self._connection.request("POST", endpoint, body, {"Content-Type": "application/json"})
         reply = self._connection.getresponse()
@@ -218,7 +178,3 @@ class LlamaCpp:
             raise Refused(f"{reply.status}: {data.decode()}")
         found: dict[str, Any] = json.loads(data)
         return found
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -21,6 +21,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +32,8 @@ from hanllama.base.config import option
 from hanllama.base.errors import ConfigError, HanllamaError, InputError, StorageError
 from hanllama.base.progress import Progress
 from hanllama.reading import records
-from hanllama.tokenizer import chat, hf, train_process, words
-from hanllama.tokenizer.algorithms import Settings
+from hanllama.tokenizer import chat, hf, own_process, words
+from hanllama.tokenizer.algorithms import Algorithm, Settings
 from hanllama.tokenizer.audit import tell_unusable
 from hanllama.tokenizer.compare import Comparison
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
@@ -171,7 +172,7 @@ def train(options: TokenizerTrainConfig) -> Path:
     if output.exists() and not options.force:
         raise InputError(f"{output} exists already; choose another folder or give --force")
     known = words.read(Path(options.words)) if options.words else ()
-    with train_process.interruptible():
+    with own_process.interruptible():
         with records.Quarantine() as quarantine:
             sample = sample_lines(options, quarantine)
             sample.words = known
@@ -265,10 +266,9 @@ def _train_one(
     began = time.monotonic()
     try:
         settings = settings_of(options)
-        call, train_there = train_process.call, train_process.train
-        call(train_there, ALGORITHMS, name, folder, sample.lines, sample.words, settings)
-    except (train_process.Died, MemoryError) as error:
-        why = str(error) if isinstance(error, train_process.Died) else "out of memory"
+        own_process.call(_train_there, name, folder, sample.lines, sample.words, settings)
+    except (own_process.Died, MemoryError) as error:
+        why = str(error) if isinstance(error, own_process.Died) else "out of memory"
         raise ConfigError(
             f"{why}; lower --sample-bytes ({sample.bytes:,} bytes are trained on)"
         ) from error
@@ -278,6 +278,18 @@ def _train_one(
     _record(folder, name, tokenizer, sample, options)
     seconds = time.monotonic() - began
     comparison.add(name, tokenizer, sample.part(MEASURED_CHARACTERS), seconds)
+
+
+def _train_there(
+    name: str,
+    folder: Path,
+    lines: Sequence[str],
+    known_words: Sequence[str],
+    settings: Settings,
+) -> None:
+    """Train by the algorithm `name` into a folder, on lines cut at the known words."""
+    module: Algorithm = plugins.load(ALGORITHMS, name)  # type: ignore[assignment]
+    module.train(folder, words.cut(lines, known_words), settings)
 
 
 def settings_of(options: TokenizerTrainConfig) -> Settings:
