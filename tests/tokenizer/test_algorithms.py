@@ -124,33 +124,14 @@ def test_an_algorithm_of_ones_own_beside_a_shipped_one(corpus: Path, tmp_path: P
 
 def test_user_symbols_are_one_piece(corpus: Path, tmp_path: Path) -> None:
     for name in ("bpe", "byte_bpe"):
-        symbols = ("【问】", "<思考>", "a b", "  ")
+        symbols = ("【问】", "<思考>", "ab")
         words = ["--algorithm", name, "--user-symbols", *symbols]
         assert train(corpus, tmp_path / name, *words) == 0
         tokenizer = load_tokenizer(tmp_path / name)
-        ids = raw(tokenizer, "【问】小兔子<思考>a b兔  子")
+        ids = raw(tokenizer, "【问】小兔子<思考>ab兔  子")
         for symbol in symbols:
             assert [tokenizer.piece(i) for i in ids].count(symbol) == 1
-        assert tokenizer.decode(ids) == "【问】小兔子<思考>a b兔  子"
-
-
-def test_user_symbols_come_with_a_warning_of_who_will_differ(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where there is a sentencepiece file that back ends read each in its way, and only there."""
-    warning = (
-        "warning: texts that hold a user symbol get other ids in transformers and llama.cpp than in"
-        " hanllama and sentencepiece (docs/tokenizer.md); leave --user-symbols out where those are"
-        " to run the model\n"
-    )
-    assert train(corpus, tmp_path / "bpe", "--user-symbols", "【问】") == 0
-    assert capsys.readouterr().out.endswith(warning)
-    words = ["--algorithm", "byte_bpe", "bpe", "--user-symbols", "【问】"]
-    assert train(corpus, tmp_path / "both", *words) == 0
-    assert warning in capsys.readouterr().out
-    assert train(corpus, tmp_path / "plain") == 0
-    assert train(corpus, tmp_path / "bytes", "--algorithm", "byte_bpe", *words[-2:]) == 0
-    assert "warning" not in capsys.readouterr().out
+        assert tokenizer.decode(ids) == "【问】小兔子<思考>ab兔  子"
 
 
 @pytest.mark.parametrize(
@@ -159,10 +140,11 @@ def test_user_symbols_come_with_a_warning_of_who_will_differ(
         (["--algorithm", "bpee"], "did you mean 'bpe'"),
         (["--user-symbols", "啊", "啊"], "number 2 ('啊') stands twice"),
         (["--user-symbols", "</s>"], "('</s>') is special"),
-        (["--user-symbols", "a b", "a▁b"], "number 2 ('a▁b') stands twice"),
+        (["--user-symbols", "ab", "a b"], "number 2 ('a b') holds a space"),
+        (["--user-symbols", "a▁b"], "('a▁b') holds a space"),
         (["--character-coverage", "0.97"], "must be from 0.98 to 1, not 0.97"),
         (["--user-symbols", "<0x41>"], "('<0x41>') is special"),
-        (["--user-symbols", " "], "(' ') is special"),
+        (["--user-symbols", ""], "('') is empty"),
         (["--algorithm", "bpe", "bpe"], "'bpe' stands twice"),
         (["--chat-template", "chatm"], "did you mean 'chatml'"),
         (["--algorithm", "byte_bpe", "--vocab-size", "90000"], "the largest that works is"),

@@ -117,11 +117,9 @@ class TokenizerTrainConfig:
         folders = [_folder_of(name) for name in self.algorithm]
         if twice := [name for name in folders if folders.count(name) > 1]:
             raise ConfigError(f"algorithm: {twice[0]!r} stands twice, and each has its own folder")
-        symbols = [symbol.replace(" ", hf.SPACE) for symbol in self.user_symbols]
-        for number, symbol in enumerate(symbols, 1):
-            if why := _unfit(symbol, symbols[: number - 1]):
-                given = self.user_symbols[number - 1]
-                raise ConfigError(f"user_symbols: number {number} ({given!r}) {why}")
+        for number, symbol in enumerate(self.user_symbols):
+            if why := _unfit(symbol, self.user_symbols[:number]):
+                raise ConfigError(f"user_symbols: number {number + 1} ({symbol!r}) {why}")
         if self.chat_template:
             chat.source(self.chat_template)
         if self.character_coverage is not None and not 0.98 <= self.character_coverage <= 1:
@@ -139,13 +137,16 @@ class TokenizerTrainConfig:
         return PRESETS[self.preset][name] if value is None else value
 
 
-def _unfit(symbol: str, before: list[str]) -> str | None:
-    """Why a user symbol, its spaces spelt `▁`, cannot be one; None where it can."""
-    if not symbol:
-        return "is empty"
+def _unfit(symbol: str, before: Sequence[str]) -> str | None:
+    """Why a user symbol cannot be one; None where it can.
+
+    SentencePiece spells a space within a symbol otherwise than transformers, so no symbol has one.
+    """
+    if not symbol or " " in symbol or hf.SPACE in symbol:
+        return "holds a space" if symbol else "is empty"
     if symbol in before:
         return "stands twice"
-    fixed = (*CONTROL_TOKENS, "<unk>", "<s>", "</s>", "<pad>", hf.SPACE)
+    fixed = (*CONTROL_TOKENS, "<unk>", "<s>", "</s>", "<pad>")
     is_special = symbol in fixed or re.fullmatch("<0x[0-9A-F]{2}>", symbol)
     return "is special" if is_special else None
 
@@ -185,12 +186,6 @@ def train(options: TokenizerTrainConfig) -> Path:
                 _train_only(folder, sample, options, comparison)
     comparison.print_trained()
     print(f"tokenizer           {output}")
-    if options.user_symbols and any(output.rglob("tokenizer.model")):
-        print(
-            "warning: texts that hold a user symbol get other ids in transformers and llama.cpp"
-            " than in hanllama and sentencepiece (docs/tokenizer.md); leave --user-symbols out"
-            " where those are to run the model"
-        )
     if comparison.not_trained:
         names = list(comparison.not_trained)
         raise HanllamaError(

@@ -59,7 +59,8 @@ def train(
     Args:
         kind: SentencePiece's model_type: bpe, unigram, char or word.
         required: characters that get a piece whether or not the text has them.
-        dummy_prefix: whether a text is encoded as if a space stood before it.
+        dummy_prefix: whether a text is encoded as if a space stood before it; never with user
+            symbols.
 
     Raises UnfitSize for a vocabulary that is too small for the text's characters or larger than
     the text supports.
@@ -101,7 +102,8 @@ def train(
         raise _explained(error, settings) from error
     proto = hf.parse_model(out.getvalue(), "the trained model")
     proto.trainer_spec.num_threads = 1  # the only trace of how it was made
-    proto.normalizer_spec.add_dummy_prefix = dummy_prefix
+    # Others cut a text at its user symbols and would put the prefix before every part.
+    proto.normalizer_spec.add_dummy_prefix = dummy_prefix and not settings.user_symbols
     return bytes(proto.SerializeToString(deterministic=True))
 
 

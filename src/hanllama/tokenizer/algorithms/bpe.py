@@ -2,8 +2,7 @@
 
 From single characters, the most frequent pair of neighbours becomes a piece, again and again
 (Sennrich et al. 2016, by SentencePiece). With `char`, the one whose folder transformers,
-sentencepiece and llama.cpp read alike for every string, hence what Llama itself uses; user symbols
-break that: transformers and llama.cpp put a prefix space after each of them as well.
+sentencepiece and llama.cpp read alike for every string, hence what Llama itself uses.
 """
 
 from __future__ import annotations

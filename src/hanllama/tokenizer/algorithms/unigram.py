@@ -27,7 +27,8 @@ _SCORES_IN_ONE = 64
 
 def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     """Write a unigram tokenizer."""
-    data = _sentencepiece.train(lines, settings, "unigram", required=_ASCII)
+    required = "".join(c for c in _ASCII if c not in settings.user_symbols)
+    data = _sentencepiece.train(lines, settings, "unigram", required=required)
     proto = hf.parse_model(data, "the trained model")
     for piece in proto.pieces:
         piece.score = round(piece.score * _SCORES_IN_ONE) / _SCORES_IN_ONE
