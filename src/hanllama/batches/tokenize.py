@@ -298,13 +298,8 @@ def _fill_spool(
 
 def _pieces(inputs: Iterable[str]) -> tuple[Iterator[Piece], int]:
     """The corpus cut into pieces, and its size on disk (0 for standard input)."""
-    names = list(inputs)
-    if names == ["-"]:
-        return records.standard_input(), 0
-    if "-" in names:
-        raise InputError("standard input (-) cannot be mixed with files; give one or the other")
-    survey = records.survey(names)
-    return (piece for path in survey.files for piece in records.pieces(path)), survey.size
+    survey = records.survey(list(inputs))
+    return survey.pieces(), survey.size
 
 
 def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:

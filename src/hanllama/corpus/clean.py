@@ -197,15 +197,8 @@ class _Input:
     """The files to read, as jobs from any position on."""
 
     def __init__(self, inputs: tuple[str, ...]) -> None:
-        self.can_go_on = inputs != ("-",)
-        self.files: tuple[Path, ...] = ()
-        self.ignored: tuple[Path, ...] = ()
-        self.bytes = 0  # 0: not known
-        if not self.can_go_on:
-            return
-        if "-" in inputs:
-            raise InputError("standard input (-) cannot be mixed with files; give one or the other")
         survey = records.survey(inputs)
+        self.can_go_on = not survey.is_standard_input
         self.files, self.ignored = survey.files, survey.ignored
         self.bytes = survey.size
 

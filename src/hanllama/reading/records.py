@@ -23,7 +23,7 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -37,12 +37,14 @@ from hanllama.reading.formats import (
     Fields,
     Format,
     Piece,
+    RecordFormat,
     Reject,
     Source,
+    Value,
     show,
 )
+from hanllama.reading.formats import _archives as archive
 from hanllama.reading.formats import _source as bytes_of
-from hanllama.reading.formats import _zip as archive
 
 __all__ = [
     "Document",
@@ -94,13 +96,7 @@ def read(
 
     Raises InputError (before the first document) when an input is missing or nothing is found.
     """
-    fields = fields or Fields(text_field)
-    if list(inputs) == ["-"]:
-        return _parsed(standard_input(), quarantine, fields)
-    if "-" in inputs:
-        raise InputError("standard input (-) cannot be mixed with files; give one or the other")
-    parts = (piece for path in files(inputs) for piece in pieces(path))
-    return _parsed(parts, quarantine, fields)
+    return _parsed(survey(inputs).pieces(), quarantine, fields or Fields(text_field))
 
 
 def read_file(
@@ -123,8 +119,12 @@ def _parsed(parts: Iterable[Piece], quarantine: Quarantine, fields: Fields) -> I
                 yield item
 
 
-def pieces(path: Path) -> Iterator[Piece]:
-    """Cut a file into pieces, reading no more of it than the cut needs."""
+def pieces(path: Path, default: str = "") -> Iterator[Piece]:
+    """Cut a file into pieces, reading no more of it than the cut needs.
+
+    Args:
+        default: the format of a file that is no archive and whose name ends like none of records.
+    """
     name = _shown(str(path))
     source = Source(name, str(path), compression=bytes_of.compression_of(name))
     try:
@@ -142,17 +142,15 @@ def pieces(path: Path) -> Iterator[Piece]:
                 elif _is_member(member.name[len(name) + 1 :]):
                     yield from _cut(member)
         else:
-            yield from _cut(_sized(source, status.st_size))
+            yield from _cut(replace(source, size=status.st_size), default)
     except OSError as error:
         yield _rejected(source, f"cannot be read: {error.strerror or error}")
 
 
-def _sized(source: Source, size: int) -> Source:
-    return Source(source.name, source.path, source.member, size, source.compression)
-
-
-def _cut(source: Source) -> Iterator[Piece]:
-    name = _formats()[source.suffix]
+def _cut(source: Source, default: str = "") -> Iterator[Piece]:
+    name = _formats().get(source.suffix, default)
+    if default and not hasattr(_format(name), "values"):
+        name = default
     return _format(name).cut(source)
 
 
@@ -173,26 +171,14 @@ def standard_input() -> Iterator[Piece]:
         return
     joined = io.BufferedReader(bytes_of.Joined(head, stream), bytes_of.CHUNK_BYTES)
     chunks = bytes_of.decompress(joined, bytes_of.compression_of_bytes(head))
-    start, why = b"", ""
-    try:
-        while len(start) < 4096 and (chunk := next(chunks, b"")):
-            start += chunk
-    except bytes_of.DAMAGE as error:
-        why = bytes_of.broken(error)
+    start, chunks = bytes_of.peek(chunks, 4096)
     if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         name = "jsonl"
     elif re.match(rb"\s*\[\s*\{", start.removeprefix(b"\xef\xbb\xbf")):
         name = "json"
     else:
         name = "text"
-    yield from _format(name).cut(Source("-", stream=_resumed(start, chunks, why)))
-
-
-def _resumed(start: bytes, chunks: Iterator[bytes], why: str) -> Iterator[bytes]:
-    yield start
-    if why:
-        raise bytes_of.Broken(why)
-    yield from chunks
+    yield from _format(name).cut(Source("-", stream=chunks))
 
 
 def parse(piece: Piece, fields: Fields | str = _STANDARD) -> Iterator[Document | Reject]:
@@ -201,6 +187,19 @@ def parse(piece: Piece, fields: Fields | str = _STANDARD) -> Iterator[Document |
         fields = Fields(text=fields)
     if piece.format:
         yield from _format(piece.format).parse(piece, fields)
+    else:
+        yield from (line for line in piece.lines if isinstance(line, Reject))
+
+
+def holds_rows(piece: Piece) -> bool:
+    """Whether a piece holds records (or rejects alone), and no text."""
+    return not piece.format or hasattr(_format(piece.format), "values")
+
+
+def values(piece: Piece, fields: Fields = _STANDARD) -> Iterator[Value | Reject]:
+    """The records and rejects of a piece, in order, whatever their fields; see `reading.rows`."""
+    if piece.format:
+        yield from cast(RecordFormat, _format(piece.format)).values(piece, fields)
     else:
         yield from (line for line in piece.lines if isinstance(line, Reject))
 
@@ -334,6 +333,14 @@ class Survey:
 
     files: tuple[Path, ...]
     ignored: tuple[Path, ...]
+    is_standard_input: bool = False
+
+    def pieces(self) -> Iterator[Piece]:
+        """All that is read, cut into pieces."""
+        if self.is_standard_input:
+            yield from standard_input()
+        for path in self.files:
+            yield from pieces(path)
 
     @property
     def size(self) -> int:
@@ -350,11 +357,18 @@ def files(inputs: Sequence[str]) -> list[Path]:
 
     Raises InputError when an input is missing or of no known kind, or when nothing is found.
     """
-    return list(survey(inputs).files)
+    found = survey(inputs)
+    if found.is_standard_input:
+        raise InputError("standard input (-) cannot be read twice; give a file, a folder or a glob")
+    return list(found.files)
 
 
 def survey(inputs: Sequence[str]) -> Survey:
-    """Like `files`, with what is not read."""
+    """Like `files`, with what is not read; `-` alone is standard input."""
+    if "-" in inputs:
+        if len(inputs) > 1:
+            raise InputError("standard input (-) cannot be mixed with files; give one or the other")
+        return Survey((), (), is_standard_input=True)
     found: dict[str, Path] = {}
     ignored: list[Path] = []
     for name in inputs:

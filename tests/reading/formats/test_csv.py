@@ -33,8 +33,17 @@ def test_rows_that_are_none_are_counted_with_their_number_and_beginning(tmp_path
     assert [(r.line, r.reason.partition(":")[0], r.raw) for r in rejects] == [
         (3, "more fields than the 2 of the header", "二,2,2\n"),
         (4, "not a row of CSV", '"三"x,3\n'),
-        (6, "not a row of CSV", '"五,5\n六,6\n'),
+        (6, "not a row of CSV", '"五,5\n六,6\n'),  # both its lines count
+        (7, "not a row of CSV", '"五,5\n六,6\n'),
     ]
+
+
+def test_a_mark_that_is_never_closed_counts_by_the_rows_it_takes(tmp_path: Path) -> None:
+    lines = ["text"] + [f"第{n}行" for n in range(1000)]
+    lines[31] = '"' + lines[31]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    documents, rejects = read(tmp_path)
+    assert len(documents) == 30 and len(rejects) == 970
 
 
 def test_a_line_longer_than_the_limit_is_named_and_so_is_the_row_it_tears(tmp_path: Path) -> None:
@@ -42,10 +51,8 @@ def test_a_line_longer_than_the_limit_is_named_and_so_is_the_row_it_tears(tmp_pa
     (tmp_path / "a.csv").write_text(f'text\n好\n"{long[:20]}\n{long}"\n末\n', encoding="utf-8")
     documents, rejects = read(tmp_path)
     assert [d.text for d in documents] == ["好"]
-    assert sorted(r.reason for r in rejects) == [
-        "longer than 32 MiB",
-        "not a row of CSV: unexpected end of data",
-    ]
+    torn = "not a row of CSV: unexpected end of data"
+    assert sorted(r.reason for r in rejects) == ["longer than 32 MiB", torn, torn]
     assert rejects[0].raw.endswith("末\n")
 
 

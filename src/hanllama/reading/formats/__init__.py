@@ -6,7 +6,8 @@ A format is a module of this folder with
     def cut(source: Source) -> Iterator[Piece]                 # cheap, in one process, in order
     def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject]   # in any process
 
-and is found by its suffixes: nothing else has to be edited. The cut reads no more than it must (a
+and, where it holds records, `values(piece, fields)`. It is found by its suffixes: nothing else has
+to be edited. The cut reads no more than it must (a
 book is one piece that only names its file; JSON lines are runs of lines; Parquet its row groups),
 so that a cleaner hands the pieces to its workers and still gets the documents in order. Compression
 and archives are none of a format's business: `Source` gives it bytes.
@@ -18,11 +19,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from hanllama.reading.formats._source import Source
 
-__all__ = ["Document", "Fields", "Format", "Piece", "Reject", "Source", "show"]
+__all__ = [
+    "Document",
+    "Fields",
+    "Format",
+    "Piece",
+    "RecordFormat",
+    "Reject",
+    "Source",
+    "Value",
+    "show",
+]
 
 MAX_RAW_CHARACTERS = 2000  # of a reject, kept to look at
 
@@ -112,6 +123,18 @@ class Format(Protocol):
 
     def parse(self, piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
         """The documents and rejects of a piece, in order."""
+
+
+class RecordFormat(Format, Protocol):
+    """What a module of this folder offers whose files hold records."""
+
+    def values(self, piece: Piece, fields: Fields) -> Iterator[Value | Reject]:
+        """The records of a piece; the field `fields.id` keeps its digits, however many."""
+
+
+# The number of a record, what it says, its line of JSON or b"", and whether no text of it can hold
+# half a surrogate pair.
+Value = tuple[int, Any, bytes, bool]
 
 
 def show(raw: bytes | str) -> str:

@@ -1,74 +1,72 @@
-"""A record with fields (of JSON, CSV, Parquet) -> a document, or the reason why it is none."""
+"""Records with fields (of JSON, CSV, Parquet): their values, and the documents in them."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 
-from hanllama.reading.formats import Document, Fields, Piece, Reject, Source, show
+from hanllama.reading.formats import Document, Fields, Piece, Reject, Source, Value, show
 
 
-def parse_lines(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
-    """The documents of a piece whose lines are JSON objects; empty lines are no records."""
+def values(piece: Piece, fields: Fields) -> Iterator[Value | Reject]:
+    """The values of a piece whose lines are JSON; empty lines are no records.
+
+    The field `fields.id` keeps its digits, however many.
+    """
     for number, line in enumerate(piece.lines, piece.first):
         if isinstance(line, Reject):
             yield line
-        elif line.strip():
-            item = _parse_line(piece.source, number, line, fields)
-            if isinstance(item, Document):
-                item.encoding = piece.encoding
-            yield item
-
-
-def document(
-    source: Source,
-    number: int,
-    record: Any,
-    fields: Fields,
-    raw: bytes | str = "",
-    *,
-    is_unicode: bool = False,
-) -> Document | Reject:
-    """The document in record `number` of a file; `raw` is shown when there is none.
-
-    `is_unicode` says that no text of it holds half a surrogate pair; else that is looked at.
-    """
-    text = record.get(fields.text) if isinstance(record, dict) else None
-    if not isinstance(text, str) or not (is_unicode or _is_unicode(text)):
-        return Reject(source.name, number, _why_not(record, fields.text), show(raw))
-    place = _place(source.name)
-    return Document(
-        text,
-        id=_label(record, fields.id) or f"{place}:{number}",
-        source=_label(record, fields.source) or place,
-        category=_label(record, fields.category),
-        licence=_label(record, fields.licence) or _label(record, "license"),
-    )
-
-
-def _parse_line(source: Source, number: int, line: bytes, fields: Fields) -> Document | Reject:
-    is_unicode = True  # orjson refuses half pairs
-    try:
-        record = orjson.loads(line)
-        # Beyond 64 bits orjson makes a float of an integer, and an id must keep its digits.
-        exact = not (isinstance(record, dict) and isinstance(record.get(fields.id), float))
-    except orjson.JSONDecodeError:
-        exact = False
-    if not exact:
-        # The standard library is the judge: it allows NaN and half pairs, and tells bad bytes
-        # from bad JSON.
+            continue
         try:
-            record = json.loads(line.decode("utf-8"))
-            is_unicode = False
+            value = orjson.loads(line)
+            # Beyond 64 bits orjson makes a float of an integer.
+            if type(value) is not dict or type(value.get(fields.id)) is not float:
+                yield number, value, line, True  # orjson refuses half pairs
+                continue
+        except orjson.JSONDecodeError:
+            if not line.strip():
+                continue
+        # The standard library is the judge: it allows NaN and half pairs, and tells bad bytes
+        # from bad JSON. A byte order mark stands where files were joined.
+        try:
+            yield number, json.loads(line.decode("utf-8-sig")), line, False
         except UnicodeDecodeError:
-            return Reject(source.name, number, "line is not valid UTF-8", show(line))
+            yield Reject(piece.path, number, "line is not valid UTF-8", show(line))
         except (ValueError, RecursionError):
-            return Reject(source.name, number, "invalid JSON", show(line))
-    return document(source, number, record, fields, line, is_unicode=is_unicode)
+            yield Reject(piece.path, number, "invalid JSON", show(line))
+
+
+def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
+    """The documents of a piece whose lines are JSON."""
+    return documents(piece, fields, values(piece, fields))
+
+
+def documents(
+    piece: Piece, fields: Fields, found: Iterable[Value | Reject]
+) -> Iterator[Document | Reject]:
+    """The document in each record, or the reason why there is none."""
+    place = _place(piece.path)
+    for item in found:
+        if isinstance(item, Reject):
+            yield item
+            continue
+        number, record, line, is_unicode = item
+        text = record.get(fields.text) if isinstance(record, dict) else None
+        if not isinstance(text, str) or not (is_unicode or _is_unicode(text)):
+            yield Reject(piece.path, number, _why_not(record, fields.text), show(line))
+            continue
+        yield Document(
+            text,
+            id=_label(record, fields.id) or f"{place}:{number}",
+            source=_label(record, fields.source) or place,
+            category=_label(record, fields.category),
+            encoding=piece.encoding,
+            licence=_label(record, fields.licence) or _label(record, "license"),
+        )
 
 
 def _why_not(record: Any, text_field: str) -> str:
@@ -101,6 +99,6 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=16)  # asked for every record of a file
+@functools.lru_cache(maxsize=16)  # asked for every piece of a file
 def _place(name: str) -> str:
     return Source(name).place

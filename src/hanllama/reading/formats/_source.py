@@ -9,11 +9,13 @@ in memory, and stops at a size and at a ratio that no text reaches (a decompress
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import io
 import lzma
 import os
 import re
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +25,7 @@ from typing import IO, Any
 COMPRESSIONS = (".gz", ".xz", ".zst")
 _MAGIC = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 MAGIC_BYTES = 6  # the longest of them
-_MEMBER = re.compile(r"(.*?\.zip)(!.+)", re.IGNORECASE | re.DOTALL)
+_MEMBER = re.compile(r"(.*?\.(?:zip|tar|tar\.gz|tgz))(!.+)", re.IGNORECASE | re.DOTALL)
 
 CHUNK_BYTES = 2**20
 MAX_DOCUMENT_BYTES = 256 * 2**20  # a file that is one document is held in memory whole
@@ -94,9 +96,7 @@ class Source:
         elif self.stream is not None:
             yield from self.stream
         elif self.member >= 0:
-            from hanllama.reading.formats import _zip
-
-            yield from _zip.member_chunks(self.path, self.member)
+            yield from _member_chunks(self.path, self.member)
         else:
             with open(self.path, "rb") as file:
                 yield from decompress(file, self.compression)
@@ -174,6 +174,49 @@ def decompress(file: IO[bytes], compression: str) -> Iterator[bytes]:
         read = getattr(opened, "read1", opened.read)
         while chunk := read(CHUNK_BYTES):
             yield chunk
+
+
+def _member_chunks(path: str, place: int) -> Iterator[bytes]:
+    """The bytes of one member of a zip archive."""
+    try:
+        opened = open_zip(path)
+        with opened.open(opened.infolist()[place]) as file:
+            # The chunk in which the checksum fails is lost, so the chunks are small.
+            while chunk := file.read(CHUNK_BYTES // 16):
+                yield chunk
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        # The message names the member, in DOS's code page; the reject does it better.
+        why = str(error).partition(" for file ")[0]
+        raise Broken(f"damaged or cut short from here on: {why}") from error
+
+
+def open_zip(path: str) -> zipfile.ZipFile:
+    """A zip archive, whose directory is read once, however many members are asked for."""
+    status = os.stat(path)
+    return _opened_zip(path, status.st_size, status.st_mtime_ns, os.getpid())
+
+
+@functools.lru_cache(maxsize=4)
+def _opened_zip(path: str, size: int, mtime_ns: int, process: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def peek(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    """(the first `size` bytes or more, the same chunks from the beginning)."""
+    head, damage = b"", None
+    try:
+        while len(head) < size and (chunk := next(chunks, b"")):
+            head += chunk
+    except DAMAGE as error:
+        damage = error
+
+    def again() -> Iterator[bytes]:
+        yield head
+        if damage:
+            raise damage
+        yield from chunks
+
+    return head, again()
 
 
 def _unxz(file: IO[bytes]) -> Iterator[bytes]:

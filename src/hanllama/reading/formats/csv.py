@@ -22,8 +22,6 @@ import orjson
 from hanllama.base.errors import InputError
 from hanllama.reading.formats import (
     MAX_RAW_CHARACTERS,
-    Document,
-    Fields,
     Piece,
     Reject,
     Source,
@@ -35,69 +33,68 @@ from hanllama.reading.formats import (
 )
 
 SUFFIXES = (".csv", ".tsv")
+parse, values = _records.parse, _records.values
+Row = tuple[list[str], str]  # the cells, the beginning of its text
 
 
 def cut(source: Source) -> Iterator[Piece]:
-    """Runs of rows. UTF-8 may be of any length; other encodings are decoded whole."""
+    """Runs of rows, each a JSON object by the header's names."""
     source = source.portable()  # it is read twice
-    encoding = "utf-8"
-    if _is_utf8(source):
-        lines = _utf8_lines(source)
-    else:
-        data, why = source.whole()
-        try:
-            text, encoding, damaged = _whole.decoded(source.name, data)
-        except InputError as error:
-            reject = Reject(source.name, 1, str(error), show(data[:MAX_RAW_CHARACTERS]))
-            yield Piece(source, lines=(reject,), size=source.size)
-            return
-        cut_short = [Reject(source.name, 0, why)] if why else []
-        lines = itertools.chain(damaged, io.StringIO(text, newline="\n"), cut_short)
-    rows = _numbered(_rows(source, lines))
+    encoding, lines = _decoded(source)
+    rows = _numbered(_by_header(source, cells(source, lines)))
     yield from _lines.runs(source, "csv", rows, first=2, encoding=encoding)
 
 
-def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
-    """A document for each row."""
-    return _records.parse_lines(piece, fields)
-
-
-def _rows(source: Source, lines: Iterator[str | Reject]) -> Iterator[bytes | Reject]:
-    """The rows as JSON objects by the header's names; the header itself is not among them."""
+def cells(source: Source, lines: Iterable[str | Reject]) -> Iterator[Row | Reject]:
+    """Every row of a table, the header among them."""
     csv.field_size_limit(_lines.MAX_RECORD_BYTES)  # of the process; the default is 128 KiB
     feed = _Feed(lines)
     if source.suffix == ".tsv":
         reader = csv.reader(feed, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
         reader = csv.reader(feed, strict=True)
-    header: list[str] | None = None
+    rows = lines_read = 0
     while True:
         feed.taken = 0
         try:
             row = next(reader, None)
         except csv.Error as error:
-            yield Reject(source.name, 0, f"not a row of CSV: {error}", feed.shown)
+            # A quotation mark that is not closed takes what follows: it counts by its lines.
+            for _ in range(max(1, round(feed.taken * rows / max(lines_read, 1)))):
+                yield Reject(source.name, 0, f"not a row of CSV: {error}", feed.shown)
             continue
         # Lines that were damaged stood before this row, and count as rows.
         yield from feed.rejects
         feed.rejects.clear()
         if row is None:
-            break
+            return
+        rows, lines_read = rows + 1, lines_read + feed.taken
+        yield row, feed.shown
+
+
+def _by_header(source: Source, rows: Iterable[Row | Reject]) -> Iterator[bytes | Reject]:
+    header: list[str] | None = None
+    item = None
+    for item in rows:
+        if isinstance(item, Reject):
+            yield item
+            continue
+        row, shown = item
         if header is None:
             header = [name.strip() for name in row]
         elif len(row) > len(header):
             reason = f"more fields than the {len(header)} of the header"
-            yield Reject(source.name, 0, reason, feed.shown)
+            yield Reject(source.name, 0, reason, shown)
         else:
             yield orjson.dumps(dict(zip(header, row, strict=False))) if row else b""
-    if header is None:
+    if item is None:
         yield Reject(source.name, 0, "no header")
 
 
 class _Feed:
     """Lines for csv.reader; damaged ones are put aside."""
 
-    def __init__(self, lines: Iterator[str | Reject]) -> None:
+    def __init__(self, lines: Iterable[str | Reject]) -> None:
         self.rejects: list[Reject] = []
         self.shown = ""  # the beginning of the present row
         self.taken = 0  # lines of it
@@ -120,6 +117,19 @@ def _numbered(rows: Iterable[bytes | Reject]) -> Iterator[bytes | Reject]:
     """Rejects with the numbers of their rows, the header being row 1; others know their line."""
     for number, row in enumerate(rows, 2):
         yield replace(row, line=number) if isinstance(row, Reject) and not row.line else row
+
+
+def _decoded(source: Source) -> tuple[str, Iterable[str | Reject]]:
+    """(encoding, lines): UTF-8 may be of any length; other encodings are decoded whole."""
+    if _is_utf8(source):
+        return "utf-8", _utf8_lines(source)
+    data, why = source.whole()
+    try:
+        text, encoding, damaged = _whole.decoded(source.name, data)
+    except InputError as error:
+        return "utf-8", [Reject(source.name, 1, str(error), show(data[:MAX_RAW_CHARACTERS]))]
+    cut_short = [Reject(source.name, 0, why)] if why else []
+    return encoding, itertools.chain(damaged, io.StringIO(text, newline="\n"), cut_short)
 
 
 def _utf8_lines(source: Source) -> Iterator[str | Reject]:

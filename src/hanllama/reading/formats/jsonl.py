@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hanllama.reading.formats import Document, Fields, Piece, Reject, Source, _lines, _records
+from hanllama.reading.formats import Piece, Source, _lines, _records
 
 SUFFIXES = (".jsonl", ".ndjson")
+parse, values = _records.parse, _records.values
 
 
 def cut(source: Source) -> Iterator[Piece]:
     """Runs of lines; neither their number nor the size of the file has a limit."""
     return _lines.runs(source, "jsonl", _lines.lines(source.name, source.chunks()))
-
-
-def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
-    """A document for each line."""
-    return _records.parse_lines(piece, fields)

@@ -7,7 +7,16 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from hanllama.reading.formats import Document, Fields, Piece, Reject, Source, _records, _whole
+from hanllama.reading.formats import (
+    Document,
+    Fields,
+    Piece,
+    Reject,
+    Source,
+    Value,
+    _records,
+    _whole,
+)
 
 SUFFIXES = (".parquet",)
 _BATCH_ROWS = 1024
@@ -34,38 +43,42 @@ def cut(source: Source) -> Iterator[Piece]:
 
 
 def parse(piece: Piece, fields: Fields) -> Iterator[Document | Reject]:
-    """A document for each row of the piece's row group."""
+    """A document for each row; the columns of other fields are not read."""
+    wanted = (*dataclasses.astuple(fields), "license")
+    return _records.documents(piece, fields, values(piece, fields, wanted))
+
+
+def values(piece: Piece, fields: Fields, columns: tuple[str, ...] = ()) -> Iterator[Value | Reject]:
+    """The rows of the piece's row group, with the `columns` that are there, or with all.
+
+    When the group cannot be read to its end, each row that is lost is a Reject.
+    """
     import pyarrow as pa
 
-    number = piece.first
+    number, rows = piece.first, 1
     try:
-        if piece.group >= 0:
-            file: Any = piece.source.path
-        else:
+        file: Any = piece.source.path
+        if piece.group < 0:
             data = yield from _whole.read_whole(piece.source)
             if not data:
                 return
             file = pa.BufferReader(data)
         with _opened(file) as table:
-            groups = range(table.num_row_groups) if piece.group < 0 else [piece.group]
-            for record in _rows(table, list(groups), fields):
-                yield _records.document(piece.source, number, record, fields)
-                number += 1
+            groups = list(range(table.num_row_groups) if piece.group < 0 else [piece.group])
+            rows = sum(table.metadata.row_group(group).num_rows for group in groups)
+            names = table.schema_arrow.names
+            if columns and fields.text not in names:
+                yield from ((number + row, {}, b"", True) for row in range(rows))
+                return
+            kept = [name for name in names if name in columns] if columns else names
+            for batch in table.iter_batches(_BATCH_ROWS, row_groups=groups, columns=kept):
+                for row in batch.to_pylist():
+                    yield number, row, b"", False
+                    number += 1
     except (OSError, pa.ArrowException) as error:
         what = f"row group {piece.group}" if piece.group >= 0 else "Parquet file"
-        yield Reject(piece.path, number, f"{what} cannot be read: {error}")
-
-
-def _rows(table: Any, groups: list[int], fields: Fields) -> Iterator[dict[str, Any]]:
-    names = table.schema_arrow.names
-    if fields.text not in names:
-        rows = sum(table.metadata.row_group(group).num_rows for group in groups)
-        yield from ({} for _ in range(rows))
-        return
-    wanted = {*dataclasses.astuple(fields), "license"}
-    columns = [name for name in names if name in wanted]
-    for batch in table.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns):
-        yield from batch.to_pylist()
+        for lost in range(number, max(number + 1, piece.first + rows)):
+            yield Reject(piece.path, lost, f"{what} cannot be read: {error}")
 
 
 def _is_plain(source: Source) -> bool:

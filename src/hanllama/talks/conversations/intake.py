@@ -21,7 +21,7 @@ from hanllama.base import fs, plugins
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.reading import records
 from hanllama.reading.records import Quarantine, Reject
-from hanllama.talks.conversations.entries import Entries, Entry
+from hanllama.reading.rows import Row, Rows
 from hanllama.talks.conversations.form import Message, Record, Unusable
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class LayoutReader:
         names = [layout] if layout else plugins.names(self.PACKAGE)
         self._layouts = {name: plugins.load(self.PACKAGE, name) for name in names}
         self._inputs = [str(name) for name in inputs]
-        self._entries = Entries(self._inputs)
+        self._rows = Rows(self._inputs)
         self._fill = dict(fill or {})
         self._begin()
 
@@ -77,18 +77,18 @@ class LayoutReader:
         """What `use` makes of each record; the record it refuses goes to the quarantine."""
         self._begin()
         last = ""
-        for entry in self._entries:
-            if isinstance(entry, Reject):
-                self._put(entry)
+        for row in self._rows:
+            if isinstance(row, Reject):
+                self._put(row)
                 continue
             try:
-                last = self._layout_of(entry.value, last)
+                last = self._layout_of(row.value, last)
                 layout = self._layouts[last]
-                made = list(use(layout, entry.value, _labels(entry, layout)))
+                made = list(use(layout, row.value, _labels(row, layout)))
             except Unusable as reason:
-                self._put(entry.reject(str(reason)))
+                self._put(row.reject(str(reason)))
                 continue
-            self.layouts.setdefault(entry.file, Counter())[last] += 1
+            self.layouts.setdefault(row.file, Counter())[last] += 1
             self.usable += 1
             yield from made
         for name in sorted(self._fill.keys() - self._filled):
@@ -127,17 +127,17 @@ class LayoutReader:
     @property
     def size(self) -> int:
         """Bytes on disk of all inputs; 0 for standard input."""
-        return self._entries.size
+        return self._rows.size
 
     @property
     def done(self) -> int:
         """Bytes of them that were read so far."""
-        return self._entries.done
+        return self._rows.done
 
     @property
     def ignored(self) -> list[str]:
         """Texts that lie beside the records in the given folders."""
-        return self._entries.ignored
+        return self._rows.ignored
 
     def check(self, max_quarantine_share: float) -> None:
         """Raise InputError when nothing could be used, or too much could not."""
@@ -203,11 +203,11 @@ def parse_fill(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _labels(entry: Entry, layout: ModuleType) -> Labels:
+def _labels(row: Row, layout: ModuleType) -> Labels:
     """`id`, `source`, `category` of a record; in some layouts such a field is something else."""
-    labels = {"id": f"{entry.place}:{entry.line}", "source": entry.place, "category": ""}
+    labels = {"id": f"{row.place}:{row.line}", "source": row.place, "category": ""}
     for name in getattr(layout, "LABELS", _LABELS):
-        value = entry.value.get(name)
+        value = row.value.get(name)
         if isinstance(value, str | int) and str(value).strip() and _is_unicode(str(value)):
             labels[name] = str(value)
     return labels
