@@ -14,6 +14,7 @@ flipped bit is refused. Which checkpoint is best is read from their states, neve
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -161,16 +162,21 @@ def best(checkpoints: list[Path]) -> Path | None:
 
 
 def retain(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the best one."""
-    checkpoints = all_in(folder)
-    kept = {*checkpoints[-keep:], best(checkpoints)}
-    for checkpoint in checkpoints:
-        if checkpoint not in kept:
-            fs.remove_folder(checkpoint)
-    # A kill inside a removal leaves a folder without its marker; inside a save, a `.tmp-` one.
-    for leftover in folder.glob("step-*"):
-        if not (leftover / fs.SUMS).is_file():
-            fs.remove_folder(leftover)
+    """Remove all but the newest `keep` checkpoints and the best one, and halves that a kill left.
+
+    A link, or a name that only begins like a checkpoint's, is somebody else's and stays.
+    """
+    found = all_in(folder)
+    gone = set(found[:-keep]) - {best(found)}
+    halves = {folder / f".tmp-{c.name}": c for c in gone if not c.is_symlink()}
+    for half, checkpoint in halves.items():
+        shutil.rmtree(half, ignore_errors=True)
+        # Under this name nobody takes it for a checkpoint, should a kill cut the removal short.
+        with fs.storage(checkpoint):
+            checkpoint.rename(half)
+    for half in folder.glob(".tmp-step-*"):
+        if _NAME.fullmatch(half.name.removeprefix(".tmp-")):
+            shutil.rmtree(half, ignore_errors=True)
 
 
 def _named(modules: Mapping[str, nn.Module]) -> dict[nn.Parameter, str]:
