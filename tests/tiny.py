@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hanllama.base import fs
 from hanllama.batches.shards import ShardWriter, write_manifest
@@ -17,6 +18,11 @@ from hanllama.tokenizer.load import copy_tokenizer, load_tokenizer
 from hanllama.tokenizer.train import TokenizerTrainConfig
 from hanllama.tokenizer.train import train as train_tokenizer
 from hanllama.train.config import LoopConfig, ModelShape, OptimConfig, PretrainConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hanllama.train.objective import Objective
 
 _PEOPLE = ["小明", "小红", "老王", "阿花", "奶奶", "爸爸", "老师", "小狗", "小猫", "哥哥"]
 _VERBS = ["看见", "喜欢", "找到", "拿着", "画了", "买了", "想要", "送来"]
@@ -159,3 +165,24 @@ def chat_model(place: Path, seed: int) -> Path:
         save_model(beside, Llama(config), tokens.folder, ModelCard(name="tiny"))
         (beside / chat.FILE).write_text(chat.source("chatml"), encoding="utf-8")
     return place / "model"
+
+
+def step_gradients(objective: Objective) -> list[Tensor]:
+    """The gradients of an objective's first step as the loop itself makes them, unclipped."""
+    from hanllama.train.loop import Loop
+    from hanllama.train.parallel import World
+
+    loop = Loop(
+        objective,
+        OptimConfig(max_grad_norm=0.0),
+        LoopConfig(max_steps=1, device="cpu"),
+        None,
+        World(),
+        tokenizer_folder=Path(),
+        card=ModelCard(),
+        checkpoint=None,
+        sampler=None,
+        flops_per_token=1.0,
+    )
+    loop._one_step(0)
+    return [p.grad.clone() for p in objective.model.parameters() if p.grad is not None]

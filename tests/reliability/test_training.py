@@ -214,25 +214,6 @@ def test_corrupt(data: Path, tmp_path: Path, name: str, damage: str) -> None:
         pretrain(tiny.pretrain_config(data, tmp_path / "run"))
 
 
-def test_retention(data: Path, tmp_path: Path) -> None:
-    """keep=2 keeps the two newest and the best, and never the last valid one is deleted."""
-    config = tiny.pretrain_config(data, tmp_path / "run", save_every=2, keep=2)
-    pretrain(config)
-    folder = tmp_path / "run" / "checkpoints"
-    found = checkpoints.all_in(folder)
-    assert [checkpoints.step_of(c) for c in found][-2:] == [22, 24]
-    assert checkpoints.best(found) in found
-    assert len(found) <= 3
-    # A kill in the middle of a removal: its marker is gone first, so it counts for nothing.
-    shutil.copytree(found[-1], folder / "step-000020")
-    (folder / "step-000020" / fs.SUMS).unlink()
-    checkpoints.retain(folder, keep=1)
-    assert checkpoints.all_in(folder)[-1].name == "step-000024"
-    assert not (folder / "step-000020").exists()
-    checkpoints.retain(folder, keep=1)
-    assert checkpoints.all_in(folder), "the last valid checkpoint was deleted"
-
-
 def test_fingerprint(data: Path, tmp_path: Path) -> None:
     """Changed shards, tokenizer, model or settings on resume: refused, naming the field."""
     config = tiny.pretrain_config(data, tmp_path / "run", stop_at=3)
@@ -328,24 +309,15 @@ def test_spikes_are_logged_and_not_skipped(data: Path, tmp_path: Path) -> None:
     assert not is_spike(9.0, deque([3.0] * 5)), "too few losses to judge by"
 
 
-def gradients(objective: Pretrain) -> list[torch.Tensor]:
-    """The step's gradient as the loop makes it."""
-    micros = objective.prepare(0)
-    total = sum(m.weight for m in micros)
-    objective.model.zero_grad()
-    for micro in micros:
-        (objective.loss(micro) / total).backward()
-    return [p.grad.clone() for p in objective.model.parameters() if p.grad is not None]
-
-
 def objective(data: Path, micro_batch_size: int, world: World | None = None) -> Pretrain:
+    """A document a row, so that rows are as uneven as the documents."""
     from hanllama.model.llama import Llama
 
     shards = open_shards(data)
-    model = Llama(tiny.SHAPE.resolve(shards.vocab_size, 32), torch.Generator().manual_seed(0))
+    model = Llama(tiny.SHAPE.resolve(shards.vocab_size, 96), torch.Generator().manual_seed(0))
     return Pretrain(
         model,
-        PackedRows(shards.split("train"), 32, 0, 0),
+        PackedRows(shards.split("train"), 96, 0, 0, packing=False),
         None,
         shards.token_bytes,
         batch_size=8,
@@ -358,24 +330,35 @@ def objective(data: Path, micro_batch_size: int, world: World | None = None) -> 
     )
 
 
+def mean_over_tokens(data: Path) -> list[torch.Tensor]:
+    """The gradient of the plain mean over the predicted tokens of the step, all rows at once."""
+    made = objective(data, 8)
+    (micro,) = made.prepare(0)
+    tokens, labels, positions, documents = micro.data
+    logits = made.model(tokens, positions, documents)
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+    return [p.grad for p in made.model.parameters() if p.grad is not None]
+
+
 def test_accumulate(data: Path) -> None:
-    """1x8 = 8x1 = 3x3 on rows of very uneven length: gradients within 1e-6."""
-    whole = gradients(objective(data, 8))
-    for size in (1, 3, 4):
-        parts = gradients(objective(data, size))
-        for a, b in zip(whole, parts, strict=True):
+    """1x8 = 8x1 = 3x3 on rows of very uneven length: the mean over tokens, not over rows."""
+    weights = [m.weight for m in objective(data, 1).prepare(0)]
+    assert max(weights) > 3 * min(weights), "the rows must be uneven for this to show anything"
+    expected = mean_over_tokens(data)
+    for size in (8, 1, 3, 4):
+        for a, b in zip(expected, tiny.step_gradients(objective(data, size)), strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-6)
 
 
 def test_accumulate_over_two_ranks(data: Path) -> None:
     """What two processes would add up is the gradient of the one."""
-    whole = gradients(objective(data, 8))
+    whole = mean_over_tokens(data)
     total = sum(m.weight for m in objective(data, 8).prepare(0))
     summed = [torch.zeros_like(g) for g in whole]
     for rank in range(2):
         part = objective(data, 3, World(rank, 2))
         own = sum(m.weight for m in part.prepare(0))
-        for sum_, grad in zip(summed, gradients(part), strict=True):
+        for sum_, grad in zip(summed, tiny.step_gradients(part), strict=True):
             sum_ += grad * (own / total)
     for a, b in zip(whole, summed, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
