@@ -12,6 +12,7 @@ import pytest
 
 import hanllama
 from hanllama import cli
+from hanllama.base import fingerprint
 
 PACKAGE = Path(hanllama.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
@@ -105,6 +106,31 @@ def test_imports_go_down_or_along_a_named_arrow() -> None:
             if level > 0 or (level == 0 and not along):
                 wrong.append(f"{module} (floor {floors[here]}) -> {target} ({floors[there]})")
     assert wrong == []
+
+
+def test_a_fingerprint_counts_the_rooms_that_a_room_imports_from() -> None:
+    def rooms_of(module: str) -> set[str]:
+        name = _modules()[module].relative_to(PACKAGE).as_posix()
+        return {fingerprint.room_of(name)} - {""}
+
+    arrows = {name: set(below.split()) for name, below in fingerprint.ROOMS.items()}
+    imports: dict[str, set[str]] = {name: set() for name in arrows}
+    for module in _modules():
+        for target, _ in _imports(module):
+            for here in rooms_of(module):
+                imports[here] |= set() if target.startswith("!") else rooms_of(target)
+
+    def below(room: str, table: dict[str, set[str]], seen: frozenset[str]) -> frozenset[str]:
+        for other in table[room] - seen:
+            seen |= below(other, table, seen | {other})
+        return seen
+
+    for room in arrows:
+        named, used = (below(room, t, frozenset([room])) for t in (arrows, imports))
+        assert named == used, f"ROOMS of base/fingerprint.py, {room}: {sorted(named ^ used)}"
+    units = {name.split("/")[0] for name in arrows}
+    plumbing = {"base", "cli", "__main__", "__init__", "pipeline", "recipe"}
+    assert {_unit(m) for m in _modules()} - units == plumbing
 
 
 def test_nothing_imports_in_a_circle() -> None:

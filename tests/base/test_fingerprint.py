@@ -9,7 +9,7 @@ import pytest
 
 from hanllama.base import fingerprint, fs
 from hanllama.base.errors import InputError
-from hanllama.base.fingerprint import Contents, code_files, of_code, of_corpus_code
+from hanllama.base.fingerprint import Contents, code_files, of_code
 
 
 @pytest.fixture
@@ -126,18 +126,42 @@ def test_a_change_of_the_tokenizer_reaches_tokenizing(
     assert [of_code(v) for v in verbs] == after
 
 
-@pytest.mark.parametrize("verb", ["corpus.clean", "corpus.dedup.dedup"])
-def test_the_quick_hash_misses_nothing_that_makes_a_corpus(
-    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_quick_hash_also_sees_a_comment_and_only_of_its_own_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "hanllama"
     shutil.copytree(fingerprint.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fingerprint, "PACKAGE", package)
-    seen = {of_corpus_code()}
-    files = code_files(f"hanllama.{verb}")
+    verb = "hanllama.corpus.dedup.dedup"
+    files = code_files(verb)
+    seen = {of_code(verb, quick=True)}
     for file in files.values():
         file.write_text(file.read_text() + "\n# changed\n")
-        seen.add(of_corpus_code())
+        seen.add(of_code(verb, quick=True))
     assert len(seen) == len(files) + 1 > 30
-    (package / "train" / "loop.py").write_text("")
-    assert of_corpus_code() in seen
+    for elsewhere in ("train/loop.py", "corpus/fetch/fetch.py", "corpus/view.py"):
+        (package / elsewhere).write_text("")
+    assert of_code(verb, quick=True) in seen
+
+
+def test_data_beside_the_code_counts_by_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "hanllama"
+    shutil.copytree(fingerprint.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "PACKAGE", package)
+    before = of_code("hanllama.train.sft.sft")
+    template = package / "tokenizer" / "chat_templates" / "chatml.jinja"
+    template.write_text(template.read_text() + " ")
+    assert of_code("hanllama.train.sft.sft") != before
+    (package / "tokenizer" / "__pycache__").mkdir()
+    (package / "tokenizer" / "__pycache__" / "load.pyc").write_text("x")
+    template.write_text(template.read_text()[:-1])
+    assert of_code("hanllama.train.sft.sft") == before
+
+
+def test_one_way_of_training_does_not_reach_another() -> None:
+    assert not [f for f in code_files("hanllama.train.pretrain") if f.startswith("train/rl/")]
+    files = set(code_files("hanllama.train.rl.grpo"))
+    assert {"train/rl/grpo.py", "train/loop.py", "stories/tasks.py"} <= files
+    assert not [f for f in files if f.startswith(("train/sft/", "corpus/"))]

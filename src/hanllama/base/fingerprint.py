@@ -1,11 +1,11 @@
-"""What a stage's result depends on, as hashes: the bytes it reads and the code that does the work.
+"""Hashes of the bytes that a stage reads and of the code that does its work.
 
 Content: a published folder is known by its `SHA256SUMS`, anything else by its bytes. A file is
 read again only when its size or modification time changed, so tens of gigabytes of input cost
 one pass ever, not one a run.
 
-Code: the modules that a verb's module imports, directly or not, and the plug-in folders they
-name, without comments and docstrings. What merely shows, stores or asks (a report, a progress
+Code: all files of the verb's room and of the rooms it stands on (`ROOMS`), code without comments
+and docstrings, data by its bytes. Code that shows, stores or asks (a report, a view, a progress
 bar, the config reader) is left out: a nicer chart must not retrain a model. The package's version
 number is left out as well, since the code says more, and so are the versions of dependencies.
 (Another Python may print a syntax tree differently; the stages then run again.)
@@ -16,9 +16,8 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.util
 import json
-import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from hanllama.base import fs
@@ -26,10 +25,30 @@ from hanllama.base.errors import InputError
 from hanllama.base.progress import Progress
 
 PACKAGE = Path(__file__).parents[1]
-# They decide how a result is asked for, shown and stored, never what it is.
-PLUMBING = ("cli", "base", "pipeline", "recipe", "train.trackers")
-CORPUS_CODE = ("__init__.py", "reading", "text", "corpus")
-READ = (".py", ".yaml", ".txt")  # what code is, and reads, of a folder
+# The rooms that results come from, and the rooms that each imports from; the files of a folder
+# that stands here itself are not its parent's. tests/test_architecture.py compares the imports.
+ROOMS = {
+    "reading": "",
+    "text": "",
+    "stories": "reading",
+    "tokenizer": "reading",
+    "talks": "tokenizer",
+    "batches": "text tokenizer",
+    "model": "tokenizer",
+    "corpus": "reading text",
+    "corpus/dedup": "corpus",
+    "corpus/decontaminate": "corpus",
+    "corpus/fetch": "talks",
+    "train": "talks batches model",
+    "train/sft": "train",
+    "train/preferences": "train",
+    "train/rl": "train stories",
+    "plan": "train/sft train/preferences train/rl",
+    "feedback": "corpus train/preferences train/rl",
+    "chat": "model",
+    "evaluate": "stories train",
+}
+SHOWING = ("report.py", "view.py", "trackers")  # how a file or a folder is called that only shows
 _QUIET_BYTES = 200_000_000  # a second or so of hashing needs no progress display
 
 
@@ -100,44 +119,44 @@ def of_json(value: object) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def of_code(*modules: str) -> str:
+def of_code(*modules: str, quick: bool = False) -> str:
     """The hash of the code that `modules` (`hanllama.corpus.clean`) stand on, themselves included.
 
-    A module outside the package counts by its own file alone.
+    A module outside the package counts by its own file alone. With `quick` comments count too, and
+    the answer takes a hundredth of the time: for a command that asks at every start whether a
+    killed run may go on.
     """
-    files = code_files(*modules)
-    return of_json({name: _code_hash(file) for name, file in files.items()})
+    digest = fs.sha256 if quick else _code_hash
+    return of_json({name: digest(file) for name, file in code_files(*modules).items()})
 
 
 def code_files(*modules: str) -> dict[str, Path]:
     """The files behind `of_code`: {name relative to the package: path}."""
     found: dict[str, Path] = {}
-    waiting = list(modules)
-    seen: set[str] = set()
+    waiting = []
+    for module in modules:
+        if module.startswith("hanllama."):
+            waiting.append(room_of(module.partition(".")[2].replace(".", "/")))
+        elif (spec := importlib.util.find_spec(module)) and spec.origin:
+            found[Path(spec.origin).name] = Path(spec.origin)
+    rooms: set[str] = set()
     while waiting:
-        module = waiting.pop()
-        if module in seen or _is_plumbing(module):
-            continue
-        seen.add(module)
-        for file in _module_files(module):
-            found[_name(file)] = file
-            code = _read(file.read_text(encoding="utf-8"))
-            # A package's own file runs as well, but its plug-ins are not thereby used.
-            waiting += [*code.modules, *map(_init_or_module, code.parents)]
-            found |= {_name(f): f for f in _data_beside(file, code.names)}
+        if (room := waiting.pop()) not in rooms and room:
+            rooms.add(room)
+            waiting += ROOMS[room].split()
+    for file in (f for room in rooms for f in (PACKAGE / room).rglob("*")):
+        name = file.relative_to(PACKAGE).as_posix()
+        if room_of(name) in rooms and file.is_file():
+            found[name] = file
     return dict(sorted(found.items()))
 
 
-def of_corpus_code() -> str:
-    """The hash of all the code that makes corpora, by its bytes.
-
-    For commands that ask at every start whether a killed run may go on: `of_code` reads more
-    closely, and takes a hundred times as long.
-    """
-    found = []
-    for path in (PACKAGE / name for name in CORPUS_CODE):
-        found += [path] if path.is_file() else [f for f in path.rglob("*") if f.suffix in READ]
-    return of_json({_name(file): fs.sha256(file) for file in found})
+def room_of(name: str) -> str:
+    """The room of `ROOMS` that a file (`corpus/rules/urls.py`) counts in; "" where in none."""
+    parts = name.split("/")
+    if any(p.endswith(SHOWING) or p.startswith((".", "__pycache__")) for p in parts):
+        return ""
+    return next((r for n in range(len(parts), 0, -1) if (r := "/".join(parts[:n])) in ROOMS), "")
 
 
 # --- content -------------------------------------------------------------------------------------
@@ -166,102 +185,18 @@ def _published_home(file: Path, root: Path) -> Path | None:
 # --- code ----------------------------------------------------------------------------------------
 
 
-def _is_plumbing(module: str) -> bool:
-    inner = module.removeprefix("hanllama.")
-    return any(inner == name or inner.startswith(name + ".") for name in PLUMBING)
-
-
-def _module_files(module: str) -> list[Path]:
-    """A module's file; of a package all its plug-ins and data, since it is loaded from by name."""
-    parts = module.split(".")
-    if parts[0] != "hanllama":
-        import importlib.util
-
-        spec = importlib.util.find_spec(module)
-        return [Path(spec.origin)] if spec and spec.origin else []
-    base = PACKAGE.joinpath(*parts[1:])
-    if base.with_suffix(".py").is_file():
-        return [base.with_suffix(".py")]
-    # Only the outermost package has no plug-ins: naming it names nothing yet.
-    return sorted(base.glob("*.py")) if base != PACKAGE and base.is_dir() else []
-
-
-@dataclass(frozen=True)
-class _Code:
-    """What a file of Python says.
-
-    Attributes:
-        hash: of all but comments, layout and docstrings.
-        modules: that it imports anywhere, or names in a string.
-        parents: that it imports from.
-        names: strings that may be those of files beside it.
-    """
-
-    hash: str
-    modules: list[str]
-    parents: list[str]
-    names: list[str]
-
-
-@functools.cache  # a pipeline asks for the same files at every stage
-def _read(text: str) -> _Code:
-    tree = _parse(text)
-    modules, parents, names = [], [], []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules += [f"{node.module}.{alias.name}" for alias in node.names]
-            parents.append(node.module)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            modules += re.findall(r"\bhanllama(?:\.\w+)+", node.value)
-            names += re.findall(r"\A[a-z][a-z0-9_.-]{0,60}\Z", node.value)
-    return _Code(
-        hash=hashlib.sha256(ast.dump(tree).encode("utf-8")).hexdigest(),
-        modules=[m for m in modules if m.startswith("hanllama.")],
-        parents=[m for m in parents if m.split(".")[0] == "hanllama"],
-        names=names,
-    )
-
-
-def _parse(text: str) -> ast.Module:
-    """A file's syntax tree without docstrings; comments and layout are not in it anyway."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and node.body
-            and isinstance(node.body[0], ast.Expr)
-            and isinstance(node.body[0].value, ast.Constant)
-            and isinstance(node.body[0].value.value, str)
-        ):
-            node.body = node.body[1:]
-    return tree
-
-
-def _data_beside(file: Path, names: list[str]) -> list[Path]:
-    """The files, and the files of folders without code, that a module names and stand beside it."""
-    data: list[Path] = []
-    if not file.is_relative_to(PACKAGE):
-        return data
-    for named in (file.parent / name for name in names):
-        if named.is_file() and named.suffix != ".py":
-            data.append(named)
-        elif named.is_dir() and not list(named.glob("*.py")):
-            data += [f for f in named.iterdir() if f.is_file()]
-    return data
-
-
-def _init_or_module(module: str) -> str:
-    base = PACKAGE.joinpath(*module.split(".")[1:])
-    return f"{module}.__init__" if base.is_dir() else module
-
-
 def _code_hash(file: Path) -> str:
     if file.suffix != ".py":
         return fs.sha256(file)
-    return _read(file.read_text(encoding="utf-8")).hash
+    return _hash_of_text(file.read_text(encoding="utf-8"))
 
 
-def _name(file: Path) -> str:
-    return file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
+@functools.cache  # a pipeline asks for the same files at every stage
+def _hash_of_text(text: str) -> str:
+    """The hash of a file's syntax tree without docstrings; comments are not in it anyway."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode("utf-8")).hexdigest()

@@ -244,7 +244,7 @@ def _wanted(config: CleanConfig, steps: list[Step], source: _Input) -> dict[str,
         "the input": fingerprint.of_json(source.trace()),
         "the rules": fingerprint.of_json(rules),
         "the options": fingerprint.of_json(options),
-        "hanllama's code": fingerprint.of_corpus_code(),
+        "hanllama's code": fingerprint.of_code("hanllama.corpus.clean", quick=True),
     }
 
 

@@ -62,7 +62,7 @@ class Work:
     ) -> None:
         self.folder = folder
         self._files = [[(str(p.resolve()), *records.stamp(p)) for p in paths] for paths in corpora]
-        code = fingerprint.of_corpus_code()
+        code = fingerprint.of_code("hanllama.corpus.dedup.dedup", quick=True)
         key = fingerprint.of_json([self._files, code])
         self.stages: dict[str, Path] = {}
         for stage, names in STAGES.items():
