@@ -2,8 +2,17 @@
 
 `&nbsp;&nbsp;他走了。<br/>` is what many crawls hold. Entities become their characters; tags that
 begin a new line in a browser become a line end, all others nothing; scripts and styles go with
-what they hold. Only names that HTML or forums (UBB: `[b]`, `[img]…[/img]`) really have count as
-tags, so 若a<b且b>c and [附记] stay. Code between ``` fences is left alone.
+what they hold. Programs and mathematics use the same signs, so a tag is a tag only where its name,
+its closing and its context say so:
+
+- HTML or forums (UBB: `[b]`, `[img]…[/img]`) have a tag of that name: 若a<y>b and [附记] stay;
+- its attributes are attributes: 若 a<b 且 b>c stays;
+- a forum code is closed, and so is a tag behind an identifier: `a[i]` and `List<Object>` stay;
+- it is not spoken of: “<br>” and <b> 标签 stay.
+
+Code between ``` fences or in `backticks` on one line is left alone; a fence that is not closed is
+none. Where markup is wrapped in markup more than a few times, nobody wrote it, and the document is
+dropped.
 
 Source: the block and inline elements of HTML 4.01 and 5; the codes of Discuz! forums.
 """
@@ -20,44 +29,84 @@ _BLOCK = "address|article|blockquote|body|br|center|dd|div|dl|dt|footer|form|h[1
 _BLOCK += "|html|li|main|nav|ol|option|p|pre|section|select|table|tbody|td|th|thead|title|tr|ul"
 _INLINE = "a|abbr|acronym|b|big|cite|code|del|em|font|i|iframe|img|input|ins|label|link|meta|nobr"
 _INLINE += "|object|param|ref|s|script|small|span|strike|strong|style|sub|sup|tt|u|wbr"
-_ATTRIBUTES = r"(?:\s[^<>]{0,500})?"  # longer ones are a lost `>`, not a tag
-
-_WITH_CONTENT = re.compile(
-    rf"<(script|style|iframe){_ATTRIBUTES}>.*?</\1\s*>|<!--.*?-->|\[img[^\]]{{0,30}}\].*?\[/img\]",
-    re.IGNORECASE | re.DOTALL,
-)
-_BLOCK_TAG = re.compile(rf"\n?</?(?:{_BLOCK}){_ATTRIBUTES}/?>\n?", re.IGNORECASE)
-_INLINE_TAG = re.compile(
-    rf"</?(?:{_INLINE}){_ATTRIBUTES}/?>|<!doctype[^<>]{{0,300}}>", re.IGNORECASE
-)
-_FORUM_CODE = re.compile(
-    r"\[/?(?:b|i|u|s|url|size|color|font|quote|code|align|img|email|list|hide)(?:=[^\]\n]{0,200})?\]",
+_FORUM = "b|i|u|s|url|size|color|font|quote|code|align|img|email|list|hide"
+_REST = r"(?:\s[^<>]{0,500})?"  # longer ones are a lost `>`, not a tag
+_TAG = re.compile(
+    rf"<(?P<ends>/?)(?:(?P<block>{_BLOCK})|(?P<inline>{_INLINE}))(?P<rest>{_REST})/?>"
+    rf"|\[(?P<code_ends>/?)(?P<code>{_FORUM})(?P<value>(?:=[^\[\]\n]{{0,200}})?)\]"
+    r"|<!doctype[^<>]{0,300}>",
     re.IGNORECASE,
 )
+_NO_VALUES = re.compile(
+    r"(?:\s+(?:checked|compact|defer|disabled|hidden|multiple|noshade|nowrap|readonly|selected))*"
+    r"[\s/]*",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(r"\s[a-z][\w:-]*\s*=", re.IGNORECASE | re.ASCII)
+_KNOWN_VALUE = re.compile(  # of tags with one letter, which are variables as well
+    r"\s(?:href|name|id|class|style|title|target|align|rel|lang|dir|on[a-z]+|data-\w+)\s*=",
+    re.IGNORECASE,
+)
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_)\]]")
+_BEHIND_WORD = re.compile(_IDENTIFIER.pattern + r"[ \t]*\Z")
+# No program has types of these names, so they are tags wherever they stand.
+_LAYOUT = re.compile(
+    "br|center|dd|div|dt|font|h[1-6]|hr|img|li|nobr|span|td|th|tr|wbr", re.IGNORECASE
+)
+_QUOTES = {"“": "”", "‘": "’", "「": "」", "『": "』"}
+_SPOKEN_OF = re.compile(r" ?标签(?![:：云])")
+
+_WITH_CONTENT = re.compile(
+    rf"<(?P<name>script|style|iframe){_REST}>|(?P<comment><!--)|(?P<image>\[img[^\]]{{0,30}}\])",
+    re.IGNORECASE,
+)
+_CLOSING = {
+    kind: re.compile(closing, re.IGNORECASE)
+    for kind, closing in {
+        "script": r"</script\s*+>",
+        "style": r"</style\s*+>",
+        "iframe": r"</iframe\s*+>",
+        "comment": "-->",
+        "image": r"\[/img\]",
+    }.items()
+}
+_AMPERSAND = re.compile("&(?:amp;|#38;|#x26;)++", re.IGNORECASE)  # escaped up to twenty times
 _ENTITY = re.compile(r"&(?:#\d{2,7}|#[xX][0-9a-fA-F]{2,6}|[a-zA-Z]{2,8}\d{0,2});")
+
+# Backticks with, at the start of a line, its indentation, and, behind the last ones, its rest.
+_BACKTICKS = re.compile(r"(?m)(^[ \t>]*+)?(`+)([^`\n]*$)?")
+_HIDDEN = re.compile("\0(\\d*)\0")
+_MOST_PASSES = 8
 
 
 @dataclass(frozen=True)
 class Rule:
     def __call__(self, text: str) -> str | Drop:
-        if not ("&" in text or "<" in text or "[" in text):
-            return text
-        parts = text.split("```")
-        parts[::2] = [_clean(part) for part in parts[::2]]
-        return "```".join(parts)
+        for _ in range(_MOST_PASSES):
+            before, text = text, _clean(text)
+            if text == before:
+                return text
+        return Drop("markup wrapped in markup without end")
 
 
 def _clean(text: str) -> str:
-    while True:  # &amp;lt;p&amp;gt; is a tag that was escaped twice
-        before = text
-        if "&" in text:
-            text = _ENTITY.sub(_character, text)
-        if "<" in text:
-            text = _INLINE_TAG.sub("", _BLOCK_TAG.sub("\n", _WITH_CONTENT.sub("", text)))
-        if "[" in text:
-            text = _FORUM_CODE.sub("", _WITH_CONTENT.sub("", text))
-        if text == before:
-            return text
+    """One pass over all but the code, for which marks stand meanwhile."""
+    if not ("&" in text or "<" in text or "[" in text):
+        return text
+    if "`" not in text:
+        return _without_markup(text)
+    hidden: list[str] = []
+    text = _without_markup(_hide(text.replace("\0", "\0\0"), hidden))
+    text = _HIDDEN.sub(lambda mark: hidden[int(mark[1])] if mark[1] else mark[0], text)
+    return text.replace("\0\0", "\0")
+
+
+def _without_markup(text: str) -> str:
+    if "&" in text:
+        text = _ENTITY.sub(_character, _AMPERSAND.sub("&", text))
+    if "<" in text or "[" in text:
+        text = _without_tags(_without_contents(text))
+    return text
 
 
 def _character(entity: re.Match[str]) -> str:
@@ -65,13 +114,140 @@ def _character(entity: re.Match[str]) -> str:
     return " " if character == "\xa0" else character
 
 
+# Code ---------------------------------------------------------------------------------------
+
+
+def _hide(text: str, hidden: list[str]) -> str:
+    """`text` with a mark for each piece of code, which is added to `hidden`."""
+    runs = list(_BACKTICKS.finditer(text))
+    closing: dict[int, int] = {}
+    on_line: dict[int, int] = {}
+    fences: dict[int, int] = {}
+    for number in range(len(runs) - 1, -1, -1):  # so that the nearest run behind is known
+        indent, ticks, rest = runs[number].groups()
+        size = len(ticks)
+        if rest is not None:  # the last run of its line
+            on_line.clear()
+        is_fence = size > 2 and indent is not None and rest is not None and rest.isascii()
+        behind = fences if is_fence else on_line
+        if size in behind:
+            closing[number] = behind[size]
+        on_line[size] = number
+        if is_fence and not rest.strip():
+            fences[size] = number
+    kept, done, number = [], 0, 0
+    while number < len(runs):
+        if number in closing:
+            start, end = runs[number].start(2), runs[closing[number]].end(2)
+            kept.append(text[done:start] + f"\0{len(hidden)}\0")
+            hidden.append(text[start:end])
+            done, number = end, closing[number]
+        number += 1
+    return "".join([*kept, text[done:]])
+
+
+# Markup -------------------------------------------------------------------------------------
+
+
+def _without_contents(text: str) -> str:
+    """`text` without comments, scripts, styles and images that a forum shows."""
+    kept, done, at = [], 0, 0
+    never_closed = set()  # looking again and again for what is not there takes hours
+    while opening := _WITH_CONTENT.search(text, at):
+        kind = (opening["name"] or str(opening.lastgroup)).lower()
+        at = opening.end()
+        if kind not in never_closed:
+            closing = _CLOSING[kind].search(text, at)
+            if closing is None:
+                never_closed.add(kind)
+            else:
+                kept.append(text[done : opening.start()])
+                done = at = closing.end()
+    return "".join([*kept, text[done:]])
+
+
+def _without_tags(text: str) -> str:
+    tags = list(_TAG.finditer(text))
+    if not tags:
+        return text
+    closed = _closed(text, tags)
+    kept, done = [], 0
+    for number, tag in enumerate(tags):
+        if _is_markup(text, tag, number in closed):
+            start, end = tag.span()
+            if tag["block"]:  # one line end for the tag and those around it
+                start -= start > done and text[start - 1] == "\n"
+                end += text.startswith("\n", end)
+            kept += [text[done:start], "\n" if tag["block"] else ""]
+            done = end
+    return "".join([*kept, text[done:]])
+
+
+def _closed(text: str, tags: list[re.Match[str]]) -> set[int]:
+    """Which of the tags are closed: each closing tag closes the nearest open one of its name.
+
+    What stands behind an identifier is closed only when nothing else can be.
+    """
+    free: dict[str, list[int]] = {}
+    glued: dict[str, list[int]] = {}
+    closed = set()
+    for number, tag in enumerate(tags):
+        name = tag["block"] or tag["inline"] or tag["code"]
+        if name is None:  # <!doctype>
+            continue
+        name = f"{text[tag.start()]}{name.lower()}"
+        if tag["ends"] or tag["code_ends"]:
+            waiting = free.get(name) or glued.get(name)
+            if waiting:
+                closed.add(waiting.pop())
+        else:
+            (glued if _is_glued(text, tag) else free).setdefault(name, []).append(number)
+    return closed
+
+
+def _is_glued(text: str, tag: re.Match[str]) -> bool:
+    """Whether the tag stands right behind an identifier or a bracket, as an index does."""
+    return bool(_IDENTIFIER.match(text, tag.start() - 1)) if tag.start() else False
+
+
+def _is_markup(text: str, tag: re.Match[str], closed: bool) -> bool:
+    """Whether what is written as a tag is one."""
+    start, end = tag.span()
+    if text[end : end + 1] == _QUOTES.get(text[max(start - 1, 0) : start]):
+        return False
+    if _SPOKEN_OF.match(text, end):
+        return False
+    if tag["code"]:
+        return bool(tag["code_ends"]) or closed or (bool(tag["value"]) and not _is_glued(text, tag))
+    name, rest = tag["block"] or tag["inline"], tag["rest"]
+    if name is None or tag["ends"]:  # <!doctype> or a closing tag
+        return True
+    if rest and _NO_VALUES.fullmatch(rest) is None:
+        return (_VALUE if len(name) > 1 else _KNOWN_VALUE).search(rest) is not None
+    if closed or _LAYOUT.fullmatch(name):
+        return True
+    if len(name) > 1 or name in "pP":
+        return not _is_glued(text, tag)
+    return _BEHIND_WORD.search(text, max(start - 8, 0), start) is None  # x <b> y
+
+
 EXAMPLES = [
     ("&nbsp;&nbsp;他走了。<br/>天黑了。", "  他走了。\n天黑了。"),
     ('<p class="a">“谁？”</p>\n<p>“我。”</p>', "\n“谁？”\n\n“我。”\n"),
     ("小<font color=red>桃</font>笑了&hellip;&hellip;", "小桃笑了……"),
     ("&amp;lt;b&amp;gt;粗&amp;lt;/b&amp;gt;", "粗"),
+    (f"a?b&{'amp;' * 99}c", "a?b&c"),
     ("前<script>var a = 1;</script>后<!-- 广告 -->", "前后"),
     ("[b]第一章[/b][img]http://a.example/1.jpg[/img]", "第一章"),
-    ("若a<b且b>c，则R&D。[附记]", "若a<b且b>c，则R&D。[附记]"),
-    ("写成：\n```\n<p>一&amp;二</p>\n```\n即可。", "写成：\n```\n<p>一&amp;二</p>\n```\n即可。"),
+    ("若a<b且b>c，则R&D。[附记]",) * 2,
+    ("若 a<b 且 b>c；x<s and s>t；p<0.05。",) * 2,
+    ("比较 a[i] 和 a[i+1]，再看 dp[i][s] 与 x[b]。",) * 2,
+    ("x[i] 是[i]斜体[/i]，H<sub>2</sub>O<br>是水。", "x[i] 是斜体，H2O\n是水。"),
+    ("List<Object> 与 vector<a> v; if(a<b&&c>d)，<T>，<a@b.example>。",) * 2,
+    (
+        "“<br>”换行，<b> 标签加粗，`<p>` 分段。<center>完",
+        "“<br>”换行，<b> 标签加粗，`<p>` 分段。\n完",
+    ),
+    ("写成：\n```\n<p>一&amp;二</p>\n```\n即可。",) * 2,
+    ("他说：“走吧```”\n天黑了。<br/>", "他说：“走吧```”\n天黑了。\n"),
 ]
