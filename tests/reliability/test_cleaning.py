@@ -307,7 +307,7 @@ def test_clean_killed_starts_afresh_when_anything_changed(
     else:
         options["max_documents"] = 7
     clean(CleanConfig(**options))
-    assert f"the {change} changed; starting afresh" in capsys.readouterr().err
+    assert f"the {change} changed; beginning anew" in capsys.readouterr().err
     expected = tmp_path / "expected"
     clean(CleanConfig(**{**options, "output": str(expected)}))
     assert contents(out) == contents(expected)

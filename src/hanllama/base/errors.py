@@ -36,10 +36,11 @@ class NonFiniteError(HanllamaError):
     """A loss or gradient that is NaN or infinite; the weights were left as they were."""
 
 
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM arrived, and the work was saved: the command exits with 128 + signal.
+class Interrupted(BaseException):
+    """Ctrl-C, SIGTERM or SIGHUP arrived: the command exits with 128 + signal.
 
-    `goes_on` is False where the same command has to begin again (what it read is gone).
+    Like KeyboardInterrupt it is no Exception, so that nobody takes it for a failure of the work.
+    `saved` is where the work lies; `goes_on` is False where the same command has to begin again.
     """
 
     def __init__(self, signal_number: int, saved: str = "", *, goes_on: bool = True) -> None:

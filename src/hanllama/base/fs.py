@@ -97,7 +97,8 @@ def publish(
 
     Yields a temporary folder beside `path`. On a clean exit `SHA256SUMS` is written as its last
     file, everything is flushed, and the folder is renamed to `path`. On an error the temporary
-    folder is removed and `path` stays as it was.
+    folder is removed and `path` stays as it was. The place is held from the beginning (`alone`),
+    unless this process holds it already: two writers would share one temporary folder.
 
     Args:
         path: the folder to publish.
@@ -106,22 +107,23 @@ def publish(
         sums: the sha256 of files by their path in the folder, of a caller who hashed what he wrote;
             looked at on the exit. The others are read again.
     """
-    recover(path)
-    if path.exists() and not replace:
-        raise InputError(f"{path} exists already; choose another folder or remove it")
-    beside = path.with_name(f".tmp-{path.name}")
-    with storage(path):
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-    try:
-        # What the caller opens for reading may fail as well, so only what says "full" is ours.
-        with _refusals(path, _FULL_ERRNOS):
-            yield beside
-        put_in_place(beside, path, sums)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+    with contextlib.nullcontext() if _lock_of(path) in _locks else alone(path):
         recover(path)
-        raise
+        if path.exists() and not replace:
+            raise InputError(f"{path} exists already; choose another folder or remove it")
+        beside = path.with_name(f".tmp-{path.name}")
+        with storage(path):
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+        try:
+            # What the caller opens for reading may fail as well, so only what says "full" is ours.
+            with _refusals(path, _FULL_ERRNOS):
+                yield beside
+            put_in_place(beside, path, sums)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            recover(path)
+            raise
 
 
 @contextlib.contextmanager
@@ -140,10 +142,10 @@ def alone(path: Path, shown: Path | None = None) -> Iterator[None]:
     except ModuleNotFoundError:  # Windows: the user has to take care
         yield
         return
-    lock = path.with_name(f".lock-{path.name}")
-    make_folder(lock.parent)
+    lock = _lock_of(path)
     while True:
-        with storage(lock):
+        with storage(path):
+            lock.parent.mkdir(parents=True, exist_ok=True)
             file = open(lock, "w")  # noqa: SIM115 (held as long as the work)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,12 +158,12 @@ def alone(path: Path, shown: Path | None = None) -> Iterator[None]:
                 " --output"
             ) from None
         file.close()
-    _locks.add(file)
+    _locks[lock] = file
     try:
         yield
     finally:
         lock.unlink(missing_ok=True)
-        _locks.discard(file)
+        _locks.pop(lock, None)
         file.close()
 
 
@@ -258,7 +260,11 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-_locks: set[IO[str]] = set()
+_locks: dict[Path, IO[str]] = {}  # of this process, by their files
+
+
+def _lock_of(path: Path) -> Path:
+    return path.absolute().with_name(f".lock-{path.name}")
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
@@ -270,7 +276,7 @@ def _is_at(file: IO[str], path: Path) -> bool:
 
 def _close_locks() -> None:
     """A forked process does not hold on to what its parent locked."""
-    for file in _locks:
+    for file in _locks.values():
         file.close()
     _locks.clear()
 

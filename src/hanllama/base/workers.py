@@ -30,7 +30,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
-from hanllama.base.errors import HanllamaError, Interrupted
+from hanllama.base.errors import HanllamaError
+from hanllama.base.making import SIGNALS
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -171,8 +172,6 @@ def _done_here(call: Callable[[Job], Result], job: Job) -> Future[Result]:
     future: Future[Result] = Future()
     try:
         future.set_result(call(job))
-    except Interrupted:  # a signal is no failure of the job, and waits for no turn
-        raise
     except Exception as error:
         future.set_exception(error)
     return future
@@ -197,8 +196,9 @@ _call: Callable[[Any], Any] | None = None  # of this worker process
 
 def _start(build: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
     global _call
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the parent of a copy may have caught
+    # Ctrl-C is the parent's to handle; SIGTERM the parent of a copy may have caught.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _call = build(*arguments)
 

@@ -1,26 +1,20 @@
 """What `tokenize` keeps until the held-out split is chosen: the tokens, and what to go on from.
 
 A batch is what became of some pieces of the corpus. `Spool` holds all of them, in memory or, when
-they are many, the tokens in a file. `Journal` is a file of the same batches beside the output, so
-that a tokenizing that was stopped or killed does not begin again:
-
-    OUTPUT.partial/
-      batches        one batch after the other, with a checksum each
-      state.json     how many of them are whole, how long the file is, and what they depend on
-
-The batches are added again in their order, as if they had just been made, so the shards are the
-same bytes. `state.json` is replaced in one step after what it speaks of is on the disk.
+they are many, the tokens in a file. `Journal` is a file of the same batches in `OUTPUT.partial`
+(`base/making.py`), one after the other with a checksum each, so that a tokenizing that was stopped
+or killed does not begin again; the state says how many are whole and how long the file is. They
+are added again in their order, as if they had just been made, so the shards are the same bytes.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import shutil
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +24,7 @@ from numpy.typing import NDArray
 
 from hanllama.base import fs
 from hanllama.base.errors import CorruptError
-from hanllama.base.partial import Log
+from hanllama.base.making import Log, Making
 from hanllama.batches import split as splitting
 from hanllama.batches.shards import Ids, token_dtype
 from hanllama.reading.records import Reject
@@ -134,39 +128,17 @@ class Spool:
 
 
 class Journal:
-    """The batches of an unfinished tokenizing, in a folder beside the output.
-
-    Args:
-        output: the shards folder that is being made.
-        wanted: what the batches depend on, by name.
+    """The batches of an unfinished tokenizing.
 
     Attributes:
-        found: whether there is one.
         batches: how many are there to go on from.
-        why: what differs from the journal that was found, and is lost; "" when nothing.
     """
 
-    def __init__(self, output: Path, wanted: Mapping[str, str]) -> None:
-        self.folder = output.with_name(f"{output.name}.partial")
-        self.found = self.folder.exists()
-        self.wanted = dict(wanted)
-        self.batches = size = 0
-        self.why = ""
-        path = self.folder / "state.json"
-        try:
-            found = fs.read_json(path) if path.exists() else None
-        except CorruptError:
-            found, self.why = None, "its state cannot be read"
-        if found is not None:
-            changed = [k for k, v in self.wanted.items() if found["wanted"].get(k) != v]
-            if changed:
-                self.why = " and ".join(changed) + " changed"
-            else:
-                self.batches, size = found["batches"], found["size"]
-        if not self.batches:
-            self.remove()
+    def __init__(self, made: Making) -> None:
+        self.made = made
+        state = made.state or {}
+        self.batches, self._size = state.get("batches", 0), state.get("size", 0)
         self._log: Log | None = None
-        self._size = size
         self._held: list[Batch] = []
         self._saved = time.monotonic()
 
@@ -177,13 +149,13 @@ class Journal:
         """
         if not self.batches:
             return
-        with open(self.folder / "batches", "rb") as file:
+        with open(self.made.folder / "batches", "rb") as file:
             for _ in range(self.batches):
                 size, checksum = np.frombuffer(file.read(16), dtype="<u8").tolist()
                 data = file.read(size)
                 if zlib.crc32(data) != checksum:
                     raise CorruptError(
-                        f"{file.name} is damaged; remove {self.folder} to begin again"
+                        f"{file.name} is damaged; remove {self.made.folder} to begin anew"
                     )
                 yield _read(data)
 
@@ -199,9 +171,7 @@ class Journal:
         if not self._held:
             return
         if self._log is None:
-            with fs.storage(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-            self._log = Log(self.folder / "batches", self._size)
+            self._log = Log(self.made.folder / "batches", self._size)
         for batch in self._held:
             data = _written(batch)
             self._log.write(np.array([len(data), zlib.crc32(data)], dtype="<u8").tobytes())
@@ -209,19 +179,13 @@ class Journal:
         self._size = self._log.sync()
         self.batches += len(self._held)
         self._held.clear()
-        state = {"wanted": self.wanted, "batches": self.batches, "size": self._size}
-        fs.write_json(self.folder / "state.json", state)
+        self.made.save(batches=self.batches, size=self._size)
         self._saved = time.monotonic()
 
     def close(self) -> None:
         """Close the file."""
         if self._log is not None:
             self._log.close()
-
-    def remove(self) -> None:
-        """Forget the unfinished work, its state first."""
-        (self.folder / "state.json").unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _written(batch: Batch) -> bytes:

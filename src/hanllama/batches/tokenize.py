@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from hanllama import __version__
 from hanllama.base import fingerprint, fs, workers
 from hanllama.base.config import option
-from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.errors import ConfigError, InputError, Interrupted
+from hanllama.base.making import Making, making
 from hanllama.base.progress import Progress, duration
 from hanllama.batches import split as splitting
 from hanllama.batches.shards import (
@@ -84,40 +85,33 @@ def tokenize(options: TokenizeConfig) -> Path:
     Raises InputError for an empty corpus, a missing tokenizer, an output that exists and was made
     from something else, and one in which another run is at work.
     """
-    output = Path(options.output)
-    with fs.alone(output):
-        return _tokenize(options, output)
-
-
-def _tokenize(options: TokenizeConfig, output: Path) -> Path:
-    began = time.monotonic()
     worker = _Worker(options)
+    with making(
+        options.output,
+        options.inputs,
+        force=options.force,
+        made_from=lambda: _made_from(options, worker.tokenizer),
+        published=_published,
+    ) as made:
+        if not made.complete:
+            _tokenize(options, worker, made)
+    return made.output
+
+
+def _tokenize(options: TokenizeConfig, worker: _Worker, made: Making) -> None:
+    began = time.monotonic()
     if workers.forks():
         worker.load()  # for all processes; elsewhere each loads its own, all at the same time
     pieces, size = _pieces(options.inputs)
-    made = output.exists() and not options.force
-    n_workers = 1 if made else workers.count(options.workers, size, _SMALL_BYTES)
+    n_workers = workers.count(options.workers, size, _SMALL_BYTES)
     gc.freeze()  # no collection in a copy of this process touches, and so copies, what was loaded
     processes = workers.Workers[_Job, Batch](n_workers, _itself, (worker,))
     gc.unfreeze()
     with contextlib.closing(processes):
         worker.load()
-        made_from = _made_from(options, worker.tokenizer)
-        if made and (why := _differs(output, made_from)) is not None:
-            raise InputError(
-                f"{output} exists already ({why}); choose another folder or give --force"
-            )
-        journal = Journal(output, made_from)
-        if made:
-            journal.remove()
-            print(f"{output} is complete: the same text, tokenizer and options")
-            return output
-        if journal.found and not journal.batches:
-            print(f"beginning again: {journal.why or 'nothing was finished'}")
-        elif journal.found:
-            print(f"going on from {journal.folder}: {journal.batches:,} batches are there")
+        journal = Journal(made)
         sums: dict[str, str] = {}
-        with fs.publish(output, replace=options.force, sums=sums) as folder:
+        with made.publish(sums) as folder:
             results = functools.partial(processes.ordered, build=lambda: worker)
             spool, quarantine = _fill_spool(options, pieces, results, folder, journal)
             processes.close()  # and their memory
@@ -134,13 +128,11 @@ def _tokenize(options: TokenizeConfig, output: Path) -> Path:
                 tokenizer_hash=tokenizer.hash,
                 token_bytes=tokenizer.token_bytes(),
                 facts=_facts(options, tokenizer, spool, holdout, quarantine)
-                | {"made_from": made_from},
+                | {"made_from": made.made_from},
             )
             for writer in writers.values():
                 sums |= writer.sums()
-        journal.remove()
     _report(options, tokenizer, spool, holdout, quarantine, writers, time.monotonic() - began)
-    return output
 
 
 def _made_from(options: TokenizeConfig, tokenizer: Tokenizer) -> dict[str, str]:
@@ -168,15 +160,13 @@ def _made_from(options: TokenizeConfig, tokenizer: Tokenizer) -> dict[str, str]:
 _DECIDING = ("holdout", "seed", "shard_tokens", "text_field")  # options that change the shards
 
 
-def _differs(output: Path, wanted: dict[str, str]) -> str | None:
-    """Why the folder at `output` is not what would be made; None when it is."""
+def _published(output: Path) -> dict[str, str] | None:
+    """The values that a finished shards folder was made from; None where it is no such folder."""
     if not (output / MANIFEST).is_file() or not (output / fs.SUMS).is_file():
-        return "it is no shards folder"
-    found = fs.read_json(output / MANIFEST).get("made_from", {})
-    if not wanted["corpus"]:
-        return "standard input is not compared"
-    changed = [name for name, value in wanted.items() if found.get(name) != value]
-    return f"{' and '.join(changed)} changed" if changed else None
+        return None
+    found: dict[str, str] = fs.read_json(output / MANIFEST).get("made_from", {})
+    # A pipe's text is not known before it is read, so it equals nothing.
+    return found if found.get("corpus") else None
 
 
 # --- in a worker -----------------------------------------------------------------------------
@@ -285,13 +275,13 @@ def _fill_spool(
                     take(batch)
                     if list(options.inputs) != ["-"]:
                         journal.add(batch)
-            except KeyboardInterrupt:
+            except Interrupted:
                 journal.save()
                 raise
     if not quarantine.count:
         (folder / "quarantine.jsonl").unlink()
     if not spool.documents:
-        journal.remove()
+        journal.made.remove()
         raise InputError(_nothing(options.inputs, quarantine, spool.blank))
     return spool, quarantine
 

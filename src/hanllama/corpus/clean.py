@@ -6,9 +6,10 @@ on other documents happens there, in one process: removing exact duplicates, cou
 the result is a function of the input and the rules alone: the same bytes with any number of
 workers. Documents keep their boundaries: a book stays one document.
 
-The folder appears when it is complete or not at all. Until then the work lies in `OUTPUT.partial`
-(`partial.py`), and the same command goes on from there, whether it was stopped or killed, to the
-same bytes.
+The folder appears when it is complete or not at all. Until then it lies in `OUTPUT.partial`
+(`base/making.py`), and the same command goes on from there, whether it was stopped or killed, to
+the same bytes: the files only grow, so a state that knows their sizes is enough to cut off
+whatever was written after it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,11 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
-import sys
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -33,7 +30,7 @@ from numpy.typing import NDArray
 from hanllama.base import fingerprint, fs, workers
 from hanllama.base.config import option
 from hanllama.base.errors import ConfigError, InputError, Interrupted
-from hanllama.base.partial import DIGESTS, Log, Partial
+from hanllama.base.making import Log, Making, Signals, making
 from hanllama.base.progress import Progress
 from hanllama.corpus import funnel_report, ruleset
 from hanllama.corpus.cleaner import (
@@ -46,7 +43,7 @@ from hanllama.corpus.cleaner import (
     dropped_line,
 )
 from hanllama.corpus.funnel import MAX_LISTED, Funnel, Tally
-from hanllama.corpus.parts import Parts, check_output
+from hanllama.corpus.parts import Parts
 from hanllama.corpus.ruleset import Step
 from hanllama.reading import records
 from hanllama.reading.records import Fields, Piece, Quarantine, Reject
@@ -56,6 +53,7 @@ SMALL_INPUT_BYTES = 4 * 2**20  # cleaned before a second process has started
 # What a kill costs at most; saving takes some hundredths of a second.
 SAVE_SECONDS = 10.0
 DUPLICATE = "equal to an earlier document"
+DIGESTS = "digests.bin"  # of every document written so far, 16 bytes each
 
 
 @dataclass(frozen=True)
@@ -122,30 +120,26 @@ def clean(config: CleanConfig) -> None:
     steps = ruleset.expand(config.rules)
     source = _Input(config.inputs)
     output = Path(config.output)
-    check_output(output, config.inputs, config.force)
-    with (
-        fs.alone(output),
-        _Signals() as signals,
-        Partial(output, _wanted(config, steps, source)) as partial,
-    ):
-        fs.recover(output)
-        if partial.why:
-            print(f"clean: {partial.folder}: {partial.why}; starting afresh", file=sys.stderr)
-        elif partial.state:
-            print(f"clean: going on from {partial.folder}", file=sys.stderr)
-        merge = _Merge(config, steps, source, partial)
+    with making(
+        output,
+        config.inputs,
+        force=config.force,
+        made_from=lambda: _made_from(config, steps, source),
+    ) as made:
+        if made.complete:
+            return
+        merge = _Merge(config, steps, source, made)
         try:
-            _run(config, steps, source, merge, signals)
-            with signals.held():
+            _run(config, steps, source, merge, made.signals)
+            with made.signals.held():
                 merge.end()
-            _check_result(config, merge, partial)
+            _check_result(config, merge, made)
             merge.finish()
-            funnel_report.write(merge.funnel, partial.corpus)
-            partial.publish(output)
-        except Interrupted as stop:
+            funnel_report.write(merge.funnel, merge.corpus)
+            made.put_in_place(merge.corpus)
+        except Interrupted:
             merge.save()
-            saved = str(partial.folder) if source.can_go_on else ""
-            raise Interrupted(stop.signal_number, saved, goes_on=source.can_go_on) from None
+            raise
         finally:
             merge.close()
     _quarantine_beside(output).unlink(missing_ok=True)
@@ -154,7 +148,7 @@ def clean(config: CleanConfig) -> None:
 
 
 def _run(
-    config: CleanConfig, steps: list[Step], source: _Input, merge: _Merge, signals: _Signals
+    config: CleanConfig, steps: list[Step], source: _Input, merge: _Merge, signals: Signals
 ) -> None:
     """Clean what is left of the input and merge it."""
     if merge.ended:
@@ -231,8 +225,8 @@ class _Input:
         return [[str(path), *records.stamp(path)] for path in self.files]
 
 
-def _wanted(config: CleanConfig, steps: list[Step], source: _Input) -> dict[str, str]:
-    """What the result depends on; names as a user is told that one of them changed."""
+def _made_from(config: CleanConfig, steps: list[Step], source: _Input) -> dict[str, str]:
+    """The values that the result depends on; names as a user is told that one of them changed."""
     rules = [[step.name, dict(step.parameters), _named_files(step)] for step in steps]
     options = {
         "fields": str(config.fields()),
@@ -263,13 +257,14 @@ class _Merge:
     """Adds cleaned jobs, in order, to the corpus and to the counts; goes on from a state."""
 
     def __init__(
-        self, config: CleanConfig, steps: list[Step], source: _Input, partial: Partial
+        self, config: CleanConfig, steps: list[Step], source: _Input, made: Making
     ) -> None:
-        self.partial = partial
+        self.made, self.corpus = made, made.folder / "corpus"
         self.can_go_on = source.can_go_on
         self.closed = False
         self.budget = Budget(config.max_documents or None, config.max_characters or None)
-        state = partial.state or {}
+        _ready(made, self.corpus)
+        state = made.state or {}
         self.position = Position(**state.get("position", {}))
         self.input_bytes: int = state.get("input_bytes", 0)
         self.ended: bool = state.get("ended", False)
@@ -282,13 +277,13 @@ class _Merge:
             self._restore(state)
         self.funnel.ignored = [str(path) for path in source.ignored]
         sizes = state.get("sizes", {})
-        self.parts = Parts(partial.corpus, state.get("parts"))
+        self.parts = Parts(self.corpus, state.get("parts"))
         self.logs = {
             name: Log(folder / name, sizes.get(name, 0))
             for name, folder in (
-                ("quarantine.jsonl", partial.corpus),
-                ("dropped.jsonl", partial.corpus),
-                (DIGESTS, partial.folder),
+                ("quarantine.jsonl", self.corpus),
+                ("dropped.jsonl", self.corpus),
+                (DIGESTS, made.folder),
             )
         }
         self.seen = Digests()
@@ -363,18 +358,16 @@ class _Merge:
             return
         sizes = {name: log.sync() for name, log in self.logs.items()}
         first = self.quarantine.first
-        self.partial.save(
-            {
-                "position": {"files": self.position.files, "pieces": self.position.pieces},
-                "input_bytes": self.input_bytes,
-                "ended": self.ended,
-                "parts": self.parts.state(),
-                "sizes": sizes,
-                "funnel": self.funnel.state(),
-                "quarantine": dict(self.quarantine.reasons),
-                "first_reject": first and [first.file, first.line, first.reason],
-                "listed": self.listed,
-            }
+        self.made.save(
+            position={"files": self.position.files, "pieces": self.position.pieces},
+            input_bytes=self.input_bytes,
+            ended=self.ended,
+            parts=self.parts.state(),
+            sizes=sizes,
+            funnel=self.funnel.state(),
+            quarantine=dict(self.quarantine.reasons),
+            first_reject=first and [first.file, first.line, first.reason],
+            listed=self.listed,
         )
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -420,7 +413,7 @@ class _Merge:
             start += len(keys)
         found: dict[str, str] = {}
         number = 0
-        for path in sorted(self.partial.corpus.glob("part-*.jsonl")):
+        for path in sorted(self.corpus.glob("part-*.jsonl")):
             if len(found) == len(places):
                 break
             with open(path, "rb") as part:
@@ -438,6 +431,16 @@ class _Merge:
             log.close()
 
 
+def _ready(made: Making, corpus: Path) -> None:
+    """Make the unfinished corpus ready to be written."""
+    if not corpus.is_dir():
+        made.remove()  # nothing was saved, or a kill came after the corpus was put in its place
+        fs.make_folder(corpus)
+    for path in corpus.iterdir():
+        if path.suffix != ".jsonl":
+            path.unlink()  # a report that a kill cut short: written again
+
+
 def _identity(line: bytes) -> tuple[str, str]:
     """(id, source) of a line of the corpus."""
     entry = json.loads(line)
@@ -451,10 +454,10 @@ def _quarantine_beside(output: Path) -> Path:
     return output.with_name(f"{output.name}.quarantine.jsonl")
 
 
-def _check_result(config: CleanConfig, merge: _Merge, partial: Partial) -> None:
+def _check_result(config: CleanConfig, merge: _Merge, made: Making) -> None:
     """Refuse a result that is none; what was written is then removed, except the quarantine."""
     try:
-        _check_quarantine(config, merge, partial)
+        _check_quarantine(config, merge)
         funnel = merge.funnel
         if not funnel.documents:
             why = f" (unusable: {merge.quarantine.summary()})" if merge.quarantine.count else ""
@@ -470,18 +473,18 @@ def _check_result(config: CleanConfig, merge: _Merge, partial: Partial) -> None:
                 f" {', '.join(str(r) for r in config.rules)} ({drops})"
             )
     except InputError:
-        partial.remove()
+        made.remove()
         raise
 
 
-def _check_quarantine(config: CleanConfig, merge: _Merge, partial: Partial) -> None:
+def _check_quarantine(config: CleanConfig, merge: _Merge) -> None:
     quarantine = merge.quarantine
     total = merge.funnel.documents + quarantine.count
     if quarantine.count <= config.max_quarantine_share * total:
         return
     beside = _quarantine_beside(Path(config.output))
     with fs.storage(beside):
-        shutil.copyfile(partial.corpus / "quarantine.jsonl", beside)
+        shutil.copyfile(merge.corpus / "quarantine.jsonl", beside)
     remedy = "repair the input or raise --max-quarantine-share"
     if f"no field {config.text_field!r}" in quarantine.reasons:
         remedy = f"name the field of the text (--text-field), {remedy}"
@@ -490,41 +493,3 @@ def _check_quarantine(config: CleanConfig, merge: _Merge, partial: Partial) -> N
         f" ({quarantine.summary()}), which is more than the share of"
         f" {config.max_quarantine_share:g} allowed; nothing was written but {beside}: {remedy}"
     )
-
-
-class _Signals:
-    """Ctrl-C and SIGTERM unwind the work, but never in the middle of adding a job to it."""
-
-    def __init__(self) -> None:
-        self._held = False
-        self._arrived = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-                    self._before[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._arrived:
-            return  # it is stopping already
-        self._arrived = number
-        if not self._held:
-            raise Interrupted(number)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """What is done inside is finished before a signal stops the work."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-        if self._arrived:
-            raise Interrupted(self._arrived)

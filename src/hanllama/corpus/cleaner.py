@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama.base.errors import HanllamaError, Interrupted
+from hanllama.base.errors import HanllamaError
 from hanllama.corpus.funnel import FileTally, Lengths, Tally
 from hanllama.corpus.rules import CleaningRule, Drop
 from hanllama.corpus.ruleset import Step
@@ -100,8 +100,8 @@ class Rules:
 def _call(name: str, rule: CleaningRule, document: Document) -> str | Drop:
     try:
         result = rule(document.text)
-    except (HanllamaError, Interrupted):
-        raise  # the rule's fault neither
+    except HanllamaError:
+        raise  # it says itself what is wrong
     except Exception as error:
         # Whose fault it is, a user's own rule or ours, `--debug` shows.
         raise HanllamaError(

@@ -15,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from hanllama.base import fs, report
 from hanllama.base.errors import InputError
+from hanllama.base.making import making
 from hanllama.base.progress import Progress
 from hanllama.evaluate import drift
 from hanllama.evaluate.story_options import ObeyedConfig
@@ -89,16 +91,14 @@ def obeyed(config: ObeyedConfig) -> list[Measured]:
     Raises InputError for prompts that are no instructions about stories, and for an output that
     exists when `force` was not given.
     """
-    output = Path(config.output) if config.output else None
-    if output and output.exists() and not config.force:
-        raise InputError(f"{output} exists already; --force replaces it")
-    results = _measure(config)
-    for line in _lines(results, config):
-        print(line)
-    if output:
-        with fs.publish(output, replace=config.force) as folder:
-            _write(folder, results, config)
-        print(f"report: {output / 'report.html'}")
+    with making(config.output, force=config.force) if config.output else nullcontext() as made:
+        results = _measure(config)
+        for line in _lines(results, config):
+            print(line)
+        if made:
+            with made.publish() as folder:
+                _write(folder, results, config)
+            print(f"report: {made.output / 'report.html'}")
     return results
 
 

@@ -16,13 +16,12 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from hanllama.base import fs
 from hanllama.base.config import option
+from hanllama.base.making import making
 from hanllama.base.progress import Progress
-from hanllama.corpus.parts import check_output
 from hanllama.talks.conversations.form import Conversation, Message, assistant, prompt_hash, user
 from hanllama.talks.preferences import PreferenceReader, Ranked
 
@@ -55,10 +54,11 @@ def hindsight(config: HindsightConfig) -> int:
 
     Raises InputError when the output exists or too much of the input cannot be used.
     """
-    output = Path(config.output)
-    check_output(output, config.inputs, config.force)
     reader = PreferenceReader(config.inputs)
-    with fs.publish(output, replace=config.force) as folder:
+    with (
+        making(config.output, config.inputs, force=config.force) as made,
+        made.publish() as folder,
+    ):
         with (
             Progress("hindsight", reader.size / 1e6, "MB") as progress,
             open(folder / "part-00000.jsonl", "w", encoding="utf-8", newline="\n") as out,
@@ -76,7 +76,7 @@ def hindsight(config: HindsightConfig) -> int:
         facts = {"conversations": count, "order": config.order, "seed": config.seed}
         fs.write_json(folder / "manifest.json", {**facts, "input": reader.facts()})
     print(reader.summary())
-    print(f"{count:,} conversations in {output}; ask the trained model with: {GOOD[0]}")
+    print(f"{count:,} conversations in {config.output}; ask the trained model with: {GOOD[0]}")
     return count
 
 

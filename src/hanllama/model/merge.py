@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hanllama.base import fs
 from hanllama.base.config import option
 from hanllama.base.errors import InputError
+from hanllama.base.making import Making, making
 from hanllama.model.adapter import find_base, is_adapter
 from hanllama.model.card import card_of, read_card
 
@@ -32,26 +32,29 @@ class MergeConfig:
 
 def merge(config: MergeConfig) -> Path:
     """The command: write the merged model and say where."""
+    with making(config.output, force=config.force) as made:
+        _merge(config, made)
+    print(f"model: {config.output}")
+    return made.output
+
+
+def _merge(config: MergeConfig, made: Making) -> None:
     import torch
 
     from hanllama.model.checkpoint import load_model, save_model
     from hanllama.model.reward import is_reward_model, load_reward_model
     from hanllama.tokenizer.load import has_tokenizer
 
-    adapter, output = Path(config.adapter), Path(config.output)
+    adapter = Path(config.adapter)
     if not adapter.is_dir():
         raise InputError(f"adapter folder {adapter} does not exist")
     if not is_adapter(adapter):
         raise InputError(f"{adapter} holds no adapter (no adapter_config.json); nothing to merge")
     base = find_base(adapter, config.base)
-    if output.exists() and not config.force:
-        raise InputError(f"{output} exists already; choose another folder, or --force")
     load = load_reward_model if is_reward_model(adapter) else load_model
     model = load(adapter, base=config.base)
     dtype = None if config.dtype == "base" else getattr(torch, config.dtype)
     card = read_card(adapter) or card_of(base)
     tokenizer = next((folder for folder in (adapter, base) if has_tokenizer(folder)), None)
-    with fs.publish(output, replace=config.force) as beside:
+    with made.publish() as beside:
         save_model(beside, model, tokenizer, card, dtype=dtype)
-    print(f"model: {output}")
-    return output

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from hanllama.base import fs
 from hanllama.base.config import option
 from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.making import making
 from hanllama.base.progress import Progress
 from hanllama.reading import records
 from hanllama.reading.records import Document, Quarantine
@@ -44,17 +46,15 @@ def stories(config: StoriesConfig) -> None:
 
     Raises InputError when the output exists and `force` was not given.
     """
-    output = _new(config)
-    with Progress("stories", config.count, "stories") as progress:
-        if output.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
-            count = records.write_jsonl(output, _documents(config, progress))
-        else:
-            if output.exists() and not (output / fs.SUMS).is_file():
-                raise InputError(f"{output} was not written by hanllama; --force does not replace")
-            with fs.publish(output, replace=config.force) as folder:
-                part = folder / "part-00000.jsonl"
-                count = records.write_jsonl(part, _documents(config, progress))
-    print(f"{count:,} stories of seed {config.seed} in {output}")
+    is_file = config.output.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst"))
+    with (
+        making(config.output, force=config.force, file=is_file) as made,
+        Progress("stories", config.count, "stories") as progress,
+        nullcontext() if is_file else made.publish() as folder,
+    ):
+        place = folder / "part-00000.jsonl" if folder else made.output
+        count = records.write_jsonl(place, _documents(config, progress))
+    print(f"{count:,} stories of seed {config.seed} in {config.output}")
 
 
 def _documents(config: StoriesConfig, progress: Progress) -> Iterator[Document]:
@@ -81,10 +81,10 @@ def words(config: WordsConfig) -> None:
 
     Raises InputError when the output exists and `force` was not given.
     """
-    output = _new(config)
-    found = grammar.vocabulary()
-    fs.write_text(output, "".join(f"{word}\n" for word in found))
-    print(f"{len(found):,} words in {output}")
+    with making(config.output, force=config.force, file=True) as made:
+        found = grammar.vocabulary()
+        fs.write_text(made.output, "".join(f"{word}\n" for word in found))
+    print(f"{len(found):,} words in {config.output}")
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ def instructions(config: InstructionsConfig) -> None:
 
     Raises InputError when the output exists and `force` was not given.
     """
-    output = _new(config)
-    fs.write_text(output, "".join(_conversations(config)))
+    with making(config.output, force=config.force, file=True) as made:
+        fs.write_text(made.output, "".join(_conversations(config)))
     kind = "held-out" if config.heldout else "training"
-    print(f"{config.count:,} {kind} conversations of seed {config.seed} in {output}")
+    print(f"{config.count:,} {kind} conversations of seed {config.seed} in {config.output}")
 
 
 def _conversations(config: InstructionsConfig) -> Iterator[str]:
@@ -146,14 +146,6 @@ def _conversations(config: InstructionsConfig) -> Iterator[str]:
             }
             yield json.dumps(record, ensure_ascii=False) + "\n"
             progress.advance(1)
-
-
-def _new(config: StoriesConfig | WordsConfig | InstructionsConfig) -> Path:
-    """The output to write, which does not exist yet or may be replaced."""
-    output = Path(config.output)
-    if output.exists() and not config.force:
-        raise InputError(f"{output} exists already; --force replaces it")
-    return output
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ import numpy as np
 
 from hanllama.base import fs, report
 from hanllama.base.config import option
-from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.errors import ConfigError
+from hanllama.base.making import Making, making
 from hanllama.base.progress import duration
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.audit import read_texts, sample_texts
@@ -233,9 +235,11 @@ def compare(options: TokenizerCompareConfig) -> Comparison:
 
     Raises InputError for a missing tokenizer or text and for an existing output folder.
     """
-    output = Path(options.output) if options.output else None
-    if output and output.exists() and not options.force:
-        raise InputError(f"{output} exists already; choose another folder or give --force")
+    with making(options.output, force=options.force) if options.output else nullcontext() as made:
+        return _compare(options, made)
+
+
+def _compare(options: TokenizerCompareConfig, made: Making | None) -> Comparison:
     texts = sample_texts("zh")
     if options.text:
         texts = read_texts(options.text, options.text_field, options.sample_bytes)
@@ -244,10 +248,10 @@ def compare(options: TokenizerCompareConfig) -> Comparison:
         with opened(name) as tokenizer:
             comparison.add(short, tokenizer, texts)
     comparison.print()
-    if output:
-        with fs.publish(output, replace=options.force) as folder:
+    if made:
+        with made.publish() as folder:
             comparison.write(folder)
-        print(f"\nreport: {output / 'report.html'}")
+        print(f"\nreport: {made.output / 'report.html'}")
     return comparison
 
 

@@ -35,6 +35,7 @@ from hanllama import __version__
 from hanllama.base import fs
 from hanllama.base.config import option
 from hanllama.base.errors import ConfigError, CorruptError, InputError
+from hanllama.base.making import Making, making
 from hanllama.base.progress import Progress
 from hanllama.reading import records
 from hanllama.tokenizer import chat, hf, own_process
@@ -104,9 +105,11 @@ def extend(options: TokenizerExtendConfig) -> Path:
     that is no SentencePiece model or a piece that cannot be one (naming line and value),
     ConfigError where nothing would be added.
     """
-    output = Path(options.output)
-    if output.exists() and not options.force:
-        raise InputError(f"{output} exists already; choose another folder or give --force")
+    with making(options.output, options.train, force=options.force) as made:
+        return _extend(options, made)
+
+
+def _extend(options: TokenizerExtendConfig, made: Making) -> Path:
     base_model = _model_file(options.base)
     proto = _read_model(base_model)
     roles, template, adds_bos = _beside(options.base, proto)
@@ -124,7 +127,7 @@ def extend(options: TokenizerExtendConfig) -> Path:
         proto.pieces.add(piece=piece, score=score, type=hf.NORMAL)
     proto.trainer_spec.vocab_size = len(proto.pieces)
     typable = _typable(proto, set(new))
-    with fs.publish(output, replace=options.force) as folder:
+    with made.publish() as folder:
         fs.write_bytes(folder / "tokenizer.model", proto.SerializeToString(deterministic=True))
         hf.write_files(folder, proto, adds_bos=adds_bos, names=roles)
         if template is not None:
@@ -159,8 +162,8 @@ def extend(options: TokenizerExtendConfig) -> Path:
             f" {left!r} and {right!r}; take the new one of them out"
         )
     _advise(result, options.scores)
-    print(f"tokenizer: {output}")
-    return output
+    print(f"tokenizer: {made.output}")
+    return made.output
 
 
 def _scores_below(proto: Any, count: int) -> list[float]:
@@ -275,7 +278,7 @@ def _trained(options: TokenizerExtendConfig) -> list[str]:
         seed=options.seed,
         text_field=options.text_field,
     )
-    with own_process.interruptible(), records.Quarantine() as quarantine:
+    with records.Quarantine() as quarantine:
         sample = sample_lines(training, quarantine)
         tell_unusable(quarantine)
         settings = settings_of(training)

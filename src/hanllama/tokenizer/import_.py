@@ -29,6 +29,7 @@ from typing import Any
 from hanllama.base import fs
 from hanllama.base.config import option
 from hanllama.base.errors import ConfigError, CorruptError, InputError
+from hanllama.base.making import Making, making
 from hanllama.base.plugins import nearest
 from hanllama.tokenizer import hf, tiktoken_file
 from hanllama.tokenizer.audit import Audit, audit
@@ -98,9 +99,11 @@ def take_over(options: TokenizerImportConfig) -> Path:
     Raises InputError for a missing source, one without an end token, or an existing output;
     CorruptError for a file that is no tokenizer; ConfigError for options that do not fit it.
     """
-    output = Path(options.output)
-    if output.exists() and not options.force:
-        raise InputError(f"{output} exists already; choose another folder or give --force")
+    with making(options.output, force=options.force) as made:
+        return _take_over(options, made)
+
+
+def _take_over(options: TokenizerImportConfig, made: Making) -> Path:
     source = find(Path(options.source))
     if source.kind != "tiktoken" and (options.encoding or options.pattern):
         raise ConfigError(f"--encoding and --pattern are of tiktoken files; {source.file} is none")
@@ -109,15 +112,15 @@ def take_over(options: TokenizerImportConfig) -> Path:
         for role, value in (("bos", options.bos), ("eos", options.eos), ("pad", options.pad))
         if value
     }
-    with fs.publish(output, replace=options.force) as folder:
+    with made.publish() as folder:
         _WRITERS[source.kind](folder, source, roles, options)
         if source.chat_template:
             fs.write_text(folder / CHAT_TEMPLATE, source.chat_template)
         tokenizer = load_tokenizer(folder)
         result = audit(tokenizer)
         result.write(folder)
-    _print(source, tokenizer, result, output)
-    return output
+    _print(source, tokenizer, result, made.output)
+    return made.output
 
 
 @contextlib.contextmanager

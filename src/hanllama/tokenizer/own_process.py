@@ -1,9 +1,8 @@
 """Native code in a process of its own: Ctrl-C ends it at once, and a kill says why.
 
 SentencePiece and the tokenizers library train for minutes without a look at Python, and a signal
-would wait as long. Here this process only waits, and ends the other one when a signal comes
-(`interruptible`). Where the system kills for lack of memory, it kills the other one, and this one
-says so.
+would wait as long. Here this process only waits, and ends the other one when a signal comes. Where
+the system kills for lack of memory, it kills the other one, and this one says so.
 
 The other process begins from nothing, 0.1 s of Python and imports, since a copy of this one would
 inherit the locks of its libraries' threads. Python's own pools would run the user's script again
@@ -12,7 +11,6 @@ in it, so that a script without a guard, or one read from stdin, could not train
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import signal
@@ -21,46 +19,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import psutil
 
-from hanllama.base.errors import HanllamaError, Interrupted
+from hanllama.base.errors import HanllamaError
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 class Died(HanllamaError):
     """The process of `call` ended without an answer."""
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM unwind the work as Interrupted; it begins again the next time."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are for the main thread, whatever it does
-        return
-    found = {number: signal.getsignal(number) for number in _SIGNALS}
-    # Ignored ones stay so (nohup), and what no Python code has set could not be put back.
-    before = {n: h for n, h in found.items() if h is not None and h != signal.SIG_IGN}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)  # a second one must not disturb the clearing away
-        raise Interrupted(number, goes_on=False)
-
-    try:
-        for number in before:
-            signal.signal(number, stop)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def call(function: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result:

@@ -30,6 +30,7 @@ from hanllama import __version__
 from hanllama.base import config, fs, plugins
 from hanllama.base.config import option
 from hanllama.base.errors import ConfigError, HanllamaError, InputError, StorageError
+from hanllama.base.making import making
 from hanllama.base.progress import Progress
 from hanllama.reading import records
 from hanllama.tokenizer import chat, hf, own_process, words
@@ -170,16 +171,14 @@ def train(options: TokenizerTrainConfig) -> Path:
     before HanllamaError says of the others why.
     """
     output = Path(options.output)
-    if output.exists() and not options.force:
-        raise InputError(f"{output} exists already; choose another folder or give --force")
     known = words.read(Path(options.words)) if options.words else ()
-    with own_process.interruptible():
+    with making(output, options.inputs, force=options.force) as made:
         with records.Quarantine() as quarantine:
             sample = sample_lines(options, quarantine)
             sample.words = known
         _tell(sample, options, quarantine)
         comparison = Comparison()
-        with fs.publish(output, replace=options.force) as folder:
+        with made.publish() as folder:
             if len(options.algorithm) > 1:
                 _train_each(folder, sample, options, comparison)
             else:

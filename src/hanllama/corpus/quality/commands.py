@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hanllama.base import fs, report
+from hanllama.base import report
 from hanllama.base.errors import InputError
+from hanllama.base.making import Making
 from hanllama.base.report import Section
 from hanllama.corpus.quality import classifier, corpus, lm_fit, ngram_lm
 from hanllama.corpus.quality import folder as model_folder
@@ -34,7 +35,11 @@ def lm(config: LmConfig) -> None:
     Raises InputError when the output exists, nothing can be read or too little is there,
     ConfigError when numba is not installed.
     """
-    output = corpus.check(config.output, config.inputs, config.force)
+    with corpus.making(config.output, config.inputs, config.force) as made:
+        _fit_lm(config, made)
+
+
+def _fit_lm(config: LmConfig, made: Making) -> None:
     characters = lm_fit.CharacterCounts()
     for passage, heldout in _passages("characters", config):
         if not heldout:
@@ -64,7 +69,7 @@ def lm(config: LmConfig) -> None:
     nats, symbols = sum(s.nats for s in scores), sum(s.symbols for s in scores)
     reference = Reference.of([s.perplexity for s in scores if s.symbols])
     facts["heldout_perplexity"] = ngram_lm.Score(nats, symbols).perplexity
-    with fs.publish(output, replace=config.force) as folder:
+    with made.publish() as folder:
         model_folder.write(folder, ngram_lm.KIND, facts, reference, **fitted.arrays)
         blocks: list[Any] = [
             report.facts(
@@ -90,7 +95,7 @@ def lm(config: LmConfig) -> None:
         f" {reference.passages:,} passages"
     )
     print(_percentile_line(reference))
-    print(f"the model is in {output}")
+    print(f"the model is in {made.output}")
 
 
 def _passages(title: str, config: LmConfig) -> Iterator[tuple[str, bool]]:
@@ -109,7 +114,11 @@ def fit_classifier(config: ClassifierConfig) -> None:
     Raises InputError when the output exists or one kind has too little text, ConfigError when
     numba is not installed.
     """
-    output = corpus.check(config.output, [*config.good, *config.bad], config.force)
+    with corpus.making(config.output, [*config.good, *config.bad], config.force) as made:
+        _fit_classifier(config, made)
+
+
+def _fit_classifier(config: ClassifierConfig, made: Making) -> None:
     good, good_out, by_document = _divided("good", config.good, config)
     bad, bad_out, bad_by_document = _divided("bad", config.bad, config)
     weights, bias, losses = classifier.fit(good, bad, config.bits, config.seed)
@@ -128,7 +137,7 @@ def fit_classifier(config: ClassifierConfig) -> None:
         "auc": verdict.auc,
         "calibration_error": verdict.calibration_error,
     }
-    with fs.publish(output, replace=config.force) as folder:
+    with made.publish() as folder:
         model_folder.write(folder, classifier.KIND, facts, reference, weights=weights)
         report.write(folder / "report.html", "Quality classifier", _verdict(verdict, reference))
     print(f"learnt from {len(good):,} good and {len(bad):,} bad passages")
@@ -142,7 +151,7 @@ def fit_classifier(config: ClassifierConfig) -> None:
             " measured were learnt from"
         )
     print(_percentile_line(reference))
-    print(f"the model is in {output}")
+    print(f"the model is in {made.output}")
 
 
 def _divided(

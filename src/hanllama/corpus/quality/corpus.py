@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import AbstractContextManager
 
+from hanllama.base import making as base_making
 from hanllama.base.errors import InputError
+from hanllama.base.making import Making
 from hanllama.base.progress import Progress
-from hanllama.corpus.parts import check_output
 from hanllama.reading import records
 from hanllama.reading.records import Document, Quarantine
 from hanllama.text.hashing import hash64
@@ -45,9 +46,8 @@ def is_heldout(text: str, share: float) -> bool:
     return hash64(text.encode("utf-8", "surrogatepass")) < share * 2**64
 
 
-def check(output: str, inputs: Sequence[str], force: bool) -> Path:
-    """The folder to write; InputError as of every command, and for standard input."""
+def making(output: str, inputs: Sequence[str], force: bool) -> AbstractContextManager[Making]:
+    """The folder that a command fits; InputError for standard input, which is read once only."""
     if "-" in inputs:
         raise InputError("standard input (-) cannot be read twice; give files or folders")
-    check_output(Path(output), inputs, force)
-    return Path(output)
+    return base_making.making(output, inputs, force=force)

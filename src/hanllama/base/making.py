@@ -1,0 +1,322 @@
+"""How a command makes its result: alone, resumed where a stopped run was, published last.
+
+    with making(config.output, config.inputs, force=config.force) as made:
+        ...                                  # the output is free, and nobody else is at work there
+        with made.publish() as folder: ...   # appears whole, or not at all
+
+A command that keeps its work on the way says what the result is `made_from`, as named values. Its
+work then lies in `OUTPUT.partial`, whose `state.json` says what it was made from and how far it
+has come. The same command goes on from there; a command with other values begins anew, or is
+refused, and either way the values that differ are named. Where the output itself was made from
+the same values, it is complete and nothing is done.
+
+`state.json` is replaced in one step, after everything that it speaks of is on the disk, and it is
+the first file to go: a process killed at any moment leaves the last state, or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, Literal
+
+from hanllama.base import fs
+from hanllama.base.errors import CorruptError, InputError, Interrupted, ResumeError
+
+STATE = "state.json"
+# Ctrl-C, a request to end, a terminal that has gone (Windows knows no such signal).
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name != "nt" else []))
+
+
+@contextlib.contextmanager
+def making(
+    output: str | Path,
+    inputs: Iterable[str] = (),
+    *,
+    force: bool = False,
+    file: bool = False,
+    made_from: Callable[[], Mapping[str, Any]] | None = None,
+    published: Callable[[Path], Mapping[str, Any] | None] = lambda output: None,
+    grows: Collection[str] = (),
+    changed: Literal["anew", "refuse", "keep"] = "anew",
+) -> Iterator[Making]:
+    """Hold the place of a command's output as long as the command works.
+
+    Ctrl-C, SIGTERM and SIGHUP are raised as Interrupted, which says whether the work was saved.
+
+    Args:
+        inputs: files, folders and globs that are read; the output must not lie inside one.
+        force: what hanllama wrote at the output may be replaced.
+        file: the output is a file, not a folder.
+        made_from: gives the values that the result depends on, once the place is held; None for a
+            command that keeps nothing on its way.
+        published: gives the values that a finished output was made from; None where it says
+            nothing.
+        grows: names of values that may differ between the work found and the work to do.
+        changed: other unfinished work is given up ("anew"), or refused unless `force`
+            ("refuse"), or left to the command to sort ("keep").
+
+    Raises InputError when another run is at work there, when the output exists (or, with `force`,
+    was not written by hanllama) or lies inside an input; ResumeError for work that is refused.
+    """
+    place = Path(output)
+    _require_outside(place, inputs)
+    with fs.alone(place), Signals() as signals:
+        fs.recover(place)
+        ours = place.is_file() if file else (place / fs.SUMS).is_file()
+        if place.exists() and force and not ours:
+            raise InputError(f"{output} was not written by hanllama; --force does not replace it")
+        if place.exists() and not force and made_from is None:
+            raise InputError(f"{output} exists already; --force replaces it")
+        made = Making(place, made_from() if made_from else {}, signals)
+        if made_from is not None:
+            finished = published(place) if place.exists() and not force else None
+            made.find(finished, force, grows, changed)
+        try:
+            yield made
+        except Interrupted as stop:
+            saved = "" if made.state is None else str(made.folder)
+            raise Interrupted(stop.signal_number, saved, goes_on=bool(saved)) from None
+        finally:
+            if made.state is None:
+                made.remove()
+
+
+class Making:
+    """An output that is being made, and the work that is kept beside it.
+
+    Attributes:
+        output: where the result is to appear.
+        folder: `OUTPUT.partial`, where a command may keep its work; there once `save` was called.
+        made_from: the values that the result depends on.
+        complete: the output was made from these values already; there is nothing to do.
+        state: of the work to go on with, as it was saved; None when there is none.
+        signals: hold them while something must not be left half done.
+    """
+
+    def __init__(self, output: Path, made_from: Mapping[str, Any], signals: Signals) -> None:
+        self.output, self.made_from, self.signals = output, dict(made_from), signals
+        self.folder = output.with_name(f"{output.name}.partial")
+        self.complete = False
+        self.state: dict[str, Any] | None = None
+
+    def find(
+        self,
+        published: Mapping[str, Any] | None,
+        force: bool,
+        grows: Collection[str],
+        changed: str,
+    ) -> None:
+        """Compare with the output and the work that are there; see `making`."""
+        found, why = self._saved()
+        if self.output.exists() and not force:
+            finished = found is not None and found.get("finished") and published is None
+            before = found["made_from"] if found is not None and finished else published
+            differs = [] if before is None else differences(before, self.made_from)
+            if before is None or any(name not in grows for name, _ in differs):
+                raise InputError(
+                    f"{self.output} exists already{_in_brackets(differs)}; --force replaces it"
+                )
+            if not differs:
+                self.complete = True
+                print(f"{self.output} is complete: it was made from the same input and options")
+                return
+        if found is not None:
+            differs = differences(found["made_from"], self.made_from)
+            why = " and ".join(words for name, words in differs if name not in grows)
+        if changed == "refuse" and force:
+            self.remove()
+        elif changed == "refuse" and why:
+            raise ResumeError(
+                f"{self.folder} holds unfinished work, and {why}; repeat that, choose another"
+                " --output, or begin anew with --force"
+            )
+        elif why and changed == "anew":
+            print(f"{self.folder}: {why}; beginning anew", file=sys.stderr)
+            self.remove()
+        elif found is not None:
+            print(f"going on from {self.folder}", file=sys.stderr)
+            self.state = found
+        elif changed == "anew":
+            self.remove()  # a kill came before the first state
+
+    def _saved(self) -> tuple[dict[str, Any] | None, str]:
+        """The state that is there, and why one that is there is of no use."""
+        path = self.folder / STATE
+        try:
+            found = fs.read_json(path) if path.exists() else None
+        except CorruptError:
+            return None, "its state cannot be read"
+        if found is not None and not (isinstance(found, dict) and "made_from" in found):
+            return None, "another version of hanllama left it"
+        return found, ""
+
+    def save(self, **state: Any) -> None:
+        """Remember how far the work has come; the files that this speaks of are on the disk."""
+        self.state = {"made_from": self.made_from, **state}
+        fs.write_json(self.folder / STATE, self.state)
+
+    @contextlib.contextmanager
+    def publish(self, sums: Mapping[str, str] | None = None) -> Iterator[Path]:
+        """The folder to write, which then takes the output's place; see `fs.publish`."""
+        with fs.publish(self.output, replace=True, sums=sums) as folder:
+            yield folder
+            self._finish()
+        self.remove()
+
+    def put_in_place(self, folder: Path) -> None:
+        """Publish a folder that was written elsewhere on the same file system."""
+        self._finish()
+        fs.put_in_place(folder, self.output)
+        self.remove()
+
+    def _finish(self) -> None:
+        """Say that an output that stands in its place is this one, should a kill come now."""
+        if self.state is not None and not self.output.exists():
+            self.save(**{**self.state, "finished": True})
+
+    def remove(self) -> None:
+        """Forget the unfinished work, its state first: half of it must not be gone on with."""
+        self.state = None
+        (self.folder / STATE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, `seed was 0 and is 3`) of every value that differs; of digests `corpus changed`."""
+    found = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            digests = any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in (old, new))
+            words = "changed" if digests else f"was {_short(old)} and is {_short(new)}"
+            found.append((name, f"{name} {words}"))
+    return found
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as {dotted name: value}."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        found |= flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return found
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and SIGHUP, met where the work allows.
+
+    They are raised as Interrupted at once, or at the end of what `held` surrounds; once one
+    arrived, others do not disturb the clearing away. Where they are `polled` they are only noted,
+    and a second Ctrl-C is raised as KeyboardInterrupt. An ignored signal stays ignored (nohup).
+
+    Attributes:
+        arrived: the number of the first signal; 0 before it.
+    """
+
+    def __init__(self, *, polled: bool = False) -> None:
+        self.arrived = 0
+        self._polled, self._held = polled, False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():  # no other thread may
+            found = {number: signal.getsignal(number) for number in SIGNALS}
+            # A handler that no Python code has set (None) could not be put back.
+            self._before = {n: h for n, h in found.items() if h not in (None, signal.SIG_IGN)}
+            for number in self._before:
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._polled:
+            if self.arrived == number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.arrived = number
+        elif not self.arrived:
+            self.arrived = number
+            if not self._held:
+                raise Interrupted(number, goes_on=False)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The work inside is finished before a signal stops it."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self.arrived:
+            raise Interrupted(self.arrived, goes_on=False)
+
+
+class Log:
+    """A file that only grows.
+
+    Args:
+        path: the file; created when missing.
+        size: how many of its bytes stay; the rest was written after the state that is gone on from.
+    """
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path = path
+        with fs.storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._out: IO[bytes] = open(path, "ab")  # noqa: SIM115 (open across calls)
+            if self._out.tell() < size:
+                raise CorruptError(
+                    f"{path} is shorter than its state says; remove {path.parent} to begin anew"
+                )
+            self._out.truncate(size)
+        self.size = size
+
+    def write(self, data: bytes) -> None:
+        """Add bytes."""
+        if data:
+            with fs.storage(self.path):
+                self._out.write(data)
+            self.size += len(data)
+
+    def sync(self) -> int:
+        """Bring everything to the disk; returns the size."""
+        with fs.storage(self.path):
+            self._out.flush()
+            os.fsync(self._out.fileno())
+        return self.size
+
+    def close(self) -> None:
+        """Close the file."""
+        with fs.storage(self.path):
+            self._out.close()
+
+
+def _require_outside(output: Path, inputs: Iterable[str]) -> None:
+    target = output.resolve()
+    for name in inputs:
+        source = Path(name).resolve()
+        if source.is_dir() and (source == target or source in target.parents):
+            raise InputError(
+                f"the output {output} lies inside the input {name}: the next run would read it;"
+                " choose a folder beside"
+            )
+
+
+def _in_brackets(differs: list[tuple[str, str]]) -> str:
+    return f" ({' and '.join(words for _, words in differs)})" if differs else ""
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
