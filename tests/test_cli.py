@@ -27,7 +27,7 @@ def _run(*words: str, code: str = "") -> subprocess.CompletedProcess[str]:
 # Leaves the names of heavy modules that were imported on stderr's last line.
 SPY = """
 import atexit
-HEAVY = {'torch', 'numpy', 'transformers', 'tensorboard', 'jsonargparse', 'yaml', 'rich'}
+HEAVY = {'torch', 'numpy', 'transformers', 'tensorboard', 'msgspec', 'yaml', 'rich'}
 atexit.register(lambda: print('HEAVY', sorted(set(sys.modules) & HEAVY), file=sys.stderr))
 """
 

@@ -268,7 +268,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     name, rest = _find(words)
     command = COMMANDS[name]
-    # Only now, since jsonargparse and the command's own module cost more than the overview may.
+    # Only now, since msgspec and the command's own module cost more than the overview may.
     from hanllama.base import config
 
     cls = resolve(command.config)

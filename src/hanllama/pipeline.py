@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from hanllama import recipe
 from hanllama.base import config, fs
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError, InputError, ResumeError
 from hanllama.base.fingerprint import Contents, of_code
 from hanllama.base.plugins import nearest
@@ -38,7 +38,7 @@ from hanllama.recipe import Stage
 NEUTRAL = ("output", "force", "workers", "threads")
 
 
-@dataclass(frozen=True)
+@checked
 class RunConfig:
     """`hanllama run`."""
 

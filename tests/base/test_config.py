@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from hanllama.base import config
-from hanllama.base.config import option
+from hanllama.base.config import Count, Natural, Positive, Share, Texts, checked, option
 from hanllama.base.errors import ConfigError
 
 
@@ -161,6 +161,79 @@ def test_too_many_words_are_refused() -> None:
 def test_a_config_cannot_be_changed_once_made() -> None:
     with pytest.raises(FrozenInstanceError):
         parse("a", "o").count = 4  # type: ignore[misc]
+
+
+# --- ranges --------------------------------------------------------------------------------------
+
+
+@checked
+class Ranged:
+    count: Count = option(1, help="how many")
+    room: Natural | None = option(None, help="how much")
+    share: Share = option(0.5, help="a part")
+    rate: Positive = option(0.1, help="how fast")
+    bits: int = option(20, ge=10, le=26, help="how large")
+    names: Texts = option(("a",), help="whose")
+
+
+OUT_OF_RANGE = [
+    ({"count": 0}, "count must be int of 1 or more, not 0"),
+    ({"count": "many"}, "count must be int of 1 or more, not 'many'"),
+    ({"count": 2.0}, r"count must be int of 1 or more, not 2\.0"),
+    ({"room": -1}, "room must be int of 0 or more, not -1"),
+    ({"share": 1.5}, r"share must be float from 0 to 1, not 1\.5"),
+    ({"share": float("nan")}, "share must be float from 0 to 1, not nan"),
+    ({"rate": 0}, "rate must be float above 0, not 0"),
+    ({"rate": float("inf")}, "rate must be float above 0, not inf"),
+    ({"bits": 27}, "bits must be int from 10 to 26, not 27"),
+    ({"names": ()}, "names must be list of text with 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), OUT_OF_RANGE)
+def test_a_number_out_of_range_is_refused_loaded_and_made(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"a recipe: {message}"):
+        config.load(Ranged, values, "a recipe")
+    with pytest.raises(ConfigError, match=message):
+        Ranged(**values)
+    assert Ranged(room=0, share=1, bits=26) == config.load(
+        Ranged, {"room": 0, "share": 1, "bits": 26}, "x"
+    )
+
+
+def test_a_text_is_no_number_where_an_object_is_made() -> None:
+    """A flag's text is read as a number; a caller's is a mistake."""
+    assert config.parse(Ranged, ["--count", "7", "--room", "none"], "x") == Ranged(count=7)
+    with pytest.raises(ConfigError, match="count must be int of 1 or more, not '7'"):
+        Ranged(count="7")  # type: ignore[arg-type]
+
+
+def test_a_group_names_its_key_in_full() -> None:
+    @checked
+    class Outer:
+        inner: Ranged = option(Ranged(), help="a group")
+
+    with pytest.raises(ConfigError, match=r"x: inner\.count must be int of 1 or more, not 0"):
+        config.parse(Outer, ["--inner.count", "0"], "x")
+
+
+def test_a_subclass_changes_a_default_and_keeps_help_and_range() -> None:
+    @checked
+    class More(Ranged):
+        output: str = option(help="where to")
+        bits: int = 12
+        share: Share = option(0.25, help="another part")
+
+    by_key = {o.key: o for o in config.options(More)}
+    assert next(iter(by_key)) == "output", "what is required comes first"
+    assert (by_key["bits"].default, by_key["bits"].help) == (12, "how large")
+    assert (by_key["share"].default, by_key["share"].help) == (0.25, "another part")
+    assert More(output="o").bits == 12 and Ranged().bits == 20
+    for made in (lambda: More(output="o", bits=9), lambda: More(output="o", share=2.0)):
+        with pytest.raises(ConfigError, match="must be"):
+            made()
 
 
 # --- YAML ----------------------------------------------------------------------------------------

@@ -580,7 +580,7 @@ def test_errors_say_what_and_what_to_do(tmp_path: Path, capsys: pytest.CaptureFi
     assert "cannot be -" in fails("-")
     assert "did you mean 'longer'" in fails(str(source), "--keep", "longest")
     assert "at most 4096 slots" in fails(str(source), "--bands", "2000")
-    assert "use --method minhash" in fails(str(source), "--distance", "20")
+    assert "distance must be int from 0 to 8, not 20" in fails(str(source), "--distance", "20")
     assert "--text-field" in fails(str(source), "--text-field", "content")
     (tmp_path / "in" / "empty.jsonl").write_text("")
     assert "there is no document" in fails(str(tmp_path / "in" / "empty.jsonl"))

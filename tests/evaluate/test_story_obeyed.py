@@ -121,7 +121,9 @@ def test_a_base_model_is_not_asked_and_says_what_the_language_was(
 
 def test_base_models_alone_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = base_model(tmp_path / "base")
-    config = ObeyedConfig((str(base),), stories=3, device="cpu", output=str(tmp_path / "out"))
+    config = ObeyedConfig(
+        models=(str(base),), stories=3, device="cpu", output=str(tmp_path / "out")
+    )
     (found,) = obeyed(config)
     assert found.bits_per_byte and found.share() is None
     assert "base   base model: not asked" in capsys.readouterr().out
@@ -161,17 +163,17 @@ def test_what_cannot_be_judged_is_an_error_with_its_line(
 ) -> None:
     (tmp_path / "a.jsonl").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=message):
-        obeyed(ObeyedConfig((str(tmp_path / "a.jsonl"),)))
+        obeyed(ObeyedConfig(models=(str(tmp_path / "a.jsonl"),)))
 
 
 def test_an_output_stays_unless_forced_and_options_are_checked(tmp_path: Path) -> None:
     file = str(answers(tmp_path / "mine.jsonl", wrong=0))
     output = str(tmp_path / "out")
-    obeyed(ObeyedConfig((file,), output=output))
+    obeyed(ObeyedConfig(models=(file,), output=output))
     with pytest.raises(InputError, match="--force"):
-        obeyed(ObeyedConfig((file,), output=output))
-    assert obeyed(ObeyedConfig((file,), output=output, force=True))[0].share()[0] == 1.0
-    with pytest.raises(ConfigError, match="count must be at least 1"):
-        ObeyedConfig((file,), count=0)
+        obeyed(ObeyedConfig(models=(file,), output=output))
+    assert obeyed(ObeyedConfig(models=(file,), output=output, force=True))[0].share()[0] == 1.0
+    with pytest.raises(ConfigError, match=r"count must be .* not 0"):
+        ObeyedConfig(models=(file,), count=0)
     with pytest.raises(InputError, match="cannot be read"):
-        obeyed(ObeyedConfig(("absent.jsonl",)))
+        obeyed(ObeyedConfig(models=("absent.jsonl",)))

@@ -195,6 +195,6 @@ def test_the_decoding_layout_changes_no_value(model: Llama) -> None:
 )
 def test_impossible_numbers_are_refused_by_name(wrong: dict[str, float]) -> None:
     (name,) = wrong
-    for made in (Sampling, lambda **values: GenerateConfig("m", **values)):
+    for made in (Sampling, lambda **values: GenerateConfig(model="m", **values)):
         with pytest.raises(ConfigError, match=f"{name} must be"):
             made(**wrong)  # type: ignore[operator]

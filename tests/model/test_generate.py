@@ -39,7 +39,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(folder: Path, *prompts: str, **options: object) -> GenerateConfig:
     values = {"max_new_tokens": 40, "temperature": 1.5, "top_k": 0, "device": "cpu", **options}
-    return GenerateConfig(str(folder), prompt=prompts, **values)  # type: ignore[arg-type]
+    return GenerateConfig(model=str(folder), prompt=prompts, **values)  # type: ignore[arg-type]
 
 
 def test_streamed_text_is_the_printed_text(

@@ -79,14 +79,17 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"vocab_size": 0}, "vocab_size must be a positive whole number"),
+        ({"vocab_size": 0}, "vocab_size must be .* not 0"),
         ({"num_hidden_layers": -1}, "num_hidden_layers must be"),
         ({"num_attention_heads": 5}, "not divisible by num_attention_heads 5"),
         ({"num_key_value_heads": 3}, "not divisible by num_key_value_heads 3"),
         ({"hidden_size": 36, "num_attention_heads": 4}, "head_dim 9 .* must be even"),
-        ({"rope_theta": 0.0}, "rope_theta must be a positive number"),
-        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a positive number"),
-        ({"rms_norm_eps": None}, "rms_norm_eps must be a positive number"),
+        ({"rope_theta": 0.0}, "rope_theta must be .* not 0"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be .* not nan"),
+        ({"rms_norm_eps": float("inf")}, "rms_norm_eps must be .* not inf"),
+        ({"rms_norm_eps": None}, "rms_norm_eps must be .* not None"),
+        ({"hidden_size": True}, "hidden_size must be .* not True"),
+        ({"hidden_size": 32.0}, "hidden_size must be .* not 32"),
     ],
 )
 def test_impossible_dimensions_are_refused(change: dict[str, int], words: str) -> None:

@@ -73,7 +73,7 @@ def test_an_existing_output_stays_unless_forced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match="not written by hanllama"):
         stories(StoriesConfig(str(tmp_path / "mine"), count=3, force=True))
-    with pytest.raises(ConfigError, match="count must be 1 or more"):
+    with pytest.raises(ConfigError, match="count must be int of 1 or more, not 0"):
         StoriesConfig("x", count=0)
 
 

@@ -142,7 +142,10 @@ def test_user_symbols_are_one_piece(corpus: Path, tmp_path: Path) -> None:
         (["--user-symbols", "</s>"], "('</s>') is special"),
         (["--user-symbols", "ab", "a b"], "number 2 ('a b') holds a space"),
         (["--user-symbols", "a▁b"], "('a▁b') holds a space"),
-        (["--character-coverage", "0.97"], "must be from 0.98 to 1, not 0.97"),
+        (
+            ["--character-coverage", "0.97"],
+            "character_coverage must be float from 0.98 to 1, not 0.97",
+        ),
         (["--user-symbols", "<0x41>"], "('<0x41>') is special"),
         (["--user-symbols", ""], "('') is empty"),
         (["--algorithm", "bpe", "bpe"], "'bpe' stands twice"),

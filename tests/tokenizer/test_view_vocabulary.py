@@ -114,9 +114,18 @@ def test_records_of_the_text_that_cannot_be_used_are_told(
         (["--script", "Klingon"], "no piece is of the script 'Klingon'; there are: Han"),
         (["--sample", "3"], "need a --sentence"),
         (["--sort", "frequency"], "needs --text"),
-        (["--sentence", "好", "--sample", "2", "--alpha", "-1"], "must not be negative"),
-        (["--sentence", "好", "--sample", "2", "--seed", "-1"], "must not be negative"),
-        (["--sentence", "好", "--alternatives", "513"], "more than the 512"),
+        (
+            ["--sentence", "好", "--sample", "2", "--alpha", "-1"],
+            "alpha must be float of 0 or more, not -1",
+        ),
+        (
+            ["--sentence", "好", "--sample", "2", "--seed", "-1"],
+            "seed must be int of 0 or more, not -1",
+        ),
+        (
+            ["--sentence", "好", "--alternatives", "513"],
+            "alternatives must be int from 0 to 512, not 513",
+        ),
         (["--sentence", "好", "--sample", "2"], "only in a unigram model"),
     ],
 )

@@ -57,14 +57,14 @@ def test_frozen_parameters_have_no_moments() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OptimConfig(learning_rate=0), "learning_rate must be positive"),
-        (lambda: OptimConfig(warmup=1.5), "warmup is a share"),
+        (lambda: OptimConfig(learning_rate=0), "learning_rate must be .* not 0"),
+        (lambda: OptimConfig(warmup=1.5), "warmup must be .* not 1.5"),
         (lambda: OptimConfig(schedule="wsd", warmup=0.5, decay=0.6), "together they can be 1"),
-        (lambda: OptimConfig(beta2=1.0), "beta2 must lie from 0 up to 1"),
-        (lambda: OptimConfig(epsilon=0.0), "epsilon must be positive"),
-        (lambda: OptimConfig(max_grad_norm=-1.0), "max_grad_norm cannot be negative"),
-        (lambda: LoopConfig(eval_rows=-1), "eval_rows cannot be negative"),
-        (lambda: LoopConfig(batch_size=0), "batch_size must be at least 1"),
+        (lambda: OptimConfig(beta2=1.0), "beta2 must be .* not 1.0"),
+        (lambda: OptimConfig(epsilon=0.0), "epsilon must be .* not 0.0"),
+        (lambda: OptimConfig(max_grad_norm=-1.0), "max_grad_norm must be .* not -1.0"),
+        (lambda: LoopConfig(eval_rows=-1), "eval_rows must be .* not -1"),
+        (lambda: LoopConfig(batch_size=0), "batch_size must be .* not 0"),
         (lambda: LoopConfig(max_steps=0, epochs=0), "must be positive"),
     ],
 )

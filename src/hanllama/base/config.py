@@ -2,42 +2,92 @@
 
 A command's dataclass is the only place where an option exists: the command line, `--help`, the
 example YAML and the tables in `docs/` are all read from it, and so is what a recipe may say about
-a stage. Parsing and type checking is jsonargparse's work; this file adds what a user meets:
-positional arguments, `--a-b` for `--a_b`, `--leaf` for the only `--group.leaf` of that name, and
-errors that name the nearest valid key.
+a stage. Types and ranges are checked by msgspec; this file adds positional arguments, `--a-b` for
+`--a_b`, `--leaf` for the only `--group.leaf` of that name, and errors that name the nearest key.
 
-    @dataclass(frozen=True)
+    @checked
     class CleanConfig:
         inputs: tuple[str, ...] = option(help="files or folders to read", positional=True)
-        workers: int = option(0, help="processes; 0 means one per core")
+        workers: Natural = option(0, help="processes; 0 means one per core")
+        bits: int = option(20, ge=10, le=26, help="size of the table")
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
 
 from hanllama.base.errors import ConfigError
 from hanllama.base.plugins import nearest
 
 T = TypeVar("T")
 
+# The usual ranges by name; `option(ge=…)` states another.
+Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Texts = Annotated[tuple[str, ...], Meta(min_length=1)]
 
-def option(default: Any = MISSING, *, help: str, positional: bool = False) -> Any:
-    """A dataclass field with its help text. Without a default the option is required."""
+
+def option(default: Any = MISSING, *, help: str, positional: bool = False, **bounds: Any) -> Any:
+    """A dataclass field with its help text. Without a default the option is required.
+
+    Args:
+        default: the value when nothing is said.
+        help: one line for `--help` and the tables in `docs/`.
+        positional: whether words without a flag fill it.
+        bounds: `ge`, `gt`, `le`, `lt`: the range of a number that no name like `Count` states.
+    """
     metadata = {"help": help, "positional": positional}
+    if bounds:
+        metadata["range"] = Meta(**bounds)
     if default is not MISSING and is_dataclass(default):
         own: Any = type(default)()  # type: ignore[misc]
         assert default == own, "a group's defaults are its class's: subclass it to have others"
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+@typing.dataclass_transform(frozen_default=True, kw_only_default=True)
+def checked(cls: type[T]) -> type[T]:
+    """A frozen dataclass that refuses a number outside its range however it is made.
+
+    A subclass changes an inherited default with `name: type = value`; help and range stay.
+
+    Raises ConfigError, when an object is made, that names the field, its range and the value.
+    """
+    inherited, after = _inherited(cls), getattr(cls, "__post_init__", None)
+    for name, field in inherited.items():
+        if name in vars(cls):
+            new = vars(cls)[name]
+            own = new if isinstance(new, dataclasses.Field) else dataclasses.field(default=new)
+            own.metadata = types.MappingProxyType({**field.metadata, **own.metadata})
+            setattr(cls, name, own)
+
+    def check(self: Any) -> None:
+        for field, hint, limit in _hints(type(self)):  # type: ignore[arg-type]
+            if limit:
+                _convert(hint, limit, getattr(self, field.name), field.name)
+        if after:
+            after(self)
+
+    cls.__post_init__ = check  # type: ignore[attr-defined]
+    return dataclass(frozen=True, kw_only=bool(inherited))(cls)
 
 
 @dataclass(frozen=True)
@@ -53,7 +103,7 @@ class Option:
     @property
     def flag(self) -> str:
         """The option as typed: `--optim.learning-rate`; of a field `from_` it is `--from`."""
-        return "--" + self.key.rstrip("_").replace("_", "-")
+        return _flag(self.key)
 
     @property
     def type_name(self) -> str:
@@ -62,10 +112,11 @@ class Option:
 
 
 def options(cls: type, prefix: str = "") -> list[Option]:
-    """Every leaf option of a config dataclass, nested groups flattened with dotted keys."""
+    """Every leaf option: required ones, the class's own, inherited ones; of groups, dotted keys."""
     hints = typing.get_type_hints(cls)
+    inherited = _inherited(cls)
     found: list[Option] = []
-    for field in fields(cls):
+    for field in sorted(fields(cls), key=lambda f: (not _required(f), f.name in inherited)):
         hint, key = hints[field.name], prefix + field.name
         if isinstance(hint, type) and is_dataclass(hint):
             found += options(hint, key + ".")
@@ -251,7 +302,7 @@ def _items(words: list[str], hint: Any) -> list[Any]:
     return items
 
 
-_BOOL_WORDS = ("true", "false", "yes", "no")
+_BOOL_WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def _is_flag(word: str) -> bool:
@@ -304,50 +355,90 @@ def _flatten(mapping: Mapping[str, Any], cls: type, where: str, prefix: str = ""
 # --- one builder for all of them -----------------------------------------------------------------
 
 
-def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Check and coerce every value with jsonargparse and make the frozen dataclass."""
-    for o in options(cls):
-        if o.default is MISSING and values.get(o.key) is None:
-            raise ConfigError(f"{where}: {o.flag} is required ({o.help})")
-    return _construct(cls, values, where, "")
-
-
-def _construct(cls: type[T], values: Mapping[str, Any], where: str, prefix: str) -> T:
-    hints = typing.get_type_hints(cls)
+def _build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
+    """Convert and check every value and make the frozen dataclass."""
     arguments: dict[str, Any] = {}
-    for field in fields(cls):  # type: ignore[arg-type]
-        hint, key = hints[field.name], prefix + field.name
+    for field, hint, limit in _hints(cls):  # type: ignore[arg-type]
+        key = prefix + field.name
         if isinstance(hint, type) and is_dataclass(hint):
-            arguments[field.name] = _construct(hint, values, where, key + ".")
+            arguments[field.name] = _build(hint, values, where, key + ".")
         elif key in values:
-            arguments[field.name] = _check(hint, values[key], key, where)
+            arguments[field.name] = _convert(
+                hint, limit, _read(values[key], hint), f"{where}: {key}"
+            )
+        elif _required(field):
+            raise ConfigError(f"{where}: {_flag(key)} is required ({field.metadata['help']})")
     try:
         return cls(**arguments)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _check(hint: Any, value: Any, key: str, where: str) -> Any:
-    from jsonargparse import ArgumentParser
+@functools.cache
+def _hints(cls: Any) -> list[tuple[dataclasses.Field[Any], Any, Meta | None]]:
+    """Every field with its type and its range, if it has one."""
+    plain, full = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
+    found = []
+    for field in fields(cls):
+        parts = (full[field.name], *get_args(full[field.name]))  # `Count`, or `Count | None`
+        limits = [limit for part in parts for limit in getattr(part, "__metadata__", ())]
+        limit = field.metadata.get("range") or next(iter(limits), None)
+        found.append((field, plain[field.name], limit))
+    return found
 
-    if _is_list(hint) and isinstance(value, str):
-        value = [value]
-    optional = type(None) in get_args(hint)
-    if optional and value == "none":  # as the help writes it
-        value = None
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=hint)
-    wrong = f"{where}: {key} must be {_type_name(hint)}, not {value!r}"
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _inherited(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    bases = filter(is_dataclass, reversed(cls.__mro__[1:]))
+    return {field.name: field for base in bases for field in fields(base)}
+
+
+def _convert(hint: Any, limit: Meta | None, value: Any, key: str) -> Any:
+    """A value in the type asked for; ConfigError when it is of another type or out of range."""
     try:
-        checked = parser.parse_object({"value": value}).value
-    except Exception as error:
-        raise ConfigError(wrong) from error
-    if checked is None and not optional:  # jsonargparse lets `null` pass for any type
-        raise ConfigError(wrong)
-    return checked
+        made = msgspec.convert(value, hint)
+        if isinstance(value, float) and not isinstance(made, float):
+            raise msgspec.ValidationError  # 2.0 is no whole number
+        if limit and made is not None:
+            msgspec.convert(made, Annotated[type(made), limit])
+            if made == math.inf:  # which no upper bound of msgspec's may be
+                raise msgspec.ValidationError
+        return made
+    except msgspec.ValidationError as error:
+        words = f"{_type_name(hint)} {_range(limit)}" if limit else _type_name(hint)
+        raise ConfigError(f"{key} must be {words}, not {value!r}") from error
+
+
+def _read(value: Any, hint: Any) -> Any:
+    """A flag's text, or YAML's `1e-3`, as the scalar that is asked for; else as it is."""
+    if _is_list(hint) and isinstance(value, str | list | tuple):
+        items = [value] if isinstance(value, str) else value
+        return [_read(item, get_args(hint)[0]) for item in items]
+    kinds = get_args(hint) or (hint,)
+    if not isinstance(value, str) or str in kinds:
+        return value
+    if type(None) in kinds and value in ("none", "null", "~"):  # as the help writes it, or YAML
+        return None
+    for kind in kinds:
+        if kind in _READ:
+            with suppress(ValueError, KeyError):
+                return _READ[kind](value)
+    return value
+
+
+_READ: dict[Any, Callable[[str], Any]] = {
+    bool: lambda text: _BOOL_WORDS[text.lower()], int: int, float: float
+}  # fmt: skip
 
 
 # --- words for types -----------------------------------------------------------------------------
+
+
+def _flag(key: str) -> str:
+    return "--" + key.rstrip("_").replace("_", "-")
 
 
 def _is_list(hint: Any) -> bool:
@@ -371,6 +462,18 @@ def _type_name(hint: Any) -> str:
     return {"str": "text", "bool": "true|false", "Any": "value"}.get(
         getattr(hint, "__name__", ""), getattr(hint, "__name__", str(hint))
     )
+
+
+def _range(limit: Meta) -> str:
+    """A range in words: `from 0 to 1`, `of 1 or more`."""
+    if limit.min_length is not None:
+        return f"with {limit.min_length} or more"
+    low = f"from {limit.ge}" if limit.ge is not None else f"above {limit.gt}"
+    if limit.le is not None:
+        return f"{low} to {limit.le}"
+    if limit.lt is not None:
+        return f"{low} to below {limit.lt}"
+    return low if limit.ge is None else f"of {limit.ge} or more"
 
 
 def _usage(o: Option) -> str:

@@ -21,7 +21,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 
 from hanllama import __version__
 from hanllama.base import fingerprint, fs, workers
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError, InputError, Interrupted
+from hanllama.base.config import Count, Natural, checked, option
+from hanllama.base.errors import InputError, Interrupted
 from hanllama.base.making import Making, making
 from hanllama.base.progress import Progress, duration
 from hanllama.batches import split as splitting
@@ -54,29 +53,23 @@ _SMALL_BYTES = 12_000_000
 _SPOOL = ".spool"
 
 
-@dataclass(frozen=True)
+@checked
 class TokenizeConfig:
     """Options of `hanllama tokenize`."""
 
     inputs: tuple[str, ...] = option(help="files, folders or globs of text", positional=True)
     tokenizer: str = option(help="the tokenizer's folder, or a model's")
     output: str = option(help="the shards folder to write")
-    holdout: float = option(0.01, help="share of the characters to hold out, by document")
+    holdout: float = option(
+        0.01, ge=0, lt=0.5, help="share of the characters to hold out, by document"
+    )
     seed: int = option(0, help="of the choice of held-out documents")
-    workers: int = option(
+    workers: Natural = option(
         0, help="processes; 0 means one per core; the result does not depend on it"
     )
-    shard_tokens: int = option(SHARD_TOKENS, help="tokens after which the next file begins")
+    shard_tokens: Count = option(SHARD_TOKENS, help="tokens after which the next file begins")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
     force: bool = option(False, help="replace the output folder if it exists")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.holdout < 0.5:
-            raise ConfigError(f"holdout must be at least 0 and less than 0.5, not {self.holdout}")
-        if self.shard_tokens < 1:
-            raise ConfigError(f"shard_tokens must be at least 1, not {self.shard_tokens}")
-        if self.workers < 0:
-            raise ConfigError(f"workers must not be negative, not {self.workers}")
 
 
 def tokenize(options: TokenizeConfig) -> Path:

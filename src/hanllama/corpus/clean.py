@@ -20,7 +20,6 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hanllama.base import fingerprint, fs, workers
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError, InputError, Interrupted
+from hanllama.base.config import Natural, Share, Texts, checked, option
+from hanllama.base.errors import InputError, Interrupted
 from hanllama.base.making import Log, Making, Signals, making
 from hanllama.base.progress import Progress
 from hanllama.corpus import funnel_report, ruleset
@@ -56,11 +55,11 @@ DUPLICATE = "equal to an earlier document"
 DIGESTS = "digests.bin"  # of every document written so far, 16 bytes each
 
 
-@dataclass(frozen=True)
+@checked
 class CleanConfig:
     """What `hanllama clean` takes."""
 
-    inputs: tuple[str, ...] = option(
+    inputs: Texts = option(
         help="folders, files or globs to read, - for standard input", positional=True
     )
     output: str = option(help="the corpus folder to write")
@@ -73,31 +72,21 @@ class CleanConfig:
     source_field: str = option("source", help="the field that says where a record came from")
     category_field: str = option("category", help="the field that labels a record")
     licence_field: str = option("licence", help="the field with the record's licence")
-    max_documents: int = option(0, help="read no more than the first so many; 0 means all")
-    max_characters: int = option(
+    max_documents: Natural = option(0, help="read no more than the first so many; 0 means all")
+    max_characters: Natural = option(
         0, help="read only the first documents that have no more together; 0 means all"
     )
     exact_duplicates: bool = option(
         True, help="keep only the first of documents that are equal once cleaned"
     )
-    dropped_characters: int = option(
+    dropped_characters: Natural = option(
         1000, help="characters of each dropped document kept in dropped.jsonl; 0 keeps none"
     )
-    max_quarantine_share: float = option(
+    max_quarantine_share: Share = option(
         0.05, help="fail when more than this share of the records cannot be read"
     )
-    workers: int = option(0, help="processes; 0 means one per core")
+    workers: Natural = option(0, help="processes; 0 means one per core")
     force: bool = option(False, help="replace the output folder")
-
-    def __post_init__(self) -> None:
-        if not self.inputs:
-            raise ConfigError("inputs is empty; name a folder, a file or a glob")
-        for name in ("workers", "max_documents", "max_characters", "dropped_characters"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if not 0 <= self.max_quarantine_share <= 1:
-            share = self.max_quarantine_share
-            raise ConfigError(f"max_quarantine_share must be between 0 and 1, not {share}")
 
     def fields(self) -> Fields:
         """Which field of a record is what."""

@@ -14,13 +14,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from hanllama.base import pager
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError, CorruptError, InputError
 from hanllama.base.pager import Item
 from hanllama.reading import records
@@ -29,7 +28,7 @@ DUPLICATES = "exact duplicates"  # the stage's name in dropped.jsonl
 OPENS, CLOSES = "⟦", "⟧"
 
 
-@dataclass(frozen=True)
+@checked
 class ViewConfig:
     """Options of `hanllama data view`."""
 

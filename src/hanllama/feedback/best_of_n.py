@@ -31,7 +31,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from hanllama.base import fs, report
-from hanllama.base.config import option
+from hanllama.base.config import Count, Natural, NonNegative, Share, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
 from hanllama.feedback.asking import Work, terminable
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 BLOCK = 64  # prompts answered and journaled together
 
 
-@dataclass(frozen=True)
+@checked
 class BestOfNConfig:
     """Options of `hanllama data best-of-n`."""
 
@@ -65,13 +65,13 @@ class BestOfNConfig:
     )
     reward_model: str = option("", help="a reward model's folder (hanllama reward) that scores")
     reward_weight: float = option(1.0, help="what the reward model's score counts for")
-    least_gain: float = option(
+    least_gain: NonNegative = option(
         0.0, help="a pair is made where best and worst differ by more than this"
     )
-    pairs: int = option(
+    pairs: Count = option(
         1, help="pairs of a prompt at most: the best with the worst, the next with the next worst"
     )
-    limit: int = option(0, help="prompts to take; 0 means all")
+    limit: Natural = option(0, help="prompts to take; 0 means all")
     max_new_tokens: int = option(256, help="tokens of an answer at most")
     temperature: tuple[float, ...] = option(
         (1.0,), help="above 1 wilder, below 1 tamer; several: as many answers at each"
@@ -79,8 +79,8 @@ class BestOfNConfig:
     top_k: int = option(0, help="choose among this many likeliest tokens; 0: among all")
     top_p: float = option(1.0, help="choose among the likeliest tokens with this share; 1: all")
     seed: int = option(0, help="the same seed gives the same answers")
-    batch: int = option(32, help="answers written at a time; more use more memory")
-    max_quarantine_share: float = option(0.05, help="share of records that may be unusable")
+    batch: Count = option(32, help="answers written at a time; more use more memory")
+    max_quarantine_share: Share = option(0.05, help="share of records that may be unusable")
     force: bool = option(False, help="replace the output, and give up answers made so far")
     device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
@@ -94,12 +94,6 @@ class BestOfNConfig:
             )
         if self.model and self.n < 2:
             raise ConfigError(f"n must be at least 2, not {self.n}")
-        for name in ("limit", "least_gain"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        for name in ("batch", "pairs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.temperature or self.n % len(self.temperature):
             raise ConfigError(
                 f"n ({self.n}) answers cannot be shared out over {len(self.temperature)}"

@@ -17,7 +17,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hanllama.base import fs, report
-from hanllama.base.config import option
+from hanllama.base.config import Count, Share, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
 from hanllama.feedback.asking import Asker, Request, Work, terminable
@@ -40,7 +39,7 @@ Graded = tuple[Conversation, float | None, str]
 """A conversation, its grade (None: it got none), and why it got none."""
 
 
-@dataclass(frozen=True)
+@checked
 class GradeConfig:
     """Options of `hanllama data grade`."""
 
@@ -53,8 +52,8 @@ class GradeConfig:
     endpoint: str = option("", help="of judge: an OpenAI-compatible address")
     judge: str = option("", help="of judge: the model to ask there")
     template: str = option("", help="chat template for a model folder that carries none")
-    batch: int = option(16, help="conversations a local model reads at a time")
-    max_quarantine_share: float = option(0.05, help="share of records that may be unusable")
+    batch: Count = option(16, help="conversations a local model reads at a time")
+    max_quarantine_share: Share = option(0.05, help="share of records that may be unusable")
     force: bool = option(False, help="replace the output, and give up answers made so far")
     device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps")
     ask: JudgeConfig = option(JudgeConfig(), help="how the judge is asked")
@@ -64,8 +63,6 @@ class GradeConfig:
             raise ConfigError("by judge needs endpoint and judge")
         if self.by != "judge" and not self.model:
             raise ConfigError(f"by {self.by} needs model, a model folder")
-        if self.batch < 1:
-            raise ConfigError(f"batch must be at least 1, not {self.batch}")
 
 
 def grade(config: GradeConfig) -> int | None:

@@ -15,11 +15,10 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from hanllama.base import fs
-from hanllama.base.config import option
+from hanllama.base.config import Share, checked, option
 from hanllama.base.making import making
 from hanllama.base.progress import Progress
 from hanllama.talks.conversations.form import Conversation, Message, assistant, prompt_hash, user
@@ -35,7 +34,7 @@ BETTER = (
 WORSE = ("请给出一个更差的回答。", "刚才的回答很好，现在给一个差一些的。", "请换一个不如它的回答。")
 
 
-@dataclass(frozen=True)
+@checked
 class HindsightConfig:
     """Options of `hanllama data hindsight`."""
 
@@ -45,7 +44,7 @@ class HindsightConfig:
         "both", help="each ranking as it gets better, as it gets worse, or both"
     )
     seed: int = option(0, help="which wording is used where")
-    max_quarantine_share: float = option(0.05, help="share of records that may be unusable")
+    max_quarantine_share: Share = option(0.05, help="share of records that may be unusable")
     force: bool = option(False, help="replace the output")
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.base import fs, report
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.config import Natural, Share, checked, option
+from hanllama.base.errors import InputError
 from hanllama.base.progress import Progress
 from hanllama.feedback.asking import Asker, Request, Work, terminable
 from hanllama.feedback.endpoint import Endpoint, Reply
@@ -35,7 +35,7 @@ FIRST, SECOND, TIE = "甲", "乙", "平"
 CRITERIA = "是否正确、是否有用、是否切题完整、表达是否清楚；长短本身不算优点"
 
 
-@dataclass(frozen=True)
+@checked
 class RankConfig:
     """Options of `hanllama data rank`."""
 
@@ -49,16 +49,12 @@ class RankConfig:
     judge: str = option(help="the model to ask there")
     criteria: str = option(CRITERIA, help="what the judge should look at, in words for it")
     most_answers: int = option(
-        4, help="answers of a prompt that are compared; n of them cost n (n - 1) requests"
+        4, ge=2, help="answers of a prompt that are compared; n of them cost n (n - 1) requests"
     )
-    limit: int = option(0, help="prompts to take; 0 means all")
-    max_quarantine_share: float = option(0.05, help="share of records that may be unusable")
+    limit: Natural = option(0, help="prompts to take; 0 means all")
+    max_quarantine_share: Share = option(0.05, help="share of records that may be unusable")
     force: bool = option(False, help="replace the output, and give up answers made so far")
     ask: JudgeConfig = option(JudgeConfig(), help="how the judge is asked")
-
-    def __post_init__(self) -> None:
-        if self.most_answers < 2 or self.limit < 0:
-            raise ConfigError("most_answers must be at least 2, limit 0 or more")
 
 
 @dataclass

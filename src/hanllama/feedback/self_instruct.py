@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.base import fs
-from hanllama.base.config import option
+from hanllama.base.config import Count, Natural, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
 from hanllama.feedback import task_filters
@@ -39,35 +39,28 @@ FEWEST_KEPT = 0.02  # of the tasks of the last PATIENCE requests; below, the tea
 PATIENCE = 50
 
 
-@dataclass(frozen=True)
+@checked
 class SelfInstructConfig:
     """Options of `hanllama data self-instruct`."""
 
     output: str = option(help="the folder to write")
     endpoint: str = option(help="an OpenAI-compatible address: http://localhost:8000/v1")
     teacher: str = option(help="the model to ask there")
-    count: int = option(1000, help="tasks to keep; a larger number goes on from a smaller one")
+    count: Count = option(1000, help="tasks to keep; a larger number goes on from a smaller one")
     seeds: str = option("", help="seed tasks of your own: JSON lines; without it the 103 shipped")
     topic: str = option("", help="what the tasks should be about, in words for the teacher")
-    tasks_per_request: int = option(8, help="new tasks that one request asks for")
-    seeds_per_request: int = option(3, help="seed tasks that a request shows")
-    machine_per_request: int = option(1, help="tasks made before that it shows, where there are")
-    max_similarity: float = option(0.7, help="ROUGE-L above which a task counts as a copy")
+    tasks_per_request: Count = option(8, help="new tasks that one request asks for")
+    seeds_per_request: Count = option(3, help="seed tasks that a request shows")
+    machine_per_request: Natural = option(
+        1, help="tasks made before that it shows, where there are"
+    )
+    max_similarity: float = option(
+        0.7, gt=0, le=1, help="ROUGE-L above which a task counts as a copy"
+    )
     seed: int = option(0, help="which tasks are shown when")
     licence: str = option("", help="what the records state as their licence: the teacher's terms")
     force: bool = option(False, help="replace the output, and give up answers made so far")
     ask: AskConfig = option(AskConfig(), help="how the teacher is asked")
-
-    def __post_init__(self) -> None:
-        for name in ("count", "tasks_per_request", "seeds_per_request"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.machine_per_request < 0:
-            raise ConfigError(f"machine_per_request must be 0 or more: {self.machine_per_request}")
-        if not 0 < self.max_similarity <= 1:
-            raise ConfigError(
-                f"max_similarity must be above 0 and at most 1, not {self.max_similarity}"
-            )
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.model.adapter import is_adapter, read_adapter
 from hanllama.model.card import ModelCard, read_card
 from hanllama.model.folder import CONFIG, load_config, tensor_headers
@@ -23,7 +22,7 @@ from hanllama.model.presets import LlamaConfig
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
 
 
-@dataclass(frozen=True)
+@checked
 class InfoConfig:
     """The options of `hanllama info`."""
 

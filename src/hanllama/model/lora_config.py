@@ -6,9 +6,7 @@ freezes the base and trains adapters beside its linear layers; rank 0 trains the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
+from hanllama.base.config import Natural, Positive, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.base.plugins import nearest
 
@@ -16,29 +14,25 @@ LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 ALL_LINEAR = "all-linear"
 
 
-@dataclass(frozen=True)
+@checked
 class LoraConfig:
     """Adapters: how large, how strong, and beside which layers."""
 
-    rank: int = option(0, help="rank of the adapters; 0 trains the whole model instead")
-    alpha: float = option(
+    rank: Natural = option(0, help="rank of the adapters; 0 trains the whole model instead")
+    alpha: Positive = option(
         16.0, help="adapters count alpha/rank times; keep it when you change the rank"
     )
-    dropout: float = option(0.0, help="share of an adapter's inputs dropped while training")
+    dropout: float = option(
+        0.0, ge=0, lt=1, help="share of an adapter's inputs dropped while training"
+    )
     targets: tuple[str, ...] = option(
         (ALL_LINEAR,), help=f"layers that get adapters: {ALL_LINEAR}, or some of q_proj k_proj …"
     )
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ConfigError(f"lora.rank must be 0 (no adapters) or more, not {self.rank}")
-        if self.alpha <= 0:
-            raise ConfigError(f"lora.alpha must be positive, not {self.alpha}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"lora.dropout is a share from 0 to below 1, not {self.dropout}")
+        known = [ALL_LINEAR, *LINEAR_LAYERS]
         for name in self.targets:
-            if name not in (ALL_LINEAR, *LINEAR_LAYERS):
-                known = [ALL_LINEAR, *LINEAR_LAYERS]
+            if name not in known:
                 raise ConfigError(
                     f"lora.targets: no layer is called {name!r}{nearest(name, known)}"
                 )

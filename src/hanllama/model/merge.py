@@ -6,18 +6,17 @@ Llama like any other, for every program that has never heard of adapters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.base.errors import InputError
 from hanllama.base.making import Making, making
 from hanllama.model.adapter import find_base, is_adapter
 from hanllama.model.card import card_of, read_card
 
 
-@dataclass(frozen=True)
+@checked
 class MergeConfig:
     """The options of `hanllama model merge`."""
 

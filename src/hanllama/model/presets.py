@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hanllama.base.config import Count, Natural, Positive, checked
 from hanllama.base.errors import ConfigError
 from hanllama.base.plugins import nearest
 
@@ -28,7 +29,7 @@ def ffn_width(hidden_size: int, multiple: int = FFN_MULTIPLE) -> int:
     return -(-(8 * hidden_size // 3) // multiple) * multiple
 
 
-@dataclass(frozen=True)
+@checked
 class LlamaConfig:
     """One Llama's dimensions, under Hugging Face's names; invalid ones raise ConfigError.
 
@@ -36,25 +37,23 @@ class LlamaConfig:
     `num_key_value_heads` as many as there are heads, `head_dim` hidden size / heads.
     """
 
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int = 0
-    num_key_value_heads: int = 0
-    head_dim: int = 0
-    max_position_embeddings: int = 2048
-    rms_norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
+    vocab_size: Count
+    hidden_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    intermediate_size: Natural = 0
+    num_key_value_heads: Natural = 0
+    head_dim: Natural = 0
+    max_position_embeddings: Count = 2048
+    rms_norm_eps: Positive = 1e-5
+    rope_theta: Positive = 10000.0
     tie_word_embeddings: bool = False
-    initializer_range: float = 0.02
+    initializer_range: Positive = 0.02
     bos_token_id: int | None = 1
     eos_token_id: int | tuple[int, ...] | None = 2
     pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
-            self._require_size(name)
         heads = self.num_attention_heads
         if not self.num_key_value_heads:
             object.__setattr__(self, "num_key_value_heads", heads)
@@ -67,9 +66,6 @@ class LlamaConfig:
                     f" {heads}; change one of them"
                 )
             object.__setattr__(self, "head_dim", self.hidden_size // heads)
-        for name in ("num_key_value_heads", "intermediate_size", "head_dim"):
-            self._require_size(name)
-        self._require_size("max_position_embeddings")
         if heads % self.num_key_value_heads:
             raise ConfigError(
                 f"num_attention_heads {heads} is not divisible by num_key_value_heads"
@@ -80,15 +76,6 @@ class LlamaConfig:
                 f"head_dim {self.head_dim} (hidden_size / num_attention_heads) must be even:"
                 " rotary positions turn pairs of numbers"
             )
-        for name in ("rms_norm_eps", "rope_theta", "initializer_range"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise ConfigError(f"{name} must be a positive number, not {value!r}")
-
-    def _require_size(self, name: str) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"{name} must be a positive whole number, not {value!r}")
 
     @property
     def eos_ids(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hanllama.base import fs
-from hanllama.base.config import option
+from hanllama.base.config import Count, Share, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.making import making
 from hanllama.base.progress import Progress
@@ -27,18 +27,14 @@ from hanllama.stories import grammar, tasks
 SHOWN_FAILURES = 3
 
 
-@dataclass(frozen=True)
+@checked
 class StoriesConfig:
     """What `hanllama corpus stories` takes."""
 
     output: str = option(help="the corpus folder to write, or a .jsonl[.gz|.zst] file")
-    count: int = option(40_000, help="stories to write")
+    count: Count = option(40_000, help="stories to write")
     seed: int = option(0, help="which stories; the same seed gives the same ones")
     force: bool = option(False, help="replace the output")
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ConfigError(f"count must be 1 or more, not {self.count}")
 
 
 def stories(config: StoriesConfig) -> None:
@@ -64,7 +60,7 @@ def _documents(config: StoriesConfig, progress: Progress) -> Iterator[Document]:
         progress.advance(1)
 
 
-@dataclass(frozen=True)
+@checked
 class WordsConfig:
     """What `hanllama corpus words` takes."""
 
@@ -87,25 +83,21 @@ def words(config: WordsConfig) -> None:
     print(f"{len(found):,} words in {config.output}")
 
 
-@dataclass(frozen=True)
+@checked
 class InstructionsConfig:
     """What `hanllama corpus instructions` takes."""
 
     output: str = option(help="the .jsonl file to write")
-    count: int = option(6000, help="conversations to write")
+    count: Count = option(6000, help="conversations to write")
     seed: int = option(0, help="which conversations; the same seed gives the same ones")
     heldout: bool = option(False, help="prompts that training never asks, all different")
     singly: bool = option(
         False, help="one or two words and one question, not up to four; held-out prompts always"
     )
-    earlier: float = option(0.0, help="share of them that another conversation goes before")
+    earlier: Share = option(0.0, help="share of them that another conversation goes before")
     force: bool = option(False, help="replace the output")
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ConfigError(f"count must be 1 or more, not {self.count}")
-        if not 0 <= self.earlier <= 1:
-            raise ConfigError(f"earlier must be from 0 to 1, not {self.earlier}")
         if not self.output.endswith(".jsonl"):
             raise ConfigError(f"output must end in .jsonl; it is {self.output!r}")
 
@@ -148,7 +140,7 @@ def _conversations(config: InstructionsConfig) -> Iterator[str]:
             progress.advance(1)
 
 
-@dataclass(frozen=True)
+@checked
 class CheckConfig:
     """What `hanllama corpus check` takes."""
 

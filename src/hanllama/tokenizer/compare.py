@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from hanllama.base import fs, report
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Count, Natural, Texts, checked, option
 from hanllama.base.making import Making, making
 from hanllama.base.progress import duration
 from hanllama.tokenizer import hf
@@ -40,27 +39,23 @@ CHUNK_BYTES = 2**18  # encoded at once: speed is a corpus's, not a line's; but C
 SPEED_BYTES = 2**22  # of the texts, for the speed
 
 
-@dataclass(frozen=True)
+@checked
 class TokenizerCompareConfig:
     """Options of `hanllama tokenizer compare`."""
 
-    tokenizers: tuple[str, ...] = option(
+    tokenizers: Texts = option(
         help="tokenizer or model folders, .model, tokenizer.json or tiktoken files",
         positional=True,
     )
     text: tuple[str, ...] = option((), help="text to measure on; a sample ships with hanllama")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
-    sample_bytes: int = option(20_000_000, help="how much of the text to use; 0 means all of it")
-    width: int = option(512, help="hidden size for which the embedding's parameters are counted")
+    sample_bytes: Natural = option(
+        20_000_000, help="how much of the text to use; 0 means all of it"
+    )
+    width: Count = option(512, help="hidden size for which the embedding's parameters are counted")
     sentence: tuple[str, ...] = option(SENTENCES, help="sentences to show cut into pieces")
     output: str = option("", help="a folder for compare.json and report.html")
     force: bool = option(False, help="replace the output folder if it exists")
-
-    def __post_init__(self) -> None:
-        if not self.tokenizers:
-            raise ConfigError("tokenizers is empty; name at least one")
-        if self.width < 1 or self.sample_bytes < 0:
-            raise ConfigError("width must be at least 1 and sample_bytes not negative")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +32,7 @@ import numpy as np
 
 from hanllama import __version__
 from hanllama.base import fs
-from hanllama.base.config import option
+from hanllama.base.config import Natural, checked, option
 from hanllama.base.errors import ConfigError, CorruptError, InputError
 from hanllama.base.making import Making, making
 from hanllama.base.progress import Progress
@@ -53,7 +52,7 @@ from hanllama.tokenizer.train import (
 GB2312_CHARACTERS = 6763
 
 
-@dataclass(frozen=True)
+@checked
 class TokenizerExtendConfig:
     """Options of `hanllama tokenizer extend`."""
 
@@ -62,10 +61,10 @@ class TokenizerExtendConfig:
     pieces: str = option("", help='a file of {"piece": "…"} lines')
     from_: str = option("", help="another tokenizer.model whose pieces are taken")
     train: tuple[str, ...] = option((), help="text to train new pieces on (with --size)")
-    size: int = option(
+    size: Natural = option(
         0, help="pieces of the BPE that --train makes, overlaps with the base included"
     )
-    chars: int = option(0, help="add the N most common characters (of --train, or of GB 2312)")
+    chars: Natural = option(0, help="add the N most common characters (of --train, or of GB 2312)")
     scores: Literal["safe", "zero"] = option(
         "safe", help="safe: below the base's, all back ends agree; zero: the published way"
     )
@@ -89,8 +88,6 @@ class TokenizerExtendConfig:
             raise ConfigError("--size needs --train: the text that the new pieces are made of")
         if self.train and not (self.size or self.chars):
             raise ConfigError("--train needs --size or --chars: how many pieces to make of it")
-        if min(self.size, self.chars) < 0:
-            raise ConfigError("size and chars must not be negative")
         if self.chars > GB2312_CHARACTERS and not self.train:
             raise ConfigError(
                 f"chars {self.chars} is more than the {GB2312_CHARACTERS:,} characters of GB 2312;"

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.base import fs
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError, CorruptError, InputError
 from hanllama.base.making import Making, making
 from hanllama.base.plugins import nearest
@@ -46,7 +46,7 @@ CHAT_TEMPLATE = "chat_template.jinja"
 _LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 
 
-@dataclass(frozen=True)
+@checked
 class TokenizerImportConfig:
     """Options of `hanllama tokenizer import`."""
 

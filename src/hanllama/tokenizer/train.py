@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from hanllama import __version__
 from hanllama.base import config, fs, plugins
-from hanllama.base.config import option
+from hanllama.base.config import Natural, checked, option
 from hanllama.base.errors import ConfigError, HanllamaError, InputError, StorageError
 from hanllama.base.making import making
 from hanllama.base.progress import Progress
@@ -67,7 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@checked
 class TokenizerTrainConfig:
     """Options of `hanllama tokenizer train`."""
 
@@ -82,9 +82,9 @@ class TokenizerTrainConfig:
         help="bpe, unigram, char, word, byte_bpe, wordpiece; several are trained and compared",
     )
     character_coverage: float | None = option(
-        None, help="share of the corpus whose characters get pieces; the rest falls into bytes"
+        None, ge=0.98, le=1, help="share of the text whose characters get pieces, not bytes"
     )
-    max_sentence_length: int | None = option(
+    max_sentence_length: Natural | None = option(
         None, help="the longest line to train on, in UTF-8 bytes; longer ones are counted"
     )
     cut_long_lines: bool | None = option(
@@ -96,11 +96,11 @@ class TokenizerTrainConfig:
     chat_template: str = option(
         "", help="a chat template to put into the folder: chatml, llama2, …"
     )
-    sample_bytes: int = option(
+    sample_bytes: Natural = option(
         50_000_000, help="train on a random sample of lines of this size; 0 means all of them"
     )
-    seed: int = option(0, help="of the sample")
-    threads: int = option(0, help="0 means one per core; the result does not depend on it")
+    seed: Natural = option(0, help="of the sample")
+    threads: Natural = option(0, help="0 means one per core; the result does not depend on it")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
     force: bool = option(False, help="replace the output folder if it exists")
 
@@ -123,14 +123,6 @@ class TokenizerTrainConfig:
                 raise ConfigError(f"user_symbols: number {number + 1} ({symbol!r}) {why}")
         if self.chat_template:
             chat.source(self.chat_template)
-        if self.character_coverage is not None and not 0.98 <= self.character_coverage <= 1:
-            raise ConfigError(  # sentencepiece takes no less
-                f"character_coverage must be from 0.98 to 1, not {self.character_coverage}"
-            )
-        for name in ("max_sentence_length", "sample_bytes", "threads", "seed"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ConfigError(f"{name} must not be negative, not {value}")
 
     def setting(self, name: str) -> Any:
         """An option, or what the preset says where it was not given."""

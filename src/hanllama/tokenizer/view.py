@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hanllama.base.config import option
+from hanllama.base.config import Natural, NonNegative, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.audit import read_texts
@@ -31,7 +31,7 @@ from hanllama.tokenizer.load import Tokenizer
 MOST_ALTERNATIVES = 512  # sentencepiece finds no more
 
 
-@dataclass(frozen=True)
+@checked
 class TokenizerViewConfig:
     """Options of `hanllama tokenizer view`."""
 
@@ -39,23 +39,20 @@ class TokenizerViewConfig:
     script: str = option("", help="list pieces of this script only: Han, Latin, digits, bytes …")
     search: str = option("", help="list pieces that hold this text")
     sort: Literal["id", "length", "frequency"] = option("id", help="the order of the list")
-    limit: int = option(50, help="how many pieces to list; 0 means all")
+    limit: Natural = option(50, help="how many pieces to list; 0 means all")
     text: tuple[str, ...] = option((), help="text on which the uses of each piece are counted")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
     sentence: str = option("", help="show how this text is cut, instead of the vocabulary")
-    alternatives: int = option(0, help="of a unigram model: its N most probable segmentations")
-    sample: int = option(0, help="of a unigram model: N segmentations drawn by probability")
-    alpha: float = option(0.2, help="of --sample: 1 draws by the model's probabilities, 0 evenly")
-    seed: int = option(0, help="of --sample")
+    alternatives: int = option(
+        0, ge=0, le=MOST_ALTERNATIVES, help="of a unigram model: its N most probable segmentations"
+    )
+    sample: Natural = option(0, help="of a unigram model: N segmentations drawn by probability")
+    alpha: NonNegative = option(
+        0.2, help="of --sample: 1 draws by the model's probabilities, 0 evenly"
+    )
+    seed: Natural = option(0, help="of --sample")
 
     def __post_init__(self) -> None:
-        if min(self.limit, self.alternatives, self.sample, self.alpha, self.seed) < 0:
-            raise ConfigError("limit, alternatives, sample, alpha and seed must not be negative")
-        if self.alternatives > MOST_ALTERNATIVES:
-            raise ConfigError(
-                f"alternatives {self.alternatives} is more than the {MOST_ALTERNATIVES} that"
-                " sentencepiece finds"
-            )
         if (self.alternatives or self.sample) and not self.sentence:
             raise ConfigError("--alternatives and --sample need a --sentence")
         if self.sort == "frequency" and not self.text:

@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
-from hanllama.base.config import option
+from hanllama.base.config import Count, Natural, NonNegative, Positive, Share, checked, option
 from hanllama.base.errors import ConfigError
+from hanllama.model.lora_config import LoraConfig
 from hanllama.model.presets import LlamaConfig, preset
 
 DEFAULT_CONTEXT = 512  # of a model given by explicit dimensions
 
 
-@dataclass(frozen=True)
+@checked
 class ModelShape:
     """A preset, explicit dimensions, or a preset with some of them changed."""
 
@@ -59,54 +60,39 @@ class ModelShape:
         return LlamaConfig(vocab_size=vocab_size, **given)
 
 
-@dataclass(frozen=True)
+@checked
 class OptimConfig:
     """AdamW and its learning rate."""
 
-    learning_rate: float = option(1e-3, help="peak learning rate")
-    min_learning_rate: float = option(0.1, help="the last learning rate, as a share of the peak")
+    learning_rate: Positive = option(1e-3, help="peak learning rate")
+    min_learning_rate: Share = option(0.1, help="the last learning rate, as a share of the peak")
     schedule: Literal["cosine", "wsd", "constant"] = option(
         "cosine", help="after warm-up: cosine decay, warm-up-stable-decay, or constant"
     )
-    warmup: float = option(0.02, help="share of the steps spent warming up")
-    decay: float = option(0.2, help="share of the steps that wsd spends decaying")
-    weight_decay: float = option(0.1, help="AdamW weight decay, on matrices only")
-    beta1: float = option(0.9, help="AdamW beta1")
-    beta2: float = option(0.95, help="AdamW beta2")
-    epsilon: float = option(1e-8, help="AdamW epsilon")
-    max_grad_norm: float = option(1.0, help="clip the gradient to this norm; 0 never clips")
+    warmup: Share = option(0.02, help="share of the steps spent warming up")
+    decay: Share = option(0.2, help="share of the steps that wsd spends decaying")
+    weight_decay: NonNegative = option(0.1, help="AdamW weight decay, on matrices only")
+    beta1: float = option(0.9, ge=0, lt=1, help="AdamW beta1")
+    beta2: float = option(0.95, ge=0, lt=1, help="AdamW beta2")
+    epsilon: Positive = option(1e-8, help="AdamW epsilon")
+    max_grad_norm: NonNegative = option(1.0, help="clip the gradient to this norm; 0 never clips")
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ConfigError(f"optim.learning_rate must be positive, not {self.learning_rate}")
-        for name in ("min_learning_rate", "warmup", "decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"optim.{name} is a share from 0 to 1, not {getattr(self, name)}")
         if self.schedule == "wsd" and self.warmup + self.decay > 1:
             raise ConfigError(
                 f"optim.warmup {self.warmup} and optim.decay {self.decay} are shares of the same"
                 " steps: together they can be 1 at most"
             )
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    f"optim.{name} must lie from 0 up to 1, not {getattr(self, name)}"
-                )
-        if self.epsilon <= 0:
-            raise ConfigError(f"optim.epsilon must be positive, not {self.epsilon}")
-        for name in ("weight_decay", "max_grad_norm"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"optim.{name} cannot be negative, as {getattr(self, name)} is")
 
 
-@dataclass(frozen=True)
+@checked
 class LoopConfig:
     """How long, how much at a time, in which precision, and what is kept and shown."""
 
-    max_steps: int = option(0, help="optimizer steps; 0 takes them from epochs")
+    max_steps: Natural = option(0, help="optimizer steps; 0 takes them from epochs")
     epochs: float = option(1.0, help="passes over the data, where max_steps is 0")
-    batch_size: int = option(32, help="rows of one optimizer step, over all processes")
-    micro_batch_size: int = option(8, help="rows of one forward and backward pass on one device")
+    batch_size: Count = option(32, help="rows of one optimizer step, over all processes")
+    micro_batch_size: Count = option(8, help="rows of one forward and backward pass on one device")
     auto_micro_batch: bool = option(
         True, help="on out-of-memory, halve micro_batch_size and go on (results do not change)"
     )
@@ -117,30 +103,24 @@ class LoopConfig:
     )
     compile: bool = option(False, help="torch.compile: faster after a minute of compiling")
     gradient_checkpointing: bool = option(False, help="less memory, a third more computing")
-    log_every: int = option(10, help="steps between two lines of metrics.jsonl")
-    eval_every: int = option(0, help="steps between evaluations; 0 means at every checkpoint")
-    eval_rows: int = option(256, help="held-out rows of one evaluation; 0 means all")
-    save_every: int = option(500, help="steps between checkpoints; the last step is always saved")
-    keep: int = option(2, help="newest checkpoints to keep, beside the best one")
+    log_every: Count = option(10, help="steps between two lines of metrics.jsonl")
+    eval_every: Natural = option(0, help="steps between evaluations; 0 means at every checkpoint")
+    eval_rows: Natural = option(256, help="held-out rows of one evaluation; 0 means all")
+    save_every: Count = option(500, help="steps between checkpoints; the last step is always saved")
+    keep: Count = option(2, help="newest checkpoints to keep, beside the best one")
     result: Literal["best", "last"] = option(
         "best", help="which checkpoint becomes model/: lowest held-out loss, or the last"
     )
-    sample_every: int = option(0, help="steps between samples; 0 means at every checkpoint")
+    sample_every: Natural = option(0, help="steps between samples; 0 means at every checkpoint")
     sample_prompts: tuple[str, ...] = option(("",), help="prompts of the samples")
-    sample_tokens: int = option(96, help="length of the samples; 0 writes none")
-    stop_at: int = option(0, help="save and stop after this step, as if interrupted")
+    sample_tokens: Natural = option(96, help="length of the samples; 0 writes none")
+    stop_at: Natural = option(0, help="save and stop after this step, as if interrupted")
     trackers: tuple[str, ...] = option(
         ("tensorboard",), help="where metrics also go: tensorboard, swanlab, wandb, or a .py file"
     )
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "micro_batch_size", "log_every", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"loop.{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("eval_every", "eval_rows", "sample_every", "sample_tokens", "stop_at"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"loop.{name} cannot be negative, as {getattr(self, name)} is")
-        if self.max_steps < 0 or (self.max_steps == 0 and self.epochs <= 0):
+        if self.max_steps == 0 and self.epochs <= 0:
             raise ConfigError("loop.max_steps or loop.epochs must be positive")
 
     def with_steps(self, rows: int) -> LoopConfig:
@@ -149,13 +129,34 @@ class LoopConfig:
         return replace(self, max_steps=steps)
 
 
-def refuse_compile(loop: LoopConfig, what: str) -> None:
-    """ConfigError for `loop.compile` where rows are as wide as the longest of each batch."""
-    if loop.compile:
-        raise ConfigError(
-            f"loop.compile does nothing for {what}, whose batches have another shape every time;"
-            " leave it out"
-        )
+@checked
+class RaggedLoopConfig(LoopConfig):
+    """The loop over rows that are only as wide as the longest of their batch."""
+
+    sample_prompts: tuple[str, ...] = option(
+        ("请介绍一下你自己。", "给小朋友讲一个短故事。"), help="what the samples are asked"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compile:
+            raise ConfigError(
+                "loop.compile does nothing here, where batches have another shape every time;"
+                " leave it out"
+            )
+
+
+@checked
+class RecordsConfig:
+    """The options of every training on records: conversations, preferences, prompts."""
+
+    data: tuple[str, ...] = option(help="files or folders of preferences", positional=True)
+    output: str = option(help="the run folder; the same folder again resumes")
+    base_model: str = option(help="the model folder to train")
+    heldout_share: Share = option(0.02, help="share of the prompts that is held out")
+    fill: tuple[str, ...] = option((), help="name=value for each {{name}} in the data")
+    max_quarantine_share: Share = option(0.05, help="more unusable records than this end the run")
+    lora: LoraConfig = option(LoraConfig(), help="adapters instead of the whole model")
 
 
 # What may differ between the command that began a run and the one that resumes it: it changes
@@ -182,14 +183,14 @@ RESUME_MAY_CHANGE = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@checked
 class PretrainConfig:
     """`hanllama pretrain`."""
 
     data: str = option(help="a folder of token shards (hanllama tokenize)", positional=True)
     output: str = option(help="the run folder; the same folder again resumes")
     base_model: str = option("", help="go on from this model folder instead of from scratch")
-    context: int = option(
+    context: Natural = option(
         0, help="tokens of a row; 0 takes the preset's, or 512 for explicit dimensions"
     )
     cross_document_attention: bool = option(
@@ -200,11 +201,8 @@ class PretrainConfig:
     loop: LoopConfig = option(LoopConfig(), help="the training loop")
 
     def __post_init__(self) -> None:
-        if self.context < 0 or self.context == 1:
-            raise ConfigError(
-                f"context {self.context}: a row needs at least 2 tokens, one to read and one to"
-                " predict"
-            )
+        if self.context == 1:
+            raise ConfigError("context 1: a row needs a token to read and one to predict")
         given = [name for name, value in vars(self.model).items() if value not in (None, "")]
         if self.base_model and given:
             raise ConfigError(

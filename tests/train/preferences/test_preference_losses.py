@@ -146,7 +146,7 @@ def test_losses_without_a_reference_never_look_for_one(name: str) -> None:
         ("dpo", ("betta=1",), "unknown key 'betta'; did you mean 'beta'"),
         ("dpo", ("beta",), "not of the form parameter=value"),
         ("dpo", ("beta=much",), "beta must be float"),
-        ("dpo", ("beta=0",), "beta must be positive"),
+        ("dpo", ("beta=0",), "beta must be .* not 0.0"),
         ("dpo", ("label_smoothing=0.5",), "below 0.5"),
         ("kto", ("undesirable_weight=-1",), "0 or more"),
     ],

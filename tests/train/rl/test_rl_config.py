@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from hanllama.base.errors import ConfigError
-from hanllama.train.config import LoopConfig
 from hanllama.train.preferences.config import DpoConfig, RewardConfig
 from hanllama.train.rl.config import GrpoConfig, PpoConfig, RlLoopConfig, ScoringConfig
 
@@ -20,9 +19,8 @@ SCORED = {**GIVEN, "reward": ScoringConfig(rules=("length",))}
     [(PpoConfig, SCORED), (GrpoConfig, SCORED), (DpoConfig, GIVEN), (RewardConfig, GIVEN)],
 )
 def test_compiling_is_refused_where_it_would_do_nothing(cls: Any, values: dict[str, Any]) -> None:
-    cls(**values)
-    with pytest.raises(ConfigError, match=r"loop\.compile does nothing for .*leave it out"):
-        cls(**values, loop=LoopConfig(compile=True))
+    with pytest.raises(ConfigError, match=r"loop\.compile does nothing .*leave it out"):
+        type(cls(**values).loop)(compile=True)
 
 
 @pytest.mark.parametrize("cls", [PpoConfig, GrpoConfig])
@@ -40,9 +38,9 @@ def test_samples_of_a_chat_model_answer_a_question(cls: Any) -> None:
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
-        (PpoConfig, {"max_quarantine_share": 5}, "max_quarantine_share must be from 0 to 1"),
-        (GrpoConfig, {"max_quarantine_share": -0.1}, "max_quarantine_share must be from 0 to 1"),
-        (PpoConfig, {"value_weight": -1.0}, "value_weight must be 0 or more"),
+        (PpoConfig, {"max_quarantine_share": 5}, "max_quarantine_share must be .* not 5"),
+        (GrpoConfig, {"max_quarantine_share": -0.1}, "max_quarantine_share must be .* not -0.1"),
+        (PpoConfig, {"value_weight": -1.0}, "value_weight must be .* not -1.0"),
         (PpoConfig, {"kl_target": 6.0, "kl_horizon": 127}, "127 is less than the 128 answers"),
     ],
 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from hanllama.base.config import option
+from hanllama.base.config import Count, Natural, checked, option
 from hanllama.base.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@checked
 class DecontaminateConfig:
     """What `hanllama decontaminate` takes."""
 
@@ -32,16 +31,16 @@ class DecontaminateConfig:
         8, help="a question shorter than ngram is searched for as a whole, down to this length"
     )
     minimum_share: float = option(
-        0.3, help="the share of a question's n-grams in one document that makes it a leak"
+        0.3, gt=0, le=1, help="share of a question's n-grams in one document that makes it a leak"
     )
-    common_questions: int = option(
+    common_questions: Count = option(
         20, help="n-grams that stand in more different questions than these do not count"
     )
-    common_documents: int = option(
+    common_documents: Count = option(
         1000, help="n-grams that stand in more documents than these do not count"
     )
     text_field: str = option("text", help="the field of JSON and Parquet records that is the text")
-    workers: int = option(0, help="processes; 0 means one per core")
+    workers: Natural = option(0, help="processes; 0 means one per core")
     force: bool = option(False, help="replace the output folder")
 
     def __post_init__(self) -> None:
@@ -49,9 +48,3 @@ class DecontaminateConfig:
             raise ConfigError(
                 f"shortest {self.shortest} must be 2 or more and at most ngram {self.ngram}"
             )
-        if not 0 < self.minimum_share <= 1:
-            raise ConfigError(f"minimum_share must be above 0 and at most 1: {self.minimum_share}")
-        if self.common_questions < 1 or self.common_documents < 1:
-            raise ConfigError("common_questions and common_documents must be 1 or more")
-        if self.workers < 0:
-            raise ConfigError(f"workers must be 0 or more, not {self.workers}")

@@ -15,13 +15,13 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from hanllama.base import fs, hub
-from hanllama.base.config import option
+from hanllama.base.config import Natural, checked, option
 from hanllama.base.errors import ConfigError, InputError, ResumeError, StorageError
 from hanllama.base.hub import Listing, RemoteFile
 from hanllama.base.progress import Progress
@@ -32,7 +32,7 @@ MANIFEST = "manifest.json"  # by this name the readers of corpora pass it over
 _NOT_DATA = ("dataset_infos.json", "configuration.json", "*/.*", ".*")
 
 
-@dataclass(frozen=True)
+@checked
 class FetchConfig:
     """Options of `hanllama data fetch`."""
 
@@ -46,15 +46,13 @@ class FetchConfig:
         None, help="where to download from; without it what HANLLAMA_HUB says, else huggingface"
     )
     revision: str = option("", help="a branch, tag or commit; without it the main branch")
-    max_files: int = option(0, help="take only the first files; 0 means all")
-    max_bytes: int = option(0, help="take the first files up to this size together; 0 means all")
+    max_files: Natural = option(0, help="take only the first files; 0 means all")
+    max_bytes: Natural = option(0, help="take the first files up to this size; 0 means all")
     force: bool = option(False, help="replace the output folder, and give up an unfinished try")
 
     def __post_init__(self) -> None:
         if self.name and not self.output:
             raise ConfigError("--output is required (the folder to write)")
-        if self.max_files < 0 or self.max_bytes < 0:
-            raise ConfigError("--max-files and --max-bytes must be 0 or more")
 
 
 def fetch(config: FetchConfig) -> None:

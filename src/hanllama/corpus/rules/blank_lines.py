@@ -6,20 +6,13 @@ write empty lines. Indents are kept: in Chinese books two U+3000 begin a paragra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Natural, checked, option
 from hanllama.corpus.rules import Drop
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    maximum: int = option(1, help="blank lines that may stand together")
-
-    def __post_init__(self) -> None:
-        if self.maximum < 0:
-            raise ConfigError(f"blank_lines: maximum must be 0 or more, not {self.maximum}")
+    maximum: Natural = option(1, help="blank lines that may stand together")
 
     def __call__(self, text: str) -> str | Drop:
         kept: list[str] = []

@@ -8,9 +8,8 @@ only numbers them. What a heading is: `_headings.py`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._headings import NUMERAL, is_heading
 
@@ -20,7 +19,7 @@ _INNER_SPACE = re.compile(
 _SPACES = re.compile(r"\s+")
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
     keep: bool = option(True, help="keep headings, in one form; false takes them out")
 

@@ -11,28 +11,15 @@ docs/rules.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Natural, Share, checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._characters import count
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    maximum: float = option(0.4, help="the largest share of digits and symbols, 0 to 1")
-    shortest: int = option(20, help="documents of fewer characters are not judged")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.maximum <= 1:
-            raise ConfigError(
-                f"digit_symbol_ratio: maximum must be between 0 and 1, not {self.maximum}"
-            )
-        if self.shortest < 0:
-            raise ConfigError(
-                f"digit_symbol_ratio: shortest must be 0 or more, not {self.shortest}"
-            )
+    maximum: Share = option(0.4, help="the largest share of digits and symbols, 0 to 1")
+    shortest: Natural = option(20, help="documents of fewer characters are not judged")
 
     def __call__(self, text: str) -> str | Drop:
         found = count(text)

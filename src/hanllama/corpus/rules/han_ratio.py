@@ -10,24 +10,15 @@ of the words; the threshold is measured on Chinese, see docs/rules.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Natural, Share, checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._characters import count
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    minimum: float = option(0.5, help="the smallest share of Han among characters, 0 to 1")
-    shortest: int = option(20, help="documents of fewer characters are not judged")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.minimum <= 1:
-            raise ConfigError(f"han_ratio: minimum must be between 0 and 1, not {self.minimum}")
-        if self.shortest < 0:
-            raise ConfigError(f"han_ratio: shortest must be 0 or more, not {self.shortest}")
+    minimum: Share = option(0.5, help="the smallest share of Han among characters, 0 to 1")
+    shortest: Natural = option(20, help="documents of fewer characters are not judged")
 
     def __call__(self, text: str) -> str | Drop:
         found = count(text)

@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from itertools import pairwise
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._headings import is_heading, is_section_number
 from hanllama.corpus.rules._sentences import ends_sentence
@@ -38,13 +36,9 @@ _SPEECH = ("“", "「", "『", "——")
 _LATIN = re.compile(r"[A-Za-z0-9,.;:!?)]$")
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    full: float = option(0.4, help="the share of lines that must reach the margin")
-
-    def __post_init__(self) -> None:
-        if not 0 < self.full <= 1:
-            raise ConfigError(f"hard_wraps: full must be above 0 and up to 1, not {self.full}")
+    full: float = option(0.4, gt=0, le=1, help="the share of lines that must reach the margin")
 
     def __call__(self, text: str) -> str | Drop:
         lines = text.split("\n")

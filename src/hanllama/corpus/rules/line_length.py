@@ -8,23 +8,19 @@ the preset `baby-llama2` and not to `default`. White space around a line does no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
+from hanllama.base.config import Natural, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.corpus.rules import Drop
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    minimum: int = option(10, help="the fewest characters of a line that is kept")
+    minimum: Natural = option(10, help="the fewest characters of a line that is kept")
     maximum: int = option(4096, help="the most characters of a line that is kept")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.minimum <= self.maximum:
-            raise ConfigError(
-                f"line_length: minimum {self.minimum} and maximum {self.maximum} leave no line"
-            )
+        if self.minimum > self.maximum:
+            raise ConfigError(f"minimum {self.minimum} and maximum {self.maximum} leave no line")
 
     def __call__(self, text: str) -> str | Drop:
         lines = text.split("\n")

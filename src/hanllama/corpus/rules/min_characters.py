@@ -6,20 +6,13 @@ characters, a proverb four.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Natural, checked, option
 from hanllama.corpus.rules import Drop
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    minimum: int = option(1, help="the fewest characters of a document that is kept")
-
-    def __post_init__(self) -> None:
-        if self.minimum < 0:
-            raise ConfigError(f"min_characters: minimum must be 0 or more, not {self.minimum}")
+    minimum: Natural = option(1, help="the fewest characters of a document that is kept")
 
     def __call__(self, text: str) -> str | Drop:
         # Most documents are long enough without counting the white space of a whole book.

@@ -23,10 +23,8 @@ Source of plausibility: `encoding.plausibility`, from the first levels of GB 231
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Share, checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._lines import change_lines
 from hanllama.reading.encoding import plausibility
@@ -58,15 +56,9 @@ _NOT_HAN = re.compile(rf"[^{_HAN}]+")
 _SENTENCE_END = re.compile("[。！？]+[”’」』）]?|\\Z")
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    maximum_share: float = option(0.2, help="drop a document of which more would go than this")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.maximum_share <= 1:
-            raise ConfigError(
-                f"mojibake: maximum_share must be between 0 and 1, not {self.maximum_share}"
-            )
+    maximum_share: Share = option(0.2, help="drop a document of which more would go than this")
 
     def __call__(self, text: str) -> str | Drop:
         repaired = text

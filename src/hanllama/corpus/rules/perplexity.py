@@ -15,33 +15,28 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hanllama.base.config import option
+from hanllama.base.config import Natural, NonNegative, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.corpus.rules import Drop
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
     model: str = option("", help="the folder of a fitted language model (needed)")
     percentile: float = option(
-        95.0, help="the percentile of the model's reference texts whose perplexity is the largest"
+        95.0, ge=0, le=100, help="percentile of the model's reference texts that is the maximum"
     )
-    maximum: float = option(0.0, help="the largest perplexity; 0: by percentile")
-    minimum: float = option(0.0, help="the smallest perplexity, against repetition; 0: none")
+    maximum: NonNegative = option(0.0, help="the largest perplexity; 0: by percentile")
+    minimum: NonNegative = option(0.0, help="the smallest perplexity, against repetition; 0: none")
     scope: Literal["document", "lines"] = option(
         "document", help="drop documents, or only their lines"
     )
-    shortest: int = option(20, help="documents or lines of fewer characters are not judged")
+    shortest: Natural = option(20, help="documents or lines of fewer characters are not judged")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.percentile <= 100:
-            raise ConfigError(f"perplexity: percentile must be 0 to 100, not {self.percentile}")
-        if self.maximum < 0 or self.minimum < 0 or self.shortest < 0:
-            raise ConfigError("perplexity: maximum, minimum and shortest must be 0 or more")
         if not self.model:
             raise ConfigError("perplexity needs a model: `perplexity: {model: FOLDER}`")
         from hanllama.corpus.quality import ngram_lm

@@ -20,17 +20,16 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.corpus.rules import Drop
 
 MOBILE, IDENTITY, CARD, LANDLINE = "[手机号]", "[身份证号]", "[银行卡号]", "[电话号码]"
 EMAIL, QQ, WECHAT = "[邮箱]", "[QQ号]", "[微信号]"
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
     mobile: bool = option(True, help="mask mobile numbers")
     identity: bool = option(True, help="mask resident identity numbers of 18 digits")

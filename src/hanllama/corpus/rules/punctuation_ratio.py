@@ -13,32 +13,24 @@ thresholds measured on Chinese, see docs/rules.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
+from hanllama.base.config import Natural, Share, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._characters import count
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    maximum: float = option(0.5, help="the largest share of punctuation among characters, 0 to 1")
-    minimum: float = option(
+    maximum: Share = option(0.5, help="the largest share of punctuation among characters, 0 to 1")
+    minimum: Share = option(
         0.01, help="the smallest share of punctuation and line ends in a long document, 0 to 1"
     )
-    shortest: int = option(20, help="documents of fewer characters are not judged")
-    long: int = option(500, help="from this many characters on, `minimum` applies")
+    shortest: Natural = option(20, help="documents of fewer characters are not judged")
+    long: Natural = option(500, help="from this many characters on, `minimum` applies")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.minimum <= self.maximum <= 1:
-            raise ConfigError(
-                f"punctuation_ratio: minimum {self.minimum} and maximum {self.maximum} must be"
-                " between 0 and 1, in this order"
-            )
-        for name, value in (("shortest", self.shortest), ("long", self.long)):
-            if value < 0:
-                raise ConfigError(f"punctuation_ratio: {name} must be 0 or more, not {value}")
+        if self.minimum > self.maximum:
+            raise ConfigError(f"minimum {self.minimum} is above maximum {self.maximum}")
 
     def __call__(self, text: str) -> str | Drop:
         found = count(text)

@@ -13,31 +13,24 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hanllama.base.config import option
+from hanllama.base.config import Natural, Share, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.corpus.rules import Drop
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
     model: str = option("", help="the folder of a fitted classifier (needed)")
-    minimum: float = option(0.5, help="the smallest score that stays, 0 to 1")
+    minimum: Share = option(0.5, help="the smallest score that stays, 0 to 1")
     percentile: float = option(
-        0.0, help="the percentile of good passages that is the smallest score; 0: by minimum"
+        0.0, ge=0, le=100, help="percentile of good passages that is the smallest score; 0: minimum"
     )
-    shortest: int = option(20, help="documents of fewer characters are not judged")
+    shortest: Natural = option(20, help="documents of fewer characters are not judged")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.minimum <= 1:
-            raise ConfigError(f"quality_classifier: minimum must be 0 to 1, not {self.minimum}")
-        if not 0 <= self.percentile <= 100 or self.shortest < 0:
-            raise ConfigError(
-                "quality_classifier: percentile must be 0 to 100 and shortest 0 or more"
-            )
         if not self.model:
             raise ConfigError(
                 "quality_classifier needs a model: `quality_classifier: {model: FOLDER}`"

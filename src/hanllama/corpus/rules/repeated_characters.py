@@ -13,25 +13,21 @@ is longer than the default, and lost characters are written as up to ten □ (do
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._characters import code_points
 
 _LONGEST_UNIT = 2
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    maximum: int = option(10, help="repeats that a run of one or two characters may keep")
+    maximum: int = option(10, ge=2, help="repeats that a run of one or two characters may keep")
 
     def __post_init__(self) -> None:
-        if self.maximum < 2:
-            raise ConfigError(f"repeated_characters: maximum must be 2 or more, not {self.maximum}")
         pattern = re.compile(rf"([^\s\d]{{1,{_LONGEST_UNIT}}}?)\1{{{self.maximum},}}")
         object.__setattr__(self, "_pattern", pattern)
 

@@ -17,35 +17,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Count, Share, checked, option
 from hanllama.corpus.rules import Drop
 
 PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    run: int = option(3, help="so many equal lines in succession become one")
-    lines: float = option(0.6, help="the largest share of lines that were there before")
-    line_characters: float = option(0.3, help="the largest share of characters in such lines")
-    paragraphs: float = option(0.25, help="the largest share of paragraphs that were there before")
-    paragraph_characters: float = option(
+    run: int = option(3, ge=2, help="so many equal lines in succession become one")
+    lines: Share = option(0.6, help="the largest share of lines that were there before")
+    line_characters: Share = option(0.3, help="the largest share of characters in such lines")
+    paragraphs: Share = option(0.25, help="the largest share of paragraphs that were there before")
+    paragraph_characters: Share = option(
         0.15, help="the largest share of characters in such paragraphs"
     )
-    fewest: int = option(10, help="documents of fewer lines or paragraphs are not judged by them")
-
-    def __post_init__(self) -> None:
-        if self.run < 2:
-            raise ConfigError(f"repeated_lines: run must be 2 or more, not {self.run}")
-        for name in ("lines", "line_characters", "paragraphs", "paragraph_characters"):
-            share = getattr(self, name)
-            if not 0 <= share <= 1:
-                raise ConfigError(f"repeated_lines: {name} must be between 0 and 1, not {share}")
-        if self.fewest < 1:
-            raise ConfigError(f"repeated_lines: fewest must be 1 or more, not {self.fewest}")
+    fewest: Count = option(10, help="documents of fewer lines or paragraphs are not judged by them")
 
     def __call__(self, text: str) -> str | Drop:
         lines = text.split("\n")

@@ -15,12 +15,9 @@ statutes, which repeat their terms.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Natural, Share, checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._characters import word_points
 from hanllama.corpus.rules._ngrams import check_installed, repetition
@@ -29,28 +26,23 @@ TOP = (3, 5, 6)
 DUPLICATE = (8, 10, 11, 13, 14, 16)
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    top_3: float = option(0.2, help="the largest share of the most frequent 3 characters")
-    top_5: float = option(0.25, help="the same of 5 characters")
-    top_6: float = option(0.25, help="the same of 6 characters")
-    duplicate_8: float = option(0.65, help="the largest share inside 8 characters seen before")
-    duplicate_10: float = option(0.6, help="the same for 10 characters")
-    duplicate_11: float = option(0.6, help="the same for 11 characters")
-    duplicate_13: float = option(0.6, help="the same for 13 characters")
-    duplicate_14: float = option(0.6, help="the same for 14 characters")
-    duplicate_16: float = option(0.55, help="the same for 16 characters")
-    shortest: int = option(100, help="documents with fewer Han, letters and digits are not judged")
+    top_3: Share = option(0.2, help="the largest share of the most frequent 3 characters")
+    top_5: Share = option(0.25, help="the same of 5 characters")
+    top_6: Share = option(0.25, help="the same of 6 characters")
+    duplicate_8: Share = option(0.65, help="the largest share inside 8 characters seen before")
+    duplicate_10: Share = option(0.6, help="the same for 10 characters")
+    duplicate_11: Share = option(0.6, help="the same for 11 characters")
+    duplicate_13: Share = option(0.6, help="the same for 13 characters")
+    duplicate_14: Share = option(0.6, help="the same for 14 characters")
+    duplicate_16: Share = option(0.55, help="the same for 16 characters")
+    shortest: Natural = option(
+        100, help="documents with fewer Han, letters and digits are not judged"
+    )
 
     def __post_init__(self) -> None:
         check_installed()
-        for kind, n, share in self._limits():
-            if not 0 <= share <= 1:
-                raise ConfigError(
-                    f"repeated_ngrams: {kind}_{n} must be between 0 and 1, not {share}"
-                )
-        if self.shortest < 0:
-            raise ConfigError(f"repeated_ngrams: shortest must be 0 or more, not {self.shortest}")
 
     def __call__(self, text: str) -> str | Drop:
         if len(text) < self.shortest:

@@ -16,31 +16,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hanllama.base.config import option
+from hanllama.base.config import Count, Share, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.corpus.rules import Drop
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
     file: str = option("", help="a UTF-8 file of terms, one a line, # begins a comment")
     terms: tuple[str, ...] = option((), help="terms, in addition to the file")
     action: Literal["document", "line", "mask"] = option(
         "document", help="drop the document, drop each line with a term, or mask the terms"
     )
-    minimum: int = option(1, help="finds in a document below which nothing is done")
-    share: float = option(0.0, help="share of characters in finds below which nothing is done")
+    minimum: Count = option(1, help="finds in a document below which nothing is done")
+    share: Share = option(0.0, help="share of characters in finds below which nothing is done")
     mask: str = option("*", help="what stands for each character of a masked term")
 
     def __post_init__(self) -> None:
-        if self.minimum < 1:
-            raise ConfigError(f"sensitive_terms: minimum must be 1 or more, not {self.minimum}")
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"sensitive_terms: share must be between 0 and 1, not {self.share}")
         if len(self.mask) != 1 or self.mask.isspace():
             raise ConfigError(f"sensitive_terms: mask must be one character, not {self.mask!r}")
         if not self.file and not self.terms:

@@ -9,10 +9,8 @@ its entries come elsewhere in the text. What follows the table, the first chapte
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._headings import is_heading
 
@@ -27,13 +25,9 @@ _PAGE = re.compile(r"\s+\d{1,4}\s*$")
 _ANNOUNCED = 3  # so many entries are a table under the word 目录
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    minimum: int = option(5, help="the fewest entries of a table that no title announces")
-
-    def __post_init__(self) -> None:
-        if self.minimum < 2:
-            raise ConfigError(f"table_of_contents: minimum must be 2 or more, not {self.minimum}")
+    minimum: int = option(5, ge=2, help="the fewest entries of a table that no title announces")
 
     def __call__(self, text: str) -> str | Drop:
         lines = text.split("\n")

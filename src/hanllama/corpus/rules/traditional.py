@@ -10,16 +10,15 @@ Source: OpenCC, https://github.com/BYVoid/OpenCC, whose configurations `directio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.corpus.rules import Drop
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
     direction: Literal["t2s", "tw2s", "tw2sp", "hk2s", "s2t", "s2tw", "s2twp", "s2hk"] = option(
         "t2s", help="from and to: t traditional, s simplified, tw Taiwan, hk Hong Kong, p phrases"

@@ -10,10 +10,8 @@ long lines do end in a mark.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Count, checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._headings import is_heading
 from hanllama.corpus.rules._sentences import ends_sentence
@@ -23,13 +21,9 @@ _SIGNED = re.compile(r"[）)》】\d年月日]\s*$|[^\s，。！？]\s+[^\s，�
 _OTHERS = 50  # lines before the last that are asked whether lines of this text end in a mark
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
-    minimum: int = option(20, help="the fewest characters of a last line that may be cut")
-
-    def __post_init__(self) -> None:
-        if self.minimum < 1:
-            raise ConfigError(f"truncated_sentences: minimum must be 1 or more, not {self.minimum}")
+    minimum: Count = option(20, help="the fewest characters of a last line that may be cut")
 
     def __call__(self, text: str) -> str | Drop:
         body = text.rstrip()

@@ -14,9 +14,8 @@ article speaks of such in its sentences, a novel does not.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._lines import change_lines
 
@@ -57,7 +56,7 @@ _LONGEST_MARK, _MOST_HAN = 80, 8
 _WORD = re.compile(r"[^\W_]")
 
 
-@dataclass(frozen=True)
+@checked
 class Rule:
     domains: bool = option(False, help="take out names of sites without http or www as well")
 

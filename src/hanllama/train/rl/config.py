@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from hanllama.base.config import option
+from hanllama.base.config import Count, Natural, NonNegative, Positive, Share, checked, option
 from hanllama.base.errors import ConfigError
-from hanllama.model.lora_config import LoraConfig
-from hanllama.train.config import LoopConfig, OptimConfig, refuse_compile
+from hanllama.train.config import OptimConfig, RaggedLoopConfig, RecordsConfig
 
 
-@dataclass(frozen=True)
+@checked
 class RlOptimConfig(OptimConfig):
     """AdamW as reinforcement learning wants it: a policy is moved a little at a time."""
 
-    learning_rate: float = option(1e-6, help="peak learning rate; 1e-5 and more for small models")
-    warmup: float = option(0.05, help="share of the steps spent warming up")
-    weight_decay: float = option(0.0, help="AdamW weight decay, on matrices only")
+    learning_rate: Positive = option(
+        1e-6, help="peak learning rate; 1e-5 and more for small models"
+    )
+    warmup: Share = 0.05
+    weight_decay: NonNegative = 0.0
 
 
-@dataclass(frozen=True)
-class RlLoopConfig(LoopConfig):
+@checked
+class RlLoopConfig(RaggedLoopConfig):
     """The loop, counted in answers."""
 
     epochs: float = option(1.0, help="passes over the prompts, where max_steps is 0")
-    batch_size: int = option(32, help="answers of one optimizer step, over all processes")
-    micro_batch_size: int = option(8, help="answers of one forward and backward pass")
-    eval_rows: int = option(256, help="held-out prompts that an evaluation answers; 0 means all")
+    batch_size: Count = option(32, help="answers of one optimizer step, over all processes")
+    micro_batch_size: Count = option(8, help="answers of one forward and backward pass")
+    eval_rows: Natural = option(
+        256, help="held-out prompts that an evaluation answers; 0 means all"
+    )
     result: Literal["best", "last"] = option(
         "last", help="which checkpoint becomes model/: the last; best is refused (docs/rl.md)"
-    )
-    sample_prompts: tuple[str, ...] = option(
-        ("请介绍一下你自己。", "给小朋友讲一个短故事。"), help="what the samples are asked"
     )
 
     def __post_init__(self) -> None:
@@ -45,26 +44,20 @@ class RlLoopConfig(LoopConfig):
             )
 
 
-@dataclass(frozen=True)
+@checked
 class RolloutConfig:
     """How answers are written."""
 
-    max_new_tokens: int = option(128, help="tokens of an answer at most")
-    temperature: float = option(1.0, help="of the draw; log-probabilities are taken at it, too")
-    batch: int = option(
+    max_new_tokens: Count = option(128, help="tokens of an answer at most")
+    temperature: Positive = option(1.0, help="of the draw; log-probabilities are taken at it, too")
+    batch: Count = option(
         16,
         help="answers written at a time; more use more memory; halved on out-of-memory where"
         " loop.auto_micro_batch allows it (answers do not change)",
     )
 
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.batch < 1:
-            raise ConfigError("rollout.max_new_tokens and rollout.batch must be at least 1")
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"rollout.temperature must be above 0, not {self.temperature}")
 
-
-@dataclass(frozen=True)
+@checked
 class ScoringConfig:
     """What an answer is scored by: rules, a reward model, or both."""
 
@@ -75,20 +68,16 @@ class ScoringConfig:
     )
     model: str = option("", help="a reward model's folder (hanllama reward)")
     model_weight: float = option(1.0, help="what the reward model's score counts for")
-    missing_end_penalty: float = option(
+    missing_end_penalty: NonNegative = option(
         0.0, help="taken from the score of an answer that the token limit cut off"
     )
 
     def __post_init__(self) -> None:
         if not self.rules and not self.model:
             raise ConfigError("nothing scores the answers: give reward.rules, reward.model or both")
-        if self.missing_end_penalty < 0:
-            raise ConfigError(
-                f"reward.missing_end_penalty must be 0 or more, not {self.missing_end_penalty}"
-            )
 
 
-@dataclass(frozen=True)
+@checked
 class AlarmConfig:
     """When a run says that something goes wrong. It goes on; a person decides."""
 
@@ -97,56 +86,55 @@ class AlarmConfig:
     length: float = option(2.0, help="alarm above so many times the first answers' mean length")
 
 
-@dataclass(frozen=True)
-class PpoConfig:
-    """`hanllama ppo`."""
+@checked
+class RlConfig(RecordsConfig):
+    """The options that both commands share."""
 
     data: tuple[str, ...] = option(
         help="files of prompts, conversations or preferences", positional=True
     )
-    output: str = option(help="the run folder; the same folder again resumes")
     base_model: str = option(help="the chat model's folder: what is trained, and the reference")
     reward: ScoringConfig = option(help="what answers are scored by")
-    heldout_share: float = option(0.02, help="share of the prompts that is held out")
-    fill: tuple[str, ...] = option((), help="name=value for each {{name}} in the data")
-    max_quarantine_share: float = option(0.05, help="more unusable records than this end the run")
-    mini_batches: int = option(4, help="loop.batch_size answers each; together one experience")
-    ppo_epochs: int = option(2, help="passes over an experience")
-    kl_coefficient: float = option(0.05, help="what a nat of KL to the reference costs")
-    kl_target: float = option(
+    mini_batches: Count = option(1, help="loop.batch_size answers each; together one experience")
+    kl_coefficient: NonNegative = option(0.04, help="what a nat of KL to the reference costs")
+    rollout: RolloutConfig = option(RolloutConfig(), help="how answers are written")
+    alarm: AlarmConfig = option(AlarmConfig(), help="when to raise an alarm")
+    optim: RlOptimConfig = option(RlOptimConfig(), help="optimizer and learning rate")
+    loop: RlLoopConfig = option(RlLoopConfig(), help="the training loop")
+
+
+@checked
+class PpoConfig(RlConfig):
+    """`hanllama ppo`."""
+
+    mini_batches: Count = 4
+    ppo_epochs: Count = option(2, help="passes over an experience")
+    kl_coefficient: NonNegative = 0.05
+    kl_target: NonNegative = option(
         0.0, help="adapt kl_coefficient to this KL in nats an answer; 0 keeps it fixed"
     )
-    kl_horizon: int = option(
+    kl_horizon: Count = option(
         10_000, help="answers over which the coefficient adapts; at least an experience's"
     )
     kl_estimator: Literal["k1", "k3"] = option(
         "k1", help="KL in the reward: log p/q, or its never negative relative"
     )
-    gamma: float = option(1.0, help="what a reward one token later is worth")
-    lam: float = option(0.95, help="GAE's lambda: 1 trusts rewards alone, 0 the value model")
-    clip: float = option(0.2, help="limit of the policy's probability ratio, up and down")
-    value_clip: float = option(0.2, help="limit of a value's change; 0 never clips")
-    value_weight: float = option(0.1, help="what the value loss counts for")
-    value_learning_rate: float = option(
+    gamma: Share = option(1.0, help="what a reward one token later is worth")
+    lam: Share = option(0.95, help="GAE's lambda: 1 trusts rewards alone, 0 the value model")
+    clip: float = option(
+        0.2, gt=0, lt=1, help="limit of the policy's probability ratio, up and down"
+    )
+    value_clip: NonNegative = option(0.2, help="limit of a value's change; 0 never clips")
+    value_weight: NonNegative = option(0.1, help="what the value loss counts for")
+    value_learning_rate: NonNegative = option(
         0.0, help="peak learning rate of the value model; 0: optim.learning_rate"
     )
     value_model: str = option(
         "", help="folder the value model begins from; empty: the reward model, else the policy"
     )
     whiten: bool = option(True, help="shift and scale advantages to mean 0, variance 1")
-    rollout: RolloutConfig = option(RolloutConfig(), help="how answers are written")
-    alarm: AlarmConfig = option(AlarmConfig(), help="when to raise an alarm")
-    lora: LoraConfig = option(LoraConfig(), help="adapters instead of the whole model")
-    optim: RlOptimConfig = option(RlOptimConfig(), help="optimizer and learning rate")
-    loop: RlLoopConfig = option(RlLoopConfig(), help="the training loop")
 
     def __post_init__(self) -> None:
-        _check_counts(self, "mini_batches", "ppo_epochs", "kl_horizon")
-        _check_shares(self, "heldout_share", "max_quarantine_share", "gamma", "lam")
-        _check_not_negative(
-            self, "kl_coefficient", "kl_target", "value_clip", "value_weight", "value_learning_rate"
-        )
-        refuse_compile(self.loop, "reinforcement learning")
         if self.kl_target and not self.kl_coefficient:
             raise ConfigError("kl_target adapts kl_coefficient, which must then be above 0")
         answers = self.loop.batch_size * self.mini_batches
@@ -155,8 +143,6 @@ class PpoConfig:
                 f"kl_horizon {self.kl_horizon} is less than the {answers} answers of an experience"
                 " (loop.batch_size x mini_batches): kl_coefficient adapts only between two of them"
             )
-        if not 0 < self.clip < 1:
-            raise ConfigError(f"clip must be between 0 and 1, not {self.clip}")
 
     @property
     def group_size(self) -> int:
@@ -169,28 +155,18 @@ class PpoConfig:
         return self.ppo_epochs
 
 
-@dataclass(frozen=True)
-class GrpoConfig:
+@checked
+class GrpoConfig(RlConfig):
     """`hanllama grpo`."""
 
-    data: tuple[str, ...] = option(
-        help="files of prompts, conversations or preferences", positional=True
-    )
-    output: str = option(help="the run folder; the same folder again resumes")
-    base_model: str = option(help="the chat model's folder: what is trained, and the reference")
-    reward: ScoringConfig = option(help="what answers are scored by")
-    heldout_share: float = option(0.02, help="share of the prompts that is held out")
-    fill: tuple[str, ...] = option((), help="name=value for each {{name}} in the data")
-    max_quarantine_share: float = option(0.05, help="more unusable records than this end the run")
-    group_size: int = option(8, help="answers to each prompt, compared with each other")
-    mini_batches: int = option(1, help="loop.batch_size answers each; together one experience")
-    iterations: int = option(1, help="passes over an experience")
-    kl_coefficient: float = option(0.04, help="what a nat of KL to the reference costs (k3)")
+    group_size: int = option(8, ge=2, help="answers to each prompt, compared with each other")
+    iterations: Count = option(1, help="passes over an experience")
+    kl_coefficient: NonNegative = option(0.04, help="what a nat of KL to the reference costs (k3)")
     kl_correction: bool = option(
         True, help="weigh the KL by the probability ratio, which makes its gradient unbiased"
     )
-    clip_low: float = option(0.2, help="limit of the probability ratio below 1")
-    clip_high: float = option(0.2, help="limit of the probability ratio above 1")
+    clip_low: float = option(0.2, gt=0, le=1, help="limit of the probability ratio below 1")
+    clip_high: NonNegative = option(0.2, help="limit of the probability ratio above 1")
     ratio: Literal["token", "answer"] = option(
         "token", help="probability ratio of each token, or one an answer (GSPO)"
     )
@@ -200,21 +176,8 @@ class GrpoConfig:
     scale_rewards: Literal["group", "batch", "none"] = option(
         "group", help="divide advantages by the standard deviation of the group, of all, or not"
     )
-    rollout: RolloutConfig = option(RolloutConfig(), help="how answers are written")
-    alarm: AlarmConfig = option(AlarmConfig(), help="when to raise an alarm")
-    lora: LoraConfig = option(LoraConfig(), help="adapters instead of the whole model")
-    optim: RlOptimConfig = option(RlOptimConfig(), help="optimizer and learning rate")
-    loop: RlLoopConfig = option(RlLoopConfig(), help="the training loop")
 
     def __post_init__(self) -> None:
-        _check_counts(self, "mini_batches", "iterations")
-        _check_shares(self, "heldout_share", "max_quarantine_share")
-        _check_not_negative(self, "kl_coefficient", "clip_high")
-        refuse_compile(self.loop, "reinforcement learning")
-        if not 0 < self.clip_low <= 1:
-            raise ConfigError(f"clip_low must be above 0 and at most 1, not {self.clip_low}")
-        if self.group_size < 2:
-            raise ConfigError(f"group_size must be at least 2, not {self.group_size}")
         if self.loop.batch_size * self.mini_batches % self.group_size:
             raise ConfigError(
                 f"loop.batch_size {self.loop.batch_size} x mini_batches {self.mini_batches} answers"
@@ -225,21 +188,3 @@ class GrpoConfig:
     def passes(self) -> int:
         """Passes over an experience."""
         return self.iterations
-
-
-def _check_counts(config: Any, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name} must be at least 1, not {getattr(config, name)}")
-
-
-def _check_shares(config: Any, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(config, name) <= 1:
-            raise ConfigError(f"{name} must be from 0 to 1, not {getattr(config, name)}")
-
-
-def _check_not_negative(config: Any, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 0:
-            raise ConfigError(f"{name} must be 0 or more, not {getattr(config, name)}")

@@ -17,36 +17,26 @@ over tokens as in SFT, that holds them up (Pang et al. 2024, arXiv:2404.19733; "
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import NonNegative, Positive, checked, option
 from hanllama.train.preferences.losses import Answers, WholeStep, chosen_nll
 
 
-@dataclass(frozen=True)
+@checked
 class Loss:
     NEEDS_REFERENCE: ClassVar[bool] = True
     PAIRED: ClassVar[bool] = True
 
-    beta: float = option(0.1, help="how strongly the model is held to the reference")
-    label_smoothing: float = option(0.0, help="the share of pairs that is labelled wrongly")
+    beta: Positive = option(0.1, help="how strongly the model is held to the reference")
+    label_smoothing: float = option(
+        0.0, ge=0, lt=0.5, help="the share of pairs that is labelled wrongly"
+    )
     robust: bool = option(False, help="subtract the bias of wrong labels (rDPO)")
-    sft_weight: float = option(0.0, help="weight of the chosen answers' loss as in SFT (RPO)")
-
-    def __post_init__(self) -> None:
-        if self.beta <= 0:
-            raise ConfigError(f"beta must be positive, not {self.beta}")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise ConfigError(
-                f"label_smoothing is a share from 0 to below 0.5, not {self.label_smoothing}"
-            )
-        if self.sft_weight < 0:
-            raise ConfigError(f"sft_weight must be 0 or more, not {self.sft_weight}")
+    sft_weight: NonNegative = option(0.0, help="weight of the chosen answers' loss as in SFT (RPO)")
 
     def __call__(self, chosen: Answers, rejected: Answers, step: WholeStep) -> Tensor:
         margin_P = self.rewards(chosen) - self.rewards(rejected)

@@ -10,26 +10,20 @@ say so, but its authors confirmed it to TRL, and a square of sums would weigh pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Positive, checked, option
 from hanllama.train.preferences.losses import Answers, WholeStep
 
 
-@dataclass(frozen=True)
+@checked
 class Loss:
     NEEDS_REFERENCE: ClassVar[bool] = True
     PAIRED: ClassVar[bool] = True
 
-    beta: float = option(0.1, help="the paper's tau: the gap aimed at is 1 / (2 beta)")
-
-    def __post_init__(self) -> None:
-        if self.beta <= 0:
-            raise ConfigError(f"beta must be positive, not {self.beta}")
+    beta: Positive = option(0.1, help="the paper's tau: the gap aimed at is 1 / (2 beta)")
 
     def __call__(self, chosen: Answers, rejected: Answers, step: WholeStep) -> Tensor:
         gap_P = chosen.log_ratios_S / chosen.tokens_S - rejected.log_ratios_S / rejected.tokens_S

@@ -13,31 +13,23 @@ the paper advises, where the data has more of one than of the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import NonNegative, Positive, checked, option
 from hanllama.train.preferences.losses import Answers, WholeStep
 
 
-@dataclass(frozen=True)
+@checked
 class Loss:
     NEEDS_REFERENCE: ClassVar[bool] = True
     PAIRED: ClassVar[bool] = False
 
-    beta: float = option(0.1, help="how strongly the model is held to the reference")
-    desirable_weight: float = option(1.0, help="weight of good answers")
-    undesirable_weight: float = option(1.0, help="weight of bad answers")
-
-    def __post_init__(self) -> None:
-        if self.beta <= 0:
-            raise ConfigError(f"beta must be positive, not {self.beta}")
-        if self.desirable_weight < 0 or self.undesirable_weight < 0:
-            raise ConfigError("desirable_weight and undesirable_weight must be 0 or more")
+    beta: Positive = option(0.1, help="how strongly the model is held to the reference")
+    desirable_weight: NonNegative = option(1.0, help="weight of good answers")
+    undesirable_weight: NonNegative = option(1.0, help="weight of bad answers")
 
     def __call__(self, chosen: Answers, rejected: Answers, step: WholeStep) -> Tensor:
         # 1 - sigmoid(x) = sigmoid(-x), which stays exact where sigmoid(x) rounds to 1.

@@ -12,28 +12,22 @@ learning rate of SFT's order. The NLL is that of the answer: prompts are not tra
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import NonNegative, checked, option
 from hanllama.train.preferences.losses import Answers, WholeStep, chosen_nll
 
 
-@dataclass(frozen=True)
+@checked
 class Loss:
     NEEDS_REFERENCE: ClassVar[bool] = False
     PAIRED: ClassVar[bool] = True
 
-    beta: float = option(0.1, help="weight of the odds ratio (the paper's lambda)")
-
-    def __post_init__(self) -> None:
-        if self.beta < 0:
-            raise ConfigError(f"beta must be 0 or more, not {self.beta}")
+    beta: NonNegative = option(0.1, help="weight of the odds ratio (the paper's lambda)")
 
     def __call__(self, chosen: Answers, rejected: Answers, step: WholeStep) -> Tensor:
         log_odds_P = _log_odds(chosen.means_S) - _log_odds(rejected.means_S)

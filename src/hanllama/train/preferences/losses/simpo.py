@@ -11,28 +11,22 @@ answers. Nothing holds the model to where it began: keep the learning rate low (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Positive, checked, option
 from hanllama.train.preferences.losses import Answers, WholeStep
 
 
-@dataclass(frozen=True)
+@checked
 class Loss:
     NEEDS_REFERENCE: ClassVar[bool] = False
     PAIRED: ClassVar[bool] = True
 
-    beta: float = option(2.0, help="scale of the reward; the paper uses 2.0 to 10")
+    beta: Positive = option(2.0, help="scale of the reward; the paper uses 2.0 to 10")
     gamma: float = option(1.0, help="the margin aimed at; the paper uses 0.3 to 1.6 at beta 2.0")
-
-    def __post_init__(self) -> None:
-        if self.beta <= 0:
-            raise ConfigError(f"beta must be positive, not {self.beta}")
 
     def __call__(self, chosen: Answers, rejected: Answers, step: WholeStep) -> Tensor:
         return -F.logsigmoid(self.rewards(chosen) - self.rewards(rejected) - self.gamma)

@@ -10,10 +10,7 @@ of words; here of characters, which need no word borders.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import checked, option
 from hanllama.text.scripts import SCRIPTS, counts_of
 from hanllama.train.rl.rewards import Answer
 
@@ -21,13 +18,11 @@ _HAN = [i for i, name in enumerate(SCRIPTS) if name.startswith("Han")]
 _OTHER_LETTERS = [i for i, name in enumerate(SCRIPTS) if name in ("Kana", "Latin", "other")]
 
 
-@dataclass(frozen=True)
+@checked
 class Reward:
-    free: float = option(0.0, help="the share of other letters that costs nothing, 0 to below 1")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.free < 1:
-            raise ConfigError(f"chinese_only: free must be from 0 to below 1, not {self.free}")
+    free: float = option(
+        0.0, ge=0, lt=1, help="the share of other letters that costs nothing, 0 to below 1"
+    )
 
     def __call__(self, answer: Answer) -> float:
         counts = counts_of(answer.text)

@@ -14,9 +14,8 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from dataclasses import dataclass
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.train.rl.rewards import Answer
 
@@ -30,7 +29,7 @@ _NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![0-9a-z])", r"(?![0-9a-z])"
 _NUMBER = re.compile(r"(?<![0-9a-z.])(?>-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)(?!\.?\d)")
 
 
-@dataclass(frozen=True)
+@checked
 class Reward:
     pattern: str = option("", help="a regular expression with one group that finds the answer")
     contained: bool = option(False, help="enough that the answer holds the reference")

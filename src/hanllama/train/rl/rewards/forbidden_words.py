@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.train.rl.rewards import Answer
 
 
-@dataclass(frozen=True)
+@checked
 class Reward:
     words: tuple[str, ...] = option((), help="words that must not occur")
     file: str = option("", help="a file with such words, one a line")

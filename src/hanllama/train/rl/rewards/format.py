@@ -13,9 +13,8 @@ whole. A pattern of your own is matched against the answer without white space a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from hanllama.base.config import option
+from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.train.rl.rewards import Answer
 
@@ -23,7 +22,7 @@ _NEXT_TURN = r"(?:###|(?:用户|助手|人类|Human|Assistant|User)\s*[:：])"
 FINISHED = rf"(?!.*(?:^|\n)\s*{_NEXT_TURN}).*[。！？…!?.”’」』）)】》]"
 
 
-@dataclass(frozen=True)
+@checked
 class Reward:
     pattern: str = option("", help="a regular expression of the whole answer; empty: finished text")
     complete: bool = option(True, help="the model must have ended the answer itself")

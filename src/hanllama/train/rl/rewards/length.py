@@ -9,26 +9,22 @@ does not count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
+from hanllama.base.config import Count, Natural, NonNegative, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.train.rl.rewards import Answer
 
 
-@dataclass(frozen=True)
+@checked
 class Reward:
-    minimum: int = option(1, help="the fewest characters of a good answer")
-    maximum: int = option(300, help="the most characters of a good answer")
-    tolerance: float = option(0.5, help="the share beyond the maximum at which the reward is 0")
+    minimum: Natural = option(1, help="the fewest characters of a good answer")
+    maximum: Count = option(300, help="the most characters of a good answer")
+    tolerance: NonNegative = option(
+        0.5, help="the share beyond the maximum at which the reward is 0"
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.minimum <= self.maximum or self.maximum < 1:
-            raise ConfigError(
-                f"length: minimum {self.minimum} and maximum {self.maximum} are no range"
-            )
-        if self.tolerance < 0:
-            raise ConfigError(f"length: tolerance must be 0 or more, not {self.tolerance}")
+        if self.minimum > self.maximum:
+            raise ConfigError(f"minimum {self.minimum} is above maximum {self.maximum}")
 
     def __call__(self, answer: Answer) -> float:
         characters = len("".join(answer.text.split()))

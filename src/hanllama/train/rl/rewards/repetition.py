@@ -10,23 +10,16 @@ Source: distinct-n (Li et al. 2016, arXiv:1510.03055), on characters, which need
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hanllama.base.config import option
-from hanllama.base.errors import ConfigError
+from hanllama.base.config import Count, checked, option
 from hanllama.train.rl.rewards import Answer
 
 
-@dataclass(frozen=True)
+@checked
 class Reward:
-    n: int = option(4, help="characters of a run that must not come again")
-    free: float = option(0.1, help="the share of repeated runs that costs nothing, 0 to below 1")
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ConfigError(f"repetition: n must be at least 1, not {self.n}")
-        if not 0 <= self.free < 1:
-            raise ConfigError(f"repetition: free must be from 0 to below 1, not {self.free}")
+    n: Count = option(4, help="characters of a run that must not come again")
+    free: float = option(
+        0.1, ge=0, lt=1, help="the share of repeated runs that costs nothing, 0 to below 1"
+    )
 
     def __call__(self, answer: Answer) -> float:
         characters = "".join(c for c in answer.text if c.isalnum())
