@@ -44,7 +44,7 @@ ROOMS = {
     "train/preferences": "train",
     "train/rl": "train stories",
     "plan": "train/sft train/preferences train/rl",
-    "feedback": "corpus train/preferences train/rl",
+    "feedback": "train/preferences train/rl",
     "chat": "model",
     "evaluate": "stories train",
 }
