@@ -181,26 +181,25 @@ class Ours:
 
     def __init__(self, base: Path, rows: list[Any], pairs: int) -> None:
         import numpy as np
-        import torch
 
         from hanllama.model.checkpoint import load_model
-        from hanllama.train.config import OptimConfig
+        from hanllama.train.config import LoopConfig, OptimConfig
         from hanllama.train.optim import build_optimizer
         from hanllama.train.parallel import World
         from hanllama.train.preferences import losses as preference
         from hanllama.train.preferences.dpo import Preference
-        from hanllama.train.preferences.objective import Course, Split
+        from hanllama.train.preferences.objective import Split
 
         self.model, self.reference = load_model(base).train(), load_model(base)
         self.split = Split(rows, np.zeros((len(rows), 2), dtype=np.float32))
-        course = Course(pairs, pairs, 0, 0, 0, torch.float32)
+        loop = LoopConfig(batch_size=pairs, micro_batch_size=pairs, device="cpu")
         self.objective = Preference(
             self.model,
             preference.build("dpo", ("beta=0.1",)),
             "dpo",
             self.split,
             Split([]),
-            course,
+            loop,
             World(),
             {},
         )

@@ -37,7 +37,7 @@ from hanllama.model.presets import preset
 from hanllama.talks.conversations import ConversationReader
 from hanllama.tokenizer.chat import ChatTemplate, Encoded
 from hanllama.tokenizer.load import load_tokenizer
-from hanllama.train.config import OptimConfig
+from hanllama.train.config import LoopConfig, OptimConfig
 from hanllama.train.loop import gradient_norm
 from hanllama.train.optim import build_optimizer
 from hanllama.train.parallel import World
@@ -78,16 +78,9 @@ def ours(talks: list[Encoded], model: Llama, rows_a_step: int, clock: Clock) -> 
         rows,
         None,
         np.ones(model.config.vocab_size),
-        batch_size=rows_a_step,
-        micro_batch_size=rows_a_step,
-        eval_rows=0,
-        across_documents=False,
-        compile=False,
-        world=World(),
-        fingerprint={},
-        neftune_alpha=0.0,
-        seed=0,
-        trim=False,
+        LoopConfig(batch_size=rows_a_step, micro_batch_size=rows_a_step, device="cpu"),
+        World(),
+        {},
     )
     optimizer = build_optimizer(model, OptimConfig(learning_rate=1e-4))
     parameters = list(model.parameters())

@@ -155,13 +155,9 @@ def our_step(steps: int, compile: bool, before: Callable[[], object] = lambda: N
         PackedRows(Random(), CONTEXT, 0, 0),
         None,
         np.ones(VOCABULARY),
-        batch_size=BATCH,
-        micro_batch_size=BATCH,
-        eval_rows=0,
-        across_documents=False,
-        compile=compile,
-        world=World(),
-        fingerprint={},
+        loop,
+        World(),
+        {},
     )
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run", PretrainConfig(data="", output="", loop=loop))

@@ -22,7 +22,7 @@ from hanllama.train.preferences.config import (
     RewardOptimConfig,
 )
 from hanllama.train.preferences.data import PreferenceRows, Row, read_rows
-from hanllama.train.preferences.objective import Course, Split
+from hanllama.train.preferences.objective import Split
 from hanllama.train.sequences import pack_sequences, sequence_log_probs
 
 
@@ -86,11 +86,6 @@ def compared(reference: Llama, given: list[Row]) -> Split:
             sums_S, _ = sequence_log_probs(reference.hidden, reference.output_weight(), batch)
             values.append(float(sums_S[0]))
     return Split(given, np.array(values, dtype=np.float32).reshape(-1, 2))
-
-
-def course(batch_size: int, micro_batch_size: int) -> Course:
-    """All rows in float32."""
-    return Course(batch_size, micro_batch_size, 0, 0, 3, torch.float32)
 
 
 def loop(**changed: Any) -> PreferenceLoopConfig:

@@ -20,7 +20,6 @@ from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train.objective import Micro, Objective
 from hanllama.train.parallel import World
 from hanllama.train.rl.config import (
-    AlarmConfig,
     GrpoConfig,
     PpoConfig,
     RlLoopConfig,
@@ -172,19 +171,9 @@ def setting(base: Path, data: Path, rule: Path | str, **changed: Any) -> Setting
         "prompts": encode_prompts(list(reader), template, 56, 0.2, 0),
         "scorer": Scorer(build_rules([str(rule)]), tokenizer),
         "reference": None,
-        "rollout": RolloutConfig(max_new_tokens=8),
-        "alarm": AlarmConfig(),
-        "answers": 8,
-        "group_size": 4,
-        "mini_batches": 1,
-        "passes": 1,
         "end_ids": template.end_ids,
         "vocab_size": tokenizer.vocab_size,
         "pad": padding_id(tokenizer, template.end_ids),
-        "seed": 0,
-        "dtype": torch.float32,
-        "eval_prompts": 0,
-        "may_halve": True,
         "world": World(),
         "fingerprint": {},
         **changed,

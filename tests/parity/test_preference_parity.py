@@ -62,8 +62,8 @@ def ours(
     split = Split(given)
     if loss.NEEDS_REFERENCE:
         split = preference_tiny.compared(load_model(reference), given)
-    course = preference_tiny.course(len(given), micro)
-    objective = Preference(model, loss, name, split, Split([]), course, World(), {})
+    loop = preference_tiny.loop(batch_size=len(given), micro_batch_size=micro)
+    objective = Preference(model, loss, name, split, Split([]), loop, World(), {})
     return step_of(objective, model)
 
 

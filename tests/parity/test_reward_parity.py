@@ -141,8 +141,8 @@ def test_losses_reward_equals_trl(
         Row(row.first, row.second, True, margin, row.prompt, row.id)
         for row, margin in zip(pairs, margins, strict=True)
     ]
-    course = preference_tiny.course(PAIRS, micro)
-    objective = Reward(model, centring, with_margin, Split(rows), Split([]), course, World(), {})
+    loop = preference_tiny.loop(batch_size=PAIRS, micro_batch_size=micro)
+    objective = Reward(model, centring, with_margin, Split(rows), Split([]), loop, World(), {})
     micros = objective.prepare(0)
     total = sum(m.weight for m in micros)
     value = 0.0

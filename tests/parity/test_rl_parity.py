@@ -47,10 +47,7 @@ def setting(folder: Path, base: Path) -> Setting:
         base,
         data,
         rule,
-        answers=2 * GROUP,
-        group_size=GROUP,
         reference=lambda: nullcontext(reference),
-        rollout=RolloutConfig(max_new_tokens=12, temperature=0.9),
     )
 
 
@@ -90,10 +87,18 @@ def test_losses_and_gradients_of_grpo_equal_trl(
 ) -> None:
     """Loss and gradients within 1e-5, with the policy moved since it wrote the answers."""
     config = rl_tiny.grpo_config(
-        Path("unused"), Path("unused"), base, "length", **{"kl_coefficient": BETA, **ours}
+        Path("unused"),
+        Path("unused"),
+        base,
+        "length",
+        group_size=GROUP,
+        mini_batches=1,
+        loop={"batch_size": 2 * GROUP},
+        rollout=RolloutConfig(max_new_tokens=12, temperature=0.9),
+        **{"kl_coefficient": BETA, **ours},
     )
     policy = rl_tiny.livelier(load_model(base), 1, 0.02)
-    objective = Grpo(policy, setting, config, 8)
+    objective = Grpo(policy, setting, config)
     (micro,) = objective.prepare(0)
     rl_tiny.livelier(policy, 2, 0.01)  # an update has happened: ratios are no longer 1
     loss, gradients = rl_tiny.gradients_of(objective, [micro], micro.weight)

@@ -21,6 +21,7 @@ from hanllama.model.checkpoint import load_model
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train.config import LoopConfig
 from hanllama.train.parallel import World
 from hanllama.train.sft.sft import Sft, sft
 
@@ -93,15 +94,9 @@ def ours(base: Path, shards: Shards, packing: bool) -> tuple[float, dict[str, to
         rows,
         None,
         shards.token_bytes,
-        batch_size=rows.n_rows,
-        micro_batch_size=3,
-        eval_rows=0,
-        across_documents=False,
-        compile=False,
-        world=World(),
-        fingerprint={},
-        neftune_alpha=0.0,
-        seed=0,
+        LoopConfig(batch_size=rows.n_rows, micro_batch_size=3, device="cpu"),
+        World(),
+        {},
         trim=not packing,
     )
     micros = objective.prepare(0)

@@ -105,16 +105,16 @@ def test_golden_losses(kind: str, data: Path, base: Path, tmp_path: Path) -> Non
 def objective(
     kind: str, base: Path, given: list[Row], micro_batch_size: int, world: World
 ) -> tuple[PreferenceObjective, Llama]:
-    course = preference_tiny.course(16, micro_batch_size)
+    loop = preference_tiny.loop(batch_size=16, micro_batch_size=micro_batch_size)
     if kind == "reward":
         model = reward_model_from(base, 0)
         train = Split(given)
-        return Reward(model, 0.1, True, train, Split([]), course, world, {}), model
+        return Reward(model, 0.1, True, train, Split([]), loop, world, {}), model
     loss = preference.build(kind)
     policy = moved(load_model(base))
     split = preference_tiny.compared(load_model(base), given)
     train = split if loss.NEEDS_REFERENCE else Split(given)
-    return Preference(policy, loss, kind, train, Split([]), course, world, {}), policy
+    return Preference(policy, loss, kind, train, Split([]), loop, world, {}), policy
 
 
 def test_a_step_of_good_answers_alone_has_no_margin(data: Path, base: Path) -> None:

@@ -269,18 +269,25 @@ def make(place: Path) -> Make:
             place / "prompts.jsonl",
             place / "even.py",
             reference=lambda: nullcontext(reference),
-            rollout=RolloutConfig(max_new_tokens=12, temperature=0.8),
-            group_size=4 if method == "grpo" else 1,
             end_ids=[2, *range(300, 360)],  # a random model hardly ever writes the one
         )
-        config = config_of(method, place, place / "unused", **changed)
+        config = config_of(
+            method,
+            place,
+            place / "unused",
+            loop={"micro_batch_size": size},
+            rollout=RolloutConfig(max_new_tokens=12, temperature=0.8),
+            mini_batches=1,
+            **({"ppo_epochs": 1} if method == "ppo" else {}),
+            **changed,
+        )
         policy = rl_tiny.livelier(load_model(place / "base"), 1, 0.1)
         made: LearnsFromAnswers
         if method == "grpo":
-            made = Grpo(policy, setting, config, size)
+            made = Grpo(policy, setting, config)
         else:
             value = reward_model_from(place / "base", 0, setting.pad)
-            made = Ppo(policy, value, setting, config, size)
+            made = Ppo(policy, value, setting, config)
             rl_tiny.livelier(made.value_model, 3, 0.05)
         made.prepare(0)
         rl_tiny.livelier(policy, 2, 0.01)

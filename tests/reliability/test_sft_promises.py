@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import sft_tiny
+import tiny
 from hanllama.base import config as configs
 from hanllama.base import fs
 from hanllama.base.errors import Interrupted, NonFiniteError, ResumeError
@@ -25,6 +26,7 @@ from hanllama.model.lora_config import LoraConfig
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints
+from hanllama.train.config import LoopConfig
 from hanllama.train.parallel import World
 from hanllama.train.sft.config import SftConfig
 from hanllama.train.sft.sft import Sft, sft
@@ -143,29 +145,17 @@ def objective(
     shards_folder: Path, base: Path, micro: int, world: World | None = None, **changes: Any
 ) -> Sft:
     shards = open_shards(shards_folder)
-    settings = {"neftune_alpha": 0.0, "seed": 0, "trim": False, **changes}
+    settings = {"neftune_alpha": 0.0, "trim": False, **changes}
     return Sft(
         load_model(base),
         PackedRows(shards.split("train"), 128, 0, 0, packing=not settings["trim"]),
         None,
         shards.token_bytes,
-        batch_size=8,
-        micro_batch_size=micro,
-        eval_rows=0,
-        across_documents=False,
-        compile=False,
-        world=world or World(),
-        fingerprint={},
+        LoopConfig(batch_size=8, micro_batch_size=micro, device="cpu"),
+        world or World(),
+        {},
         **settings,
     )
-
-
-def gradients(objective: Sft) -> list[torch.Tensor]:
-    micros = objective.prepare(0)
-    total = sum(m.weight for m in micros)
-    for micro in micros:
-        (objective.loss(micro) / total).backward()
-    return [p.grad.clone() for p in objective.model.parameters() if p.grad is not None]
 
 
 @pytest.fixture(scope="module")
@@ -179,17 +169,19 @@ def shards(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("changes", [{}, {"neftune_alpha": 5.0}, {"trim": True}], ids=str)
 def test_sft_accumulate(shards: Path, base: Path, changes: dict[str, Any]) -> None:
     """1x8 = 8x1 = 3x3 = two ranks, by the trained tokens and not by rows; the noise as well."""
-    whole = gradients(objective(shards, base, 8, **changes))
+    whole = tiny.step_gradients(objective(shards, base, 8, **changes))
     weights = [m.weight for m in objective(shards, base, 1, **changes).prepare(0)]
     assert max(weights) > 1.5 * min(weights), "the rows must be uneven for this to show anything"
     for size in (1, 3):
-        for a, b in zip(whole, gradients(objective(shards, base, size, **changes)), strict=True):
+        for a, b in zip(
+            whole, tiny.step_gradients(objective(shards, base, size, **changes)), strict=True
+        ):
             assert torch.allclose(a, b, rtol=0, atol=1e-6)
     summed = [torch.zeros_like(g) for g in whole]
     for rank in range(2):
         part = objective(shards, base, 3, World(rank, 2), **changes)
         own = sum(m.weight for m in part.prepare(0)) / sum(weights)
-        for sum_, grad in zip(summed, gradients(part), strict=True):
+        for sum_, grad in zip(summed, tiny.step_gradients(part), strict=True):
             sum_ += grad * own
     for a, b in zip(whole, summed, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-6)

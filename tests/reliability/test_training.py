@@ -31,7 +31,7 @@ from hanllama.batches.shards import open_shards
 from hanllama.model.checkpoint import load_model
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints
-from hanllama.train.config import PretrainConfig
+from hanllama.train.config import LoopConfig, PretrainConfig
 from hanllama.train.parallel import World
 from hanllama.train.pretrain import Pretrain, pretrain
 
@@ -320,13 +320,9 @@ def objective(data: Path, micro_batch_size: int, world: World | None = None) -> 
         PackedRows(shards.split("train"), 96, 0, 0, packing=False),
         None,
         shards.token_bytes,
-        batch_size=8,
-        micro_batch_size=micro_batch_size,
-        eval_rows=0,
-        across_documents=False,
-        compile=False,
-        world=world or World(),
-        fingerprint={},
+        LoopConfig(batch_size=8, micro_batch_size=micro_batch_size, device="cpu"),
+        world or World(),
+        {},
     )
 
 

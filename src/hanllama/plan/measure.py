@@ -70,23 +70,23 @@ def measure(job: Job, micros: int, expected_micro: float) -> tuple[float, float]
     model = Llama(job.llama, torch.Generator().manual_seed(0))
     model.gradient_checkpointing = job.loop.gradient_checkpointing
     model.to(choose_device(job.loop.device))
+    loop = dataclasses.replace(
+        job.loop, batch_size=rows_of_step, max_steps=steps + 2, stop_at=0, auto_micro_batch=False
+    )
     objective = Pretrain(
         model,
         Rows(source, job.context, 0, 0),
         None,
         np.zeros(job.llama.vocab_size, np.int32),
-        batch_size=rows_of_step,
-        micro_batch_size=micro_rows,
-        eval_rows=0,
+        loop,
+        World(),
+        {},
         across_documents=job.across_documents,
-        compile=job.loop.compile,
-        world=World(),
-        fingerprint={},
     )
     Loop(
         objective,
         OptimConfig(),
-        dataclasses.replace(job.loop, max_steps=steps + 2, stop_at=0, auto_micro_batch=False),
+        loop,
         None,
         World(),
         tokenizer_folder=Path(),

@@ -93,6 +93,15 @@ class Session:
             adapt(model, lora, folder, self.seed)
         return model, card_of(folder)
 
+    def settled(self, loop: LoopConfig, rows: int) -> LoopConfig:
+        """`loop.with_steps(rows)`; ConfigError where a process would have no row of a step."""
+        if loop.batch_size < self.processes.size:
+            raise ConfigError(
+                f"loop.batch_size {loop.batch_size} is smaller than the {self.processes.size}"
+                " processes: each needs a row of every step"
+            )
+        return loop.with_steps(rows)
+
     def adopt(self, model: Llama) -> None:
         """Bring a model to the device, with the same weights on every process."""
         model.gradient_checkpointing = self.gradient_checkpointing

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hanllama.base.errors import ConfigError, InputError
+from hanllama.base.errors import InputError
 from hanllama.batches.mix import Array, PackedRows, RowBatch, Rows
 from hanllama.batches.shards import Shards, open_shards
 from hanllama.model.card import ModelCard
@@ -27,11 +27,11 @@ from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train.command import Session, training
 from hanllama.train.compiled import Hidden
 from hanllama.train.config import LoopConfig, PretrainConfig
-from hanllama.train.objective import Micro, Objective
+from hanllama.train.objective import Micro, RowObjective
 from hanllama.train.parallel import World
 
 
-class Pretrain(Objective):
+class Pretrain(RowObjective):
     """Next-token prediction on packed rows; weights are counts of predicted tokens."""
 
     name = "pretrain"
@@ -42,67 +42,54 @@ class Pretrain(Objective):
         train: Rows,
         heldout: Rows | None,
         token_bytes: Array,
-        *,
-        batch_size: int,
-        micro_batch_size: int,
-        eval_rows: int,
-        across_documents: bool,
-        compile: bool,
+        loop: LoopConfig,
         world: World,
         fingerprint: Mapping[str, str],
+        *,
+        across_documents: bool = False,
     ) -> None:
         """
         Args:
-            model: on its device.
             train, heldout: packed rows of the two splits.
             token_bytes: [V] UTF-8 bytes that each token stands for.
-            batch_size: rows of a step, over all processes.
-            micro_batch_size: rows of one pass.
-            eval_rows: held-out rows of an evaluation; 0 means all.
             across_documents: let attention see a row's other documents.
-            compile: compile the forward pass.
-            fingerprint: what a resume must find unchanged.
+            model, loop, world, fingerprint: those of `RowObjective`.
         """
-        if batch_size < world.size:
-            raise ConfigError(
-                f"loop.batch_size {batch_size} is smaller than the {world.size} processes: each"
-                " needs a row of every step"
-            )
-        self.model, self.micro_batch_size = model, micro_batch_size
+        super().__init__(model, loop, world, fingerprint)
         self._train, self._heldout = train, heldout
-        self._batch_size, self._eval_rows = batch_size, eval_rows
-        self._across_documents, self._world = across_documents, world
-        self._fingerprint = dict(fingerprint)
-        self._hidden = Hidden(model, compile)
-        self._device = next(model.parameters()).device
-        self._token_bytes = torch.from_numpy(token_bytes.astype(np.int64)).to(self._device)
+        self._across_documents = across_documents
+        self._hidden = Hidden(model, loop.compile)
+        self._token_bytes = torch.from_numpy(token_bytes.astype(np.int64)).to(self.device)
 
     def prepare(self, step: int) -> Sequence[Micro]:
         """This process's rows of the step, in micro-batches."""
-        rows = self._train.batch(step, self._batch_size)[self._world.rank :: self._world.size]
-        return [self._micro(self._train, part) for part in _parts(rows, self.micro_batch_size)]
+        rows = self._train.batch(step, self.settings.batch_size)
+        return [self._micro(self._train, part) for part in self.parts(rows)]
 
     def loss(self, micro: Micro) -> Tensor:
         """The sum of the negative log-likelihoods of the micro-batch's tokens."""
-        tokens, labels, positions, documents = micro.data
-        hidden_BTD = self._hidden(tokens, positions, documents)
+        tokens, labels, positions, documents = micro.data[:4]
+        hidden_BTD = self._hidden(tokens, positions, documents, self.noise(micro))
         hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
         return cross_entropy_sum(hidden_ND, self.model.output_weight(), labels.reshape(-1))
+
+    def noise(self, micro: Micro) -> Tensor | None:
+        """Added to the embeddings, [B, T, D]; None for none."""
+        return None
 
     def evaluate(self) -> Mapping[str, float]:
         """Held-out loss per token, and bits per byte of the text that these tokens stand for."""
         if self._heldout is None:
             return {}
-        count = min(self._eval_rows or self._heldout.n_rows, self._heldout.n_rows)
-        rows = self._heldout.batch(0, count)[self._world.rank :: self._world.size]
+        rows = self._heldout.batch(0, self.evaluated(self._heldout.n_rows))
         loss = tokens = byte_count = 0.0
-        for part in _parts(rows, self.micro_batch_size):
+        for part in self.parts(rows):
             micro = self._micro(self._heldout, part)
             loss += float(self.loss(micro))
             tokens += micro.weight
             labels = micro.data[1]
             byte_count += float(self._token_bytes[labels[labels >= 0]].sum())
-        loss, tokens, byte_count = self._world.sum([loss, tokens, byte_count], self._device)
+        loss, tokens, byte_count = self.world.sum([loss, tokens, byte_count], self.device)
         return {
             "heldout_loss": loss / tokens,
             "heldout_bits_per_byte": loss / math.log(2) / max(byte_count, 1.0),
@@ -115,10 +102,6 @@ class Pretrain(Objective):
         batch = self._train.rows(np.array(rows))
         return [decode(tokens_T.tolist()) for tokens_T in batch.tokens_RT]
 
-    def fingerprint(self) -> Mapping[str, str]:
-        """Data, tokenizer and model."""
-        return self._fingerprint
-
     def _micro(self, source: Rows, rows: Array) -> Micro:
         batch = source.rows(rows)
         if self._across_documents:
@@ -129,9 +112,9 @@ class Pretrain(Objective):
 
     def _to_device(self, array: Array) -> Tensor:
         tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
 
 def pretrain(config: PretrainConfig) -> None:
@@ -145,20 +128,17 @@ def pretrain(config: PretrainConfig) -> None:
         heldout = None
         if "heldout" in shards.splits:
             heldout = PackedRows(shards.split("heldout"), context, config.loop.seed, pad)
-        loop = config.loop.with_steps(train.n_rows)
+        loop = session.settled(config.loop, train.n_rows)
         session.adopt(model)
         objective = Pretrain(
             model,
             train,
             heldout,
             shards.token_bytes,
-            batch_size=loop.batch_size,
-            micro_batch_size=min(loop.micro_batch_size, loop.batch_size),
-            eval_rows=loop.eval_rows,
+            loop,
+            session.processes,
+            fingerprint(shards, model.config),
             across_documents=config.cross_document_attention,
-            compile=loop.compile,
-            world=session.processes,
-            fingerprint=fingerprint(shards, model.config),
         )
         session.train(
             objective,
@@ -212,10 +192,6 @@ def _announcement(model: Llama, train: PackedRows, loop: LoopConfig) -> str:
         f" {loop.max_steps:,} steps of {loop.batch_size} rows:"
         f" {tokens / max(train.n_predictions, 1):.2f} epochs"
     )
-
-
-def _parts(rows: Array, size: int) -> list[Array]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _joined(batch: RowBatch) -> RowBatch:

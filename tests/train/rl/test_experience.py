@@ -294,11 +294,11 @@ def test_lower_precisions_do_the_same_roughly(
 
 def test_the_value_model_has_a_learning_rate_of_its_own(place: Path) -> None:
     data, base, rule = toy(place)
-    setting = rl_tiny.setting(base, data, rule, group_size=1)
+    setting = rl_tiny.setting(base, data, rule)
     value = reward_model_from(base, 0, setting.pad)
     for own, scale in ((0.0, 1.0), (5e-2, 5.0)):
         config = rl_tiny.ppo_config(data, data, base, rule, value_learning_rate=own)
-        objective = Ppo(load_model(base), value, setting, config, 8)
+        objective = Ppo(load_model(base), value, setting, config)
         assert objective.learning_rate_scales() == pytest.approx({"value": scale})
         assert list(objective.further_models()) == ["value"]
 
@@ -306,7 +306,7 @@ def test_the_value_model_has_a_learning_rate_of_its_own(place: Path) -> None:
 def test_each_prompt_comes_once_an_epoch(place: Path) -> None:
     data, base, rule = toy(place)
     setting = rl_tiny.setting(base, data, rule)
-    objective = Grpo(load_model(base), setting, rl_tiny.grpo_config(data, data, base, rule), 8)
+    objective = Grpo(load_model(base), setting, rl_tiny.grpo_config(data, data, base, rule))
     count = len(setting.prompts.train)
     first = [objective._prompt_row(i) for i in range(count)]
     second = [objective._prompt_row(i) for i in range(count, 2 * count)]

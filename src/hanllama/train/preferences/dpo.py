@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,13 @@ from hanllama.model.checkpoint import load_model
 from hanllama.model.device import autocast, choose_dtype
 from hanllama.model.llama import Llama
 from hanllama.train.command import Session, reads_otherwise, training
-from hanllama.train.figures import Figures
-from hanllama.train.parallel import World
+from hanllama.train.config import LoopConfig
+from hanllama.train.objective import Figures
 from hanllama.train.preferences import losses as preference
 from hanllama.train.preferences.config import DpoConfig
 from hanllama.train.preferences.data import Prepared, Row, prepare_rows, reference_log_probs
 from hanllama.train.preferences.losses import Answers, PreferenceLoss, WholeStep
-from hanllama.train.preferences.objective import Array, Course, PreferenceObjective, Split
+from hanllama.train.preferences.objective import Array, PreferenceObjective, Split
 from hanllama.train.run import DATA
 from hanllama.train.sequences import TokenSequence, pack_sequences, sequence_log_probs
 
@@ -39,11 +40,10 @@ class Preference(PreferenceObjective):
     """A preference loss on packed answers.
 
     Args:
-        model: on its device.
         loss: what is minimised.
         name: the loss's, for the model card.
-        train, heldout: the rows, with the reference's log-probabilities where the loss wants them.
-        course, world, fingerprint: see `PreferenceObjective`.
+        more: those of `PreferenceObjective`; rows with the reference's log-probabilities where the
+            loss wants them.
 
     Of the figures, `reward` is the loss's own; `log_prob` is per token; `drift` is the log-ratio to
     the reference per token, negative where answers have become less probable. A pair is ranked
@@ -51,24 +51,14 @@ class Preference(PreferenceObjective):
     right sign. `kl` is what unpaired losses know by that name.
     """
 
-    def __init__(
-        self,
-        model: Llama,
-        loss: PreferenceLoss,
-        name: str,
-        train: Split,
-        heldout: Split,
-        course: Course,
-        world: World,
-        fingerprint: Mapping[str, str],
-    ) -> None:
+    def __init__(self, model: Llama, loss: PreferenceLoss, name: str, *more: Any) -> None:
         self.name = name
         kinds = ("reward", "log_prob", "drift") if loss.NEEDS_REFERENCE else ("reward", "log_prob")
         self.names = ["loss", "accuracy", *(f"{kind}_{side}" for kind in kinds for side in _SIDES)]
         if not loss.PAIRED:
             self.names.append("kl")
         self._loss = loss
-        super().__init__(model, train, heldout, course, world, fingerprint)
+        super().__init__(model, *more)
 
     def row_losses(self, split: Split, part: Array, whole: WholeStep, figures: Figures) -> Tensor:
         """The losses of some rows; what they say is added to the figures."""
@@ -108,7 +98,7 @@ class Preference(PreferenceObjective):
             return 0.0
         total = 0.0
         for part in self.parts(rows):
-            with autocast(self.device, self.course.dtype):
+            with autocast(self.device, self.dtype):
                 sums_S, _ = self._log_probs([split.rows[i].second for i in part])
             moved_S = sums_S.double().cpu().numpy() - split.references_of(part)[:, 1]
             total += float(moved_S.sum())
@@ -116,7 +106,7 @@ class Preference(PreferenceObjective):
         return max(0.0, total / len(rows))
 
     def _log_probs(self, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
-        batch = pack_sequences(sequences, self.course.pad, self.device)
+        batch = pack_sequences(sequences, self.pad, self.device)
         return sequence_log_probs(self.model.hidden, self.model.output_weight(), batch)
 
     @torch.no_grad()
@@ -152,15 +142,7 @@ def dpo(config: DpoConfig) -> None:
             config, session, paired=loss.PAIRED, positions=model.config.max_position_embeddings
         )
         rows = prepared.rows
-        loop = config.loop.with_steps(len(rows.train))
-        course = Course(
-            batch_size=loop.batch_size,
-            micro_batch_size=min(loop.micro_batch_size, loop.batch_size),
-            eval_rows=loop.eval_rows,
-            seed=loop.seed,
-            pad=model.config.pad_token_id or 0,
-            dtype=choose_dtype(loop.dtype, session.device),
-        )
+        loop = session.settled(config.loop, len(rows.train))
         found = {**prepared.fingerprint, "model": fingerprint.of_json(model.config.to_hf())}
         if config.loss.endswith(".py"):
             found["loss"] = fs.sha256(Path(config.loss))
@@ -169,7 +151,7 @@ def dpo(config: DpoConfig) -> None:
             reference = _reference(config, model, prepared)
             found["reference"] = weights_hash(reference)
             session.adopt(reference)
-            train, heldout = _compared(reference, prepared, course, session, found)
+            train, heldout = _compared(reference, prepared, loop, session, found)
             del reference
         session.adopt(model)
         objective = Preference(
@@ -178,7 +160,7 @@ def dpo(config: DpoConfig) -> None:
             Path(config.loss).stem if config.loss.endswith(".py") else config.loss,
             train,
             heldout,
-            course,
+            loop,
             session.processes,
             found,
         )
@@ -223,18 +205,19 @@ def _reference(config: DpoConfig, model: Llama, prepared: Prepared) -> Llama:
 def _compared(
     reference: Llama,
     prepared: Prepared,
-    course: Course,
+    loop: LoopConfig,
     session: Session,
     found: Mapping[str, str],
 ) -> tuple[Split, Split]:
     """The rows with the reference's log-probabilities, made now or found from an earlier start."""
     reference.eval()
+    pad, dtype = reference.config.pad_token_id or 0, choose_dtype(loop.dtype, session.device)
 
     @torch.no_grad()
     def of_rows(part: Sequence[Row]) -> NDArray[np.float64]:
         sequences = [row.first for row in part] + [row.second for row in part]
-        batch = pack_sequences(sequences, course.pad, session.device)
-        with autocast(session.device, course.dtype):
+        batch = pack_sequences(sequences, pad, session.device)
+        with autocast(session.device, dtype):
             sums_S, _ = sequence_log_probs(reference.hidden, reference.output_weight(), batch)
         return sums_S.double().cpu().numpy().reshape(2, -1).T
 
@@ -243,8 +226,8 @@ def _compared(
             rows,
             of_rows,
             kept=session.output / DATA / f"reference-{name}",
-            fingerprint=fingerprint.of_json([name, str(course.dtype), dict(found)]),
-            micro_batch_size=course.micro_batch_size,
+            fingerprint=fingerprint.of_json([name, str(dtype), dict(found)]),
+            micro_batch_size=min(loop.micro_batch_size, loop.batch_size),
             world=session.processes,
             device=session.device,
         )

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hanllama.base.errors import ConfigError
 from hanllama.batches.mix import rows_of_step
 from hanllama.model.llama import Llama
-from hanllama.train.figures import Figures
-from hanllama.train.objective import Micro, Objective
+from hanllama.train.config import LoopConfig
+from hanllama.train.objective import Figures, Micro, RowObjective
 from hanllama.train.parallel import World
 from hanllama.train.preferences.data import Row
 from hanllama.train.preferences.losses import WholeStep
@@ -49,61 +47,28 @@ class Split:
         return self.references[part]
 
 
-@dataclass(frozen=True)
-class Course:
-    """How the rows are gone through.
-
-    Attributes:
-        batch_size: rows of a step, over all processes.
-        micro_batch_size: rows of one pass.
-        eval_rows: held-out rows of an evaluation; 0 means all.
-        seed: of the order.
-        pad: any token, to fill packed rows with.
-        dtype: of the passes that are made outside of the loop's own.
-    """
-
-    batch_size: int
-    micro_batch_size: int
-    eval_rows: int
-    seed: int
-    pad: int
-    dtype: torch.dtype
-
-
-class PreferenceObjective(Objective):
+class PreferenceObjective(RowObjective):
     """An objective on rows of two answers; a subclass says what the loss of some rows is.
 
-    Args:
-        model: on its device.
-        train, heldout: the rows of the two splits; without held-out rows nothing is evaluated.
-        fingerprint: what a resume must find unchanged.
-    """
+    The figures are `loss`, `accuracy`, `reward_chosen`, `reward_rejected` and further ones.
 
-    names: Sequence[str]
-    """Of the figures: `loss`, `accuracy`, `reward_chosen`, `reward_rejected` and further ones."""
+    Args:
+        train, heldout: the rows of the two splits; without held-out rows nothing is evaluated.
+        model, loop, world, fingerprint: those of `RowObjective`.
+    """
 
     def __init__(
         self,
         model: Llama,
         train: Split,
         heldout: Split,
-        course: Course,
+        loop: LoopConfig,
         world: World,
         fingerprint: Mapping[str, str],
     ) -> None:
-        if course.batch_size < world.size:
-            raise ConfigError(
-                f"loop.batch_size {course.batch_size} is smaller than the {world.size} processes:"
-                " each needs a pair of every step"
-            )
-        self.model, self.micro_batch_size = model, course.micro_batch_size
+        super().__init__(model, loop, world, fingerprint)
         self.train, self.heldout = train, heldout
-        self.course, self.world = course, world
-        self.device = next(model.parameters()).device
-        self._fingerprint = dict(fingerprint)
-        self._figures = Figures(self.names)
-        self._metrics: Mapping[str, float] = {}
-        self._micros_left = 0
+        self.pad = model.config.pad_token_id or 0  # fills packed rows; any token would do
         self._watch = Watch()
 
     @abstractmethod
@@ -121,10 +86,11 @@ class PreferenceObjective(Objective):
     def prepare(self, step: int) -> Sequence[Micro]:
         """This process's rows of the step, in micro-batches."""
         split = self.train
-        rows = rows_of_step(step, self.course.batch_size, len(split.rows), self.course.seed)
+        loop = self.settings
+        rows = rows_of_step(step, loop.batch_size, len(split.rows), loop.seed)
         whole = self._whole_step(split, rows)
         parts = self.parts(rows)
-        self._figures, self._micros_left = Figures(self.names), len(parts)
+        self.begin_passes(len(parts))
         tokens = {int(i): self.answer_tokens(split.rows[i]) for i in rows}
         # The loop divides by the step's tokens; the loss is a mean over its rows.
         scale = sum(tokens[int(i)] for i in rows) / len(rows)
@@ -140,19 +106,17 @@ class PreferenceObjective(Objective):
     def loss(self, micro: Micro) -> Tensor:
         """The sum of the losses of the micro-batch's rows, scaled to the step's tokens."""
         split, part, whole, scale = micro.data
-        loss_sum: Tensor = self.row_losses(split, part, whole, self._figures).sum() * scale
-        self._micros_left -= 1
-        if self._micros_left == 0:  # on every process: the figures become those of the whole step
-            self._metrics = with_margin(self._figures.means(self.world, self.device))
+        loss_sum: Tensor = self.row_losses(split, part, whole, self.figures).sum() * scale
+        self.end_pass()
         return loss_sum
 
     def step_metrics(self) -> Mapping[str, float]:
         """Rewards, accuracy, margin and the like of the last step."""
-        return {name: value for name, value in self._metrics.items() if name != "loss"}
+        return {name: value for name, value in with_margin(self.means).items() if name != "loss"}
 
     def alarms(self) -> Sequence[str]:
         """What is wrong with the last steps."""
-        return self._watch.look_at(self._metrics)
+        return self._watch.look_at(self.means)
 
     def state(self) -> Mapping[str, Any]:
         """What the alarms of the next steps depend on."""
@@ -184,17 +148,7 @@ class PreferenceObjective(Objective):
     def heldout_rows(self) -> Array:
         """Which held-out rows an evaluation looks at, over all processes."""
         n_rows = len(self.heldout.rows)
-        count = min(self.course.eval_rows or n_rows, n_rows)
-        return rows_of_step(0, count, n_rows, self.course.seed)
-
-    def fingerprint(self) -> Mapping[str, str]:
-        """Data, tokenizer, template, model, and the reference where there is one."""
-        return self._fingerprint
-
-    def parts(self, rows: Array) -> list[Array]:
-        """This process's share of some rows, in micro-batches."""
-        mine, size = rows[self.world.rank :: self.world.size], self.micro_batch_size
-        return [mine[start : start + size] for start in range(0, len(mine), size)]
+        return rows_of_step(0, self.evaluated(n_rows), n_rows, self.settings.seed)
 
     def _whole_step(self, split: Split, rows: Array) -> WholeStep:
         """What the losses must know of all rows of a step, wherever they are computed."""

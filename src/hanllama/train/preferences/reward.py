@@ -26,16 +26,14 @@ from torch import Tensor
 
 from hanllama.base import fingerprint
 from hanllama.model.card import card_of
-from hanllama.model.device import choose_dtype
 from hanllama.model.lora import adapt
 from hanllama.model.reward import RewardModel, padding_id, reward_model_from
 from hanllama.train.command import training
-from hanllama.train.figures import Figures
-from hanllama.train.parallel import World
+from hanllama.train.objective import Figures
 from hanllama.train.preferences.config import RewardConfig
 from hanllama.train.preferences.data import Row, prepare_rows
 from hanllama.train.preferences.losses import WholeStep
-from hanllama.train.preferences.objective import Array, Course, PreferenceObjective, Split
+from hanllama.train.preferences.objective import Array, PreferenceObjective, Split
 from hanllama.train.sequences import last_hidden, pack_sequences
 
 _BINS = 5
@@ -45,28 +43,17 @@ class Reward(PreferenceObjective):
     """Bradley-Terry on pairs.
 
     Args:
-        model: on its device.
         centring: the weight of (r(chosen) + r(rejected))^2.
         with_margin: whether the margins of the rows count.
-        train, heldout, course, world, fingerprint: see `PreferenceObjective`.
+        more: those of `PreferenceObjective`.
     """
 
     name = "reward"
     names = ("loss", "accuracy", "reward_chosen", "reward_rejected")
     model: RewardModel
 
-    def __init__(
-        self,
-        model: RewardModel,
-        centring: float,
-        with_margin: bool,
-        train: Split,
-        heldout: Split,
-        course: Course,
-        world: World,
-        fingerprint: Mapping[str, str],
-    ) -> None:
-        super().__init__(model, train, heldout, course, world, fingerprint)
+    def __init__(self, model: RewardModel, centring: float, with_margin: bool, *more: Any) -> None:
+        super().__init__(model, *more)
         self._centring, self._with_margin = centring, with_margin
         self._tables: list[dict[str, Any]] = []
 
@@ -85,7 +72,7 @@ class Reward(PreferenceObjective):
     def rewards(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """The rewards of the chosen and of the rejected answers of some pairs, [P] each."""
         sequences = [row.first for row in rows] + [row.second for row in rows]
-        batch = pack_sequences(sequences, self.course.pad, self.device)
+        batch = pack_sequences(sequences, self.pad, self.device)
         hidden_RTD = self.model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
         chosen_P, rejected_P = self.model.scores(last_hidden(hidden_RTD, batch)).chunk(2)
         return chosen_P, rejected_P
@@ -221,21 +208,14 @@ def reward(config: RewardConfig) -> None:
         if config.lora.rank:
             adapt(model, config.lora, config.base_model, config.loop.seed, whole=("score",))
         session.adopt(model)
-        loop = config.loop.with_steps(len(rows.train))
+        loop = session.settled(config.loop, len(rows.train))
         objective = Reward(
             model,
             config.centring,
             config.margin,
             Split(rows.train),
             Split(rows.heldout),
-            Course(
-                batch_size=loop.batch_size,
-                micro_batch_size=min(loop.micro_batch_size, loop.batch_size),
-                eval_rows=loop.eval_rows,
-                seed=loop.seed,
-                pad=pad,
-                dtype=choose_dtype(loop.dtype, session.device),
-            ),
+            loop,
             session.processes,
             {**prepared.fingerprint, "model": fingerprint.of_json(model.config.to_hf())},
         )

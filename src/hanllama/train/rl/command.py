@@ -16,7 +16,6 @@ from hanllama.model.adapter import WEIGHTS as ADAPTER
 from hanllama.model.adapter import find_base, is_adapter
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model
-from hanllama.model.device import choose_dtype
 from hanllama.model.folder import weights_fingerprint
 from hanllama.model.llama import Llama
 from hanllama.model.lora import adapters_off
@@ -26,8 +25,7 @@ from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 from hanllama.train.command import Session, day_of, reads_otherwise
-from hanllama.train.config import LoopConfig
-from hanllama.train.rl.config import GrpoConfig, PpoConfig, ScoringConfig
+from hanllama.train.rl.config import GrpoConfig, PpoConfig, RlLoopConfig, ScoringConfig
 from hanllama.train.rl.data import PromptReader, Prompts, encode_prompts
 from hanllama.train.rl.experience import LearnsFromAnswers, Reference, Setting
 from hanllama.train.rl.scoring import Scorer, WeightedRule, build_rules
@@ -40,15 +38,10 @@ class Opened:
     model: Llama
     card: ModelCard
     setting: Setting
-    loop: LoopConfig
+    loop: RlLoopConfig
     tokenizer: Tokenizer
     template: ChatTemplate
     reader: PromptReader
-
-    @property
-    def micro_batch_size(self) -> int:
-        """Answers of one pass."""
-        return min(self.loop.micro_batch_size, self.loop.batch_size)
 
     def train(
         self, objective: LearnsFromAnswers, session: Session, config: PpoConfig | GrpoConfig
@@ -67,14 +60,13 @@ class Opened:
             tokenizer_folder=self.tokenizer.folder,
             card=self.card,
             context=self.model.config.max_position_embeddings,
-            announcement=self._announcement(),
+            announcement=self._announcement(objective),
             template=self.template,
         )
 
-    def _announcement(self) -> str:
-        setting = self.setting
-        steps = setting.mini_batches * setting.passes
-        groups = setting.answers // setting.group_size
+    def _announcement(self, objective: LearnsFromAnswers) -> str:
+        setting, size = self.setting, objective.group_size
+        steps, groups = objective.steps_per_experience, objective.answers // size
         deaf = (
             "kl_coefficient 0: no reference is loaded, the KL is not measured and alarm.kl cannot"
             " ring\n"
@@ -84,14 +76,12 @@ class Opened:
             f"{deaf if setting.reference is None else ''}"
             f"{self.model.config.parameter_count() / 1e6:.1f}M parameters;"
             f" {self.loop.max_steps:,} steps, {steps} to an experience of {groups} prompts with"
-            f" {setting.group_size} answer{'s' if setting.group_size > 1 else ''} each:"
+            f" {size} answer{'s' if size > 1 else ''} each:"
             f" {self.loop.max_steps / steps * groups / len(setting.prompts.train):.2f} epochs"
         )
 
 
-def open_policy(
-    config: PpoConfig | GrpoConfig, session: Session, *, with_reference: bool
-) -> Opened:
+def open_policy(config: PpoConfig | GrpoConfig, session: Session) -> Opened:
     """The policy on its device, and the setting it learns in.
 
     Raises InputError for a model without a chat template, prompts that cannot be used, and a reward
@@ -131,20 +121,10 @@ def open_policy(
     setting = Setting(
         prompts=prompts,
         scorer=scorer,
-        reference=_reference(model, base, session) if with_reference else None,
-        rollout=config.rollout,
-        may_halve=loop.auto_micro_batch and session.processes.size == 1,
-        alarm=config.alarm,
-        answers=loop.batch_size * config.mini_batches,
-        group_size=config.group_size,
-        mini_batches=config.mini_batches,
-        passes=config.passes,
+        reference=_reference(model, base, session) if config.kl_coefficient > 0 else None,
         end_ids=template.end_ids,
         vocab_size=min(tokenizer.vocab_size, model.config.vocab_size),
         pad=padding_id(tokenizer, template.end_ids),
-        seed=loop.seed,
-        dtype=choose_dtype(loop.dtype, session.device),
-        eval_prompts=loop.eval_rows,
         world=session.processes,
         fingerprint=_fingerprint(config, prompts, tokenizer, template, rules),
     )
@@ -204,7 +184,7 @@ def _reference(model: Llama, base: Path, session: Session) -> Reference:
     return lambda: nullcontext(reference.eval())
 
 
-def _settled(config: PpoConfig | GrpoConfig, prompts: int, processes: int) -> LoopConfig:
+def _settled(config: PpoConfig | GrpoConfig, prompts: int, processes: int) -> RlLoopConfig:
     """The loop's config with its steps settled: whole experiences."""
     loop = config.loop
     answers = loop.batch_size * config.mini_batches

@@ -28,11 +28,10 @@ from hanllama.batches.mix import permutation
 from hanllama.model.batches import FittingBatches
 from hanllama.model.device import autocast
 from hanllama.model.llama import Llama
-from hanllama.train.figures import Figures
-from hanllama.train.objective import Micro, Objective
+from hanllama.train.objective import Micro, RowObjective
 from hanllama.train.parallel import World
 from hanllama.train.rl import rollout_alarms
-from hanllama.train.rl.config import AlarmConfig, RolloutConfig
+from hanllama.train.rl.config import GrpoConfig, PpoConfig
 from hanllama.train.rl.data import Prompt, Prompts
 from hanllama.train.rl.rollouts import Rollout, log_probs_of, roll_out
 from hanllama.train.rl.scoring import Scorer
@@ -49,38 +48,22 @@ _STEP_ORDER = 1 << 32
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how answers are written and scored.
+    """What a policy is asked, and what its answers are scored by and compared with.
 
     Attributes:
         reference: None where no KL to it is wanted.
-        answers: of one experience, over all processes.
-        group_size: answers to one prompt.
-        mini_batches: optimizer steps of one pass over an experience.
-        passes: over an experience.
         end_ids: tokens that end an answer.
         vocab_size: of the tokenizer.
         pad: the token that fills packed rows.
-        dtype: of the arithmetic of all passes.
-        eval_prompts: held-out prompts that an evaluation answers; 0 means all.
-        may_halve: on out-of-memory while answers are written, fewer of them at a time.
+        fingerprint: what a resume must find unchanged: prompts, tokenizer, models and rules.
     """
 
     prompts: Prompts
     scorer: Scorer
     reference: Reference | None
-    rollout: RolloutConfig
-    alarm: AlarmConfig
-    answers: int
-    group_size: int
-    mini_batches: int
-    passes: int
     end_ids: Sequence[int]
     vocab_size: int
     pad: int
-    seed: int
-    dtype: torch.dtype
-    eval_prompts: int
-    may_halve: bool
     world: World
     fingerprint: Mapping[str, str]
 
@@ -106,35 +89,37 @@ class Experience:
     figures: dict[str, float]
 
 
-class LearnsFromAnswers(Objective):
+class LearnsFromAnswers(RowObjective):
     """An objective that learns from its own model's answers; `weigh` and `loss_of` make it one.
 
     Weights are answer tokens. Passes are not compiled: rows are as wide as the longest of a batch,
     so hardly two batches have one shape.
     """
 
-    def __init__(self, model: Llama, setting: Setting, micro_batch_size: int) -> None:
-        self.model, self.micro_batch_size = model, micro_batch_size
+    def __init__(self, model: Llama, setting: Setting, config: PpoConfig | GrpoConfig) -> None:
+        """
+        Args:
+            model: on its device.
+            config: how answers are written and learnt from; its steps are settled.
+        """
+        super().__init__(model, config.loop, setting.world, setting.fingerprint)
         self.setting = setting
-        self.steps_per_experience = setting.mini_batches * setting.passes
-        self.device = model.output_weight().device
+        self.rollout, self.group_size = config.rollout, config.group_size
+        self.mini_batches, self.passes = config.mini_batches, config.passes
+        self.answers = config.loop.batch_size * config.mini_batches
+        """Of one experience, over all processes."""
+        self.steps_per_experience = config.mini_batches * config.passes
         self._number = -1
         self._experience: Experience | None = None
-        self._watch = rollout_alarms.Watch(setting.alarm, setting.answers // setting.group_size)
+        self._watch = rollout_alarms.Watch(config.alarm, self.answers // self.group_size)
         self._alarms: list[str] = []
         self._notices: list[str] = []
         self._batches = FittingBatches(
-            setting.rollout.batch,
+            config.rollout.batch,
             "rollout.batch",
-            may_halve=setting.may_halve,
+            may_halve=config.loop.auto_micro_batch and setting.world.size == 1,
             tell=self._notices.append,
         )
-        self.of_tokens = Figures(self.names)
-        self._micros_left = 0
-        self._means: Mapping[str, float] = {}
-
-    names: Sequence[str]
-    """Of the figures of a step's tokens."""
 
     @abstractmethod
     def weigh(self, experience: Experience) -> None:
@@ -142,7 +127,7 @@ class LearnsFromAnswers(Objective):
 
     @abstractmethod
     def loss_of(self, learnable: Learnable) -> Tensor:
-        """The sum of the losses of some answers' tokens; what they say goes into `of_tokens`."""
+        """The sum of the losses of some answers' tokens; what they say goes into `figures`."""
 
     def begin_step(self, rollouts: Sequence[Rollout]) -> None:
         """Told before each step which of this process's answers it learns from."""
@@ -162,27 +147,23 @@ class LearnsFromAnswers(Objective):
             self._begin(number)
         elif inside:
             self._alarms = []
-        setting = self.setting
-        turn, part = divmod(inside, setting.mini_batches)
-        order = permutation(
-            setting.answers, setting.seed + _STEP_ORDER, number * setting.passes + turn
-        )
-        chosen = set(np.array_split(order, setting.mini_batches)[part].tolist())
+        turn, part = divmod(inside, self.mini_batches)
+        seed = self.settings.seed + _STEP_ORDER
+        order = permutation(self.answers, seed, number * self.passes + turn)
+        chosen = set(np.array_split(order, self.mini_batches)[part].tolist())
         own = [i for i, place in enumerate(self.experience.places) if place in chosen]
         self.begin_step([self.experience.rollouts[i] for i in own])
         size = self.micro_batch_size
         parts = [own[start : start + size] for start in range(0, len(own), size)]
         # A process without an answer in this step still takes part in its sums.
         micros = [self._micro(part) for part in parts] or [Micro(0.0, [], None)]
-        self.of_tokens, self._micros_left = Figures(self.names), len(micros)
+        self.begin_passes(len(micros))
         return micros
 
     def loss(self, micro: Micro) -> Tensor:
         """The sum of the losses of the micro-batch's tokens."""
         loss = self._nothing() if micro.data is None else self.loss_of(micro.data)
-        self._micros_left -= 1
-        if self._micros_left == 0:  # on every process: the figures become those of the whole step
-            self._means = self.of_tokens.means(self.setting.world, self.device)
+        self.end_pass()
         return loss
 
     def _micro(self, answers: list[int]) -> Micro:
@@ -199,7 +180,7 @@ class LearnsFromAnswers(Objective):
         """
         setting = self.setting
         held = setting.prompts.heldout
-        count = min(setting.eval_prompts or len(held), len(held))
+        count = self.evaluated(len(held))
         if not count:
             return {}
         own = list(range(count))[setting.world.rank :: setting.world.size]
@@ -214,13 +195,9 @@ class LearnsFromAnswers(Objective):
         """The ids of the prompts."""
         return [self.setting.prompts.train[row].id for row in rows]
 
-    def fingerprint(self) -> Mapping[str, str]:
-        """Prompts, tokenizer, models and rules."""
-        return self.setting.fingerprint
-
     def step_metrics(self) -> Mapping[str, float]:
         """The figures of the experience, and those of the step's tokens."""
-        return {**self.experience.figures, **self._means}
+        return {**self.experience.figures, **self.means}
 
     def alarms(self) -> Sequence[str]:
         """What went wrong in the experience that the step began, and memory that ran out."""
@@ -239,14 +216,13 @@ class LearnsFromAnswers(Objective):
     # --- an experience ---
 
     def _begin(self, number: int) -> None:
-        setting = self.setting
-        groups = setting.answers // setting.group_size
-        own = range(groups)[setting.world.rank :: setting.world.size]
-        places = [g * setting.group_size + i for g in own for i in range(setting.group_size)]
-        rows = [self._prompt_row(number * groups + place // setting.group_size) for place in places]
-        streams = [number * setting.answers + place for place in places]
+        size, groups = self.group_size, self.answers // self.group_size
+        own = range(groups)[self.world.rank :: self.world.size]
+        places = [group * size + i for group in own for i in range(size)]
+        rows = [self._prompt_row(number * groups + place // size) for place in places]
+        streams = [number * self.answers + place for place in places]
         with self.deciding():
-            answered, figures = self._answer(setting.prompts.train, rows, streams)
+            answered, figures = self._answer(self.setting.prompts.train, rows, streams)
             self._experience = replace(answered, places=places, figures=figures)
             self.weigh(self._experience)
         self._number = number
@@ -255,7 +231,7 @@ class LearnsFromAnswers(Objective):
     def _prompt_row(self, index: int) -> int:
         """Each prompt once an epoch, in an order of its own every time."""
         count = len(self.setting.prompts.train)
-        return int(permutation(count, self.setting.seed, index // count)[index % count])
+        return int(permutation(count, self.settings.seed, index // count)[index % count])
 
     def _answer(
         self, prompts: Sequence[Prompt], rows: Sequence[int], streams: Sequence[int]
@@ -265,16 +241,16 @@ class LearnsFromAnswers(Objective):
         written = roll_out(
             self.model,
             [prompts[row].ids for row in rows],
-            setting.rollout,
+            self.rollout,
             setting.end_ids,
             streams=streams,
-            seed=setting.seed,
+            seed=self.settings.seed,
             vocab_size=setting.vocab_size,
             batches=self._batches,
         )
         rollouts = [replace(r, prompt=row) for r, row in zip(written, rows, strict=True)]
         scores_A, parts = setting.scorer(prompts, rollouts, size=size, pad=setting.pad)
-        told = {"size": size, "pad": setting.pad, "temperature": setting.rollout.temperature}
+        told = {"size": size, "pad": setting.pad, "temperature": self.rollout.temperature}
         log_probs = log_probs_of(self.model, rollouts, **told)  # type: ignore[arg-type]
         reference = None
         if setting.reference is not None:
@@ -301,7 +277,7 @@ class LearnsFromAnswers(Objective):
         if found.reference is not None:
             pairs = zip(found.log_probs, found.reference, strict=True)
             sums["kl"] = float(sum(float((ours - its).double().sum()) for ours, its in pairs))
-        totals = self.setting.world.sum(list(sums.values()), self.device)
+        totals = self.world.sum(list(sums.values()), self.device)
         figures = dict(zip(sums, totals, strict=True))
         answers, tokens = figures.pop("answers"), figures["answer_tokens"]
         squares, entropy = figures.pop("squares"), figures.pop("entropy")
@@ -317,7 +293,7 @@ class LearnsFromAnswers(Objective):
         modules = [self.model, *self.further_models().values()]
         _set_training(modules, False)
         try:
-            with torch.no_grad(), autocast(self.device, self.setting.dtype):
+            with torch.no_grad(), autocast(self.device, self.dtype):
                 yield
         finally:
             _set_training(modules, True)

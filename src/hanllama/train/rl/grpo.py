@@ -9,6 +9,7 @@ of the reward. What later papers changed are options, named as TRL names them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -33,22 +34,15 @@ class Grpo(LearnsFromAnswers):
     name = "grpo"
     names = ("policy_loss", "clipped", "kl_of_tokens")
 
-    def __init__(
-        self, model: Llama, setting: Setting, config: GrpoConfig, micro_batch_size: int
-    ) -> None:
-        """
-        Args:
-            model: on its device.
-            config: for the numbers of the method alone; the rest of it is settled in `setting`.
-        """
-        super().__init__(model, setting, micro_batch_size)
+    def __init__(self, model: Llama, setting: Setting, config: GrpoConfig) -> None:
+        super().__init__(model, setting, config)
         self.config = config
         self._advantages_A = torch.zeros(0)
         self._scale = 1.0
 
     def weigh(self, experience: Experience) -> None:
         """Each answer's advantage over its group."""
-        size, world = self.setting.group_size, self.setting.world
+        size, world = self.group_size, self.world
         scores_A = experience.scores_A
         self._advantages_A = group_advantages(scores_A, size, self.config.scale_rewards, world).to(
             self.device
@@ -63,12 +57,12 @@ class Grpo(LearnsFromAnswers):
         divides it by what `aggregation` says."""
         divisor = float(self._weights(rollouts)[1].sum())
         own_tokens = float(sum(len(r.answer_ids) for r in rollouts))
-        tokens, total = self.setting.world.sum([own_tokens, divisor], self.device)
+        tokens, total = self.world.sum([own_tokens, divisor], self.device)
         self._scale = tokens / total
 
     def _weights(self, rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
         lengths_A = torch.tensor([float(len(r.answer_ids)) for r in rollouts])
-        limit = self.setting.rollout.max_new_tokens
+        limit = self.rollout.max_new_tokens
         return aggregation_weights(self.config.aggregation, lengths_A, limit)
 
     def loss_of(self, learnable: Learnable) -> Tensor:
@@ -78,7 +72,7 @@ class Grpo(LearnsFromAnswers):
             self.model.hidden,
             self.model.output_weight(),
             learnable.batch,
-            self.setting.rollout.temperature,
+            self.rollout.temperature,
         )
         old_N = together(learnable.pick(experience.log_probs), sequence_N)
         log_ratio_N = log_probs_N - old_N
@@ -90,14 +84,14 @@ class Grpo(LearnsFromAnswers):
         loss_N, clipped_N = clipped_policy_loss(
             log_ratio_N, advantages_N, config.clip_low, config.clip_high
         )
-        self.of_tokens.add("policy_loss", loss_N)
-        self.of_tokens.add("clipped", clipped_N.float())
+        self.figures.add("policy_loss", loss_N)
+        self.figures.add("clipped", clipped_N.float())
         if config.kl_coefficient and experience.reference is not None:
             reference_N = together(learnable.pick(experience.reference), sequence_N)
             kl_N = kl_estimate(log_probs_N, reference_N, "k3")
             if config.kl_correction:
                 kl_N = kl_N * log_ratio_N.exp()
-            self.of_tokens.add("kl_of_tokens", kl_N)
+            self.figures.add("kl_of_tokens", kl_N)
             loss_N = loss_N + config.kl_coefficient * kl_N
         return self._scale * (loss_N * token_A.to(self.device)[sequence_N]).sum()
 
@@ -105,6 +99,6 @@ class Grpo(LearnsFromAnswers):
 def grpo(config: GrpoConfig) -> None:
     """Run `hanllama grpo`: begin, resume, or report that the run is complete."""
     with training(config, config.loop) as session:
-        opened = open_policy(config, session, with_reference=config.kl_coefficient > 0)
-        objective = Grpo(opened.model, opened.setting, config, opened.micro_batch_size)
-        opened.train(objective, session, config)
+        opened = open_policy(config, session)
+        config = replace(config, loop=opened.loop)
+        opened.train(Grpo(opened.model, opened.setting, config), session, config)

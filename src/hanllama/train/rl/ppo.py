@@ -10,6 +10,7 @@ probability ratios and values may move only so far from those the answers were w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,14 @@ class Ppo(LearnsFromAnswers):
     names = ("policy_loss", "value_loss", "clipped")
 
     def __init__(
-        self,
-        model: Llama,
-        value_model: RewardModel,
-        setting: Setting,
-        config: PpoConfig,
-        micro_batch_size: int,
+        self, model: Llama, value_model: RewardModel, setting: Setting, config: PpoConfig
     ) -> None:
         """
         Args:
             model, value_model: on their device.
-            config: for the numbers of the method alone; the rest of it is settled in `setting`.
+            config: its steps are settled.
         """
-        super().__init__(model, setting, micro_batch_size)
+        super().__init__(model, setting, config)
         self.value_model, self.config = value_model, config
         self.kl_coefficient = config.kl_coefficient
         self._values: list[Tensor] = []
@@ -96,7 +92,7 @@ class Ppo(LearnsFromAnswers):
         inside_AT = within(lengths_A, values_AT.shape[1])
         advantages_N = advantages_AT[inside_AT]
         if config.whiten:
-            advantages_N = whiten(advantages_N, self.setting.world)
+            advantages_N = whiten(advantages_N, self.world)
         lengths = lengths_A.tolist()
         self._advantages = list(torch.split(advantages_N, lengths))
         self._returns = list(torch.split(returns_AT[inside_AT], lengths))
@@ -113,7 +109,7 @@ class Ppo(LearnsFromAnswers):
             float(returns_N.double().sum()),
             float(returns_N.double().square().sum()),
         ]
-        n, error, squares, total, total_squares = self.setting.world.sum(sums, self.device)
+        n, error, squares, total, total_squares = self.world.sum(sums, self.device)
         spread = total_squares / n - (total / n) ** 2
         unexplained = squares / n - (error / n) ** 2
         figures["value_explained"] = 1 - unexplained / spread if spread > 0 else 0.0
@@ -124,7 +120,7 @@ class Ppo(LearnsFromAnswers):
                 figures["kl"],
                 self.config.kl_target,
                 self.config.kl_horizon,
-                self.setting.answers,
+                self.answers,
             )
 
     def loss_of(self, learnable: Learnable) -> Tensor:
@@ -134,7 +130,7 @@ class Ppo(LearnsFromAnswers):
             self.model.hidden,
             self.model.output_weight(),
             batch,
-            self.setting.rollout.temperature,
+            self.rollout.temperature,
         )
 
         def now(values: Sequence[Tensor]) -> Tensor:
@@ -150,9 +146,9 @@ class Ppo(LearnsFromAnswers):
             now(self._returns),
             config.value_clip,
         )
-        self.of_tokens.add("policy_loss", policy_N)
-        self.of_tokens.add("value_loss", value_N)
-        self.of_tokens.add("clipped", clipped_N.float())
+        self.figures.add("policy_loss", policy_N)
+        self.figures.add("value_loss", value_N)
+        self.figures.add("clipped", clipped_N.float())
         return policy_N.sum() + config.value_weight * value_N.sum()
 
     def state(self) -> Mapping[str, Any]:
@@ -168,11 +164,11 @@ class Ppo(LearnsFromAnswers):
 def ppo(config: PpoConfig) -> None:
     """Run `hanllama ppo`: begin, resume, or report that the run is complete."""
     with training(config, config.loop) as session:
-        opened = open_policy(config, session, with_reference=config.kl_coefficient > 0)
+        opened = open_policy(config, session)
         value_model = _value_model(config, opened)
         session.adopt(value_model)
-        objective = Ppo(opened.model, value_model, opened.setting, config, opened.micro_batch_size)
-        opened.train(objective, session, config)
+        config = replace(config, loop=opened.loop)
+        opened.train(Ppo(opened.model, value_model, opened.setting, config), session, config)
         if session.run is not None:
             folder = session.output / VALUE
             with fs.publish(folder, replace=True) as beside:

@@ -22,7 +22,6 @@ from hanllama.base.errors import InputError
 from hanllama.batches.mix import Array, PackedRows, Rows, splitmix64
 from hanllama.batches.shards import Shards, open_shards
 from hanllama.model.llama import Llama
-from hanllama.model.losses import cross_entropy_sum
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train.command import training
@@ -39,36 +38,29 @@ class Sft(Pretrain):
 
     name = "sft"
 
-    def __init__(
-        self, *args: Any, neftune_alpha: float, seed: int, trim: bool, **more: Any
-    ) -> None:
+    def __init__(self, *args: Any, neftune_alpha: float = 0.0, trim: bool = False) -> None:
         """
         Args:
+            args: those of `Pretrain`.
             neftune_alpha: the noise's strength; 0 for none.
-            seed: of the noise.
             trim: cut a micro-batch after its last trained token (rows of one conversation each).
-            args, more: those of `Pretrain`.
         """
-        super().__init__(*args, **more)
-        self._alpha, self._seed, self._trim = neftune_alpha, seed, trim
+        super().__init__(*args)
+        self._alpha, self._trim = neftune_alpha, trim
 
     def prepare(self, step: int) -> Sequence[Micro]:
         """This process's rows of the step, in micro-batches, with the seeds of their noise."""
         micros = super().prepare(step)
         if not self._alpha:
             return micros
-        return [replace(m, data=(*m.data, noise_seeds(self._seed, step, m.rows))) for m in micros]
+        seed = self.settings.seed
+        return [replace(m, data=(*m.data, noise_seeds(seed, step, m.rows))) for m in micros]
 
-    def loss(self, micro: Micro) -> Tensor:
-        """The sum of the negative log-likelihoods of the micro-batch's trained tokens."""
-        tokens, labels, positions, documents, *seeds = micro.data
-        noise = None
-        if seeds:
-            width = self.model.config.hidden_size
-            noise = neftune(positions, documents, width, self._alpha, seeds[0])
-        hidden_BTD = self._hidden(tokens, positions, documents, noise)
-        hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-        return cross_entropy_sum(hidden_ND, self.model.output_weight(), labels.reshape(-1))
+    def noise(self, micro: Micro) -> Tensor | None:
+        """NEFTune's, where the micro-batch has seeds for it: never in an evaluation."""
+        _, _, positions, documents, *seeds = micro.data
+        width = self.model.config.hidden_size
+        return neftune(positions, documents, width, self._alpha, seeds[0]) if seeds else None
 
     def evaluate(self) -> Mapping[str, float]:
         """Held-out loss per trained token, its perplexity, and bits per byte of the answers."""
@@ -145,7 +137,7 @@ def sft(config: SftConfig) -> None:
             return PackedRows(shards.split(split), context, seed, pad, packing=config.packing)
 
         stages = [rows(name) for name in sft_data.train_splits(shards)]
-        loop = config.loop.with_steps(sum(stage.n_rows for stage in stages))
+        loop = session.settled(config.loop, sum(stage.n_rows for stage in stages))
         train: Rows = stages[0]
         if len(stages) > 1:
             train = Stages(stages, loop.max_steps * loop.batch_size, loop.seed)
@@ -155,15 +147,10 @@ def sft(config: SftConfig) -> None:
             train,
             rows(sft_data.HELDOUT) if sft_data.HELDOUT in shards.splits else None,
             shards.token_bytes,
-            batch_size=loop.batch_size,
-            micro_batch_size=min(loop.micro_batch_size, loop.batch_size),
-            eval_rows=loop.eval_rows,
-            across_documents=False,
-            compile=loop.compile,
-            world=session.processes,
-            fingerprint=_fingerprint(shards, model),
+            loop,
+            session.processes,
+            _fingerprint(shards, model),
             neftune_alpha=config.neftune_alpha,
-            seed=loop.seed,
             trim=not config.packing,
         )
         session.train(
