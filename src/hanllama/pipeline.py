@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from hanllama import recipe
 from hanllama.base import config, fs
+from hanllama.base.card import aligned
 from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError, InputError, ResumeError
 from hanllama.base.fingerprint import Contents, of_code
@@ -322,15 +323,13 @@ def _short(value: Any) -> str:
 def _summary(outcomes: list[Outcome], seconds: float) -> str:
     rows = [
         (
-            o.stage.name,
+            f"  {o.stage.name}",
             duration(o.seconds) if o.ran else "unchanged",
             str(o.stage.output) if o.stage.output else "(shown above)",
         )
         for o in outcomes
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    lines = ["", f"done in {duration(seconds)}"]
-    lines += [f"  {name:<{widths[0]}}  {took:<{widths[1]}}  {place}" for name, took, place in rows]
+    lines = ["", f"done in {duration(seconds)}", *aligned(rows)]
     reports = [o.stage.output / "report.html" for o in outcomes if o.stage.output]
     lines += [f"report: {path}" for path in reports if path.is_file()]
     return "\n".join([*lines, *_next(outcomes)])

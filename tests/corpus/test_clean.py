@@ -57,7 +57,7 @@ def test_books_of_any_encoding_become_one_document_each(
     assert report["kept"]["characters"] == sum(len(d["text"]) for d in documents)
     assert report["ignored_files"] == [str(books / "cover.jpg")]
     shown = capsys.readouterr().out
-    assert "control_characters" in shown and "gbk 1" in shown and ".jpg" in shown
+    assert "control_characters" in shown and "1 x gbk" in shown and ".jpg" in shown
     page = (tmp_path / "corpus" / "report.html").read_text()
     assert "blank_lines" in page and "books/a.txt" in page
 

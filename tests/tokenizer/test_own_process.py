@@ -199,7 +199,7 @@ def test_of_several_those_that_can_be_trained_are_kept(
     assert list(found["not_trained"]) == ["bpe", "byte_bpe"]
     for name, why in found["not_trained"].items():
         assert why.startswith("vocab_size 420 is larger than this corpus supports; the largest")
-        assert f"{name:<19} not trained: {why}\n" in shown.out
+        assert f"{name} was not trained: {why}\n" in shown.out
         assert f"\n  algorithm {name}: {why}\n" in shown.err
         assert f"{name} was not trained: {why}" in page
         largest = why.partition("works is ")[2].split()[0]

@@ -18,6 +18,8 @@ import functools
 import hashlib
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from hanllama.base import fs
@@ -75,16 +77,10 @@ class Contents:
             raise InputError(f"{path} does not exist")
         if (path / fs.SUMS).is_file():
             return _published(path)
-        entries: dict[str, str] = {}
-        files = []
-        for file in sorted(f for f in path.rglob("*") if f.is_file()):
-            home = _published_home(file, path)
-            if home is None:
-                files.append(file)
-            elif file.name == fs.SUMS and file.parent == home:
-                entries[home.relative_to(path).as_posix()] = _published(home)
-        hashes = self._files(files)
-        entries |= {f.relative_to(path).as_posix(): h for f, h in zip(files, hashes, strict=True)}
+        below = {child.relative_to(path).as_posix(): child for child in _below(path)}
+        entries = {name: _published(child) for name, child in below.items() if child.is_dir()}
+        files = {name: child for name, child in below.items() if name not in entries}
+        entries |= zip(files, self._files(list(files.values())), strict=True)
         return of_json(entries)
 
     def _files(self, files: list[Path]) -> list[str]:
@@ -95,14 +91,16 @@ class Contents:
             if self._known.get(str(f.resolve()), ())[:2] != (s.st_size, s.st_mtime_ns)
         ]
         total = sum(stats[f].st_size for f in new)
-        if total > _QUIET_BYTES:
-            with Progress("fingerprint of the input", total / 1e6, unit="MB") as progress:
-                for file in new:
-                    self._remember(file)
-                    progress.advance(stats[file].st_size / 1e6)
-        else:
+        shown = total > _QUIET_BYTES
+        with (
+            Progress("fingerprint of the input", total / 1e6, unit="MB")
+            if shown
+            else nullcontext() as progress
+        ):
             for file in new:
                 self._remember(file)
+                if progress:
+                    progress.advance(stats[file].st_size / 1e6)
         if new:
             fs.write_json(self._cache, self._known)
         return [self._known[str(f.resolve())][2] for f in files]
@@ -171,15 +169,13 @@ def _published(folder: Path) -> str:
     return fs.sha256(marker)
 
 
-def _published_home(file: Path, root: Path) -> Path | None:
-    """The outermost published folder between `root` (not itself) and `file`."""
-    home = None
-    for folder in file.parents:
-        if folder == root:
-            return home
-        if (folder / fs.SUMS).is_file():
-            home = folder
-    return home
+def _below(folder: Path) -> Iterator[Path]:
+    """The files below a folder; a published folder as a whole. Links to folders do not count."""
+    for child in folder.iterdir():
+        if child.is_dir() and not (child / fs.SUMS).is_file():
+            yield from () if child.is_symlink() else _below(child)
+        elif not (child.is_dir() and child.is_symlink()):
+            yield child
 
 
 # --- code ----------------------------------------------------------------------------------------

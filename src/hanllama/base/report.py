@@ -1,28 +1,22 @@
-"""Report cards: what a command found or did, as one HTML file that opens anywhere.
+"""Blocks of a report page: charts and histograms (inline SVG), tables, facts, notes, texts.
 
-A page is sections, a section is blocks: charts and histograms (inline SVG), tables, facts, notes,
-texts. The file needs no network, no script and no font of its own, follows the reader's light or
-dark scheme, prints, and escapes whatever came from data. Every block is a function that returns
-safe markup, so a command composes its report from values and never writes HTML.
-
-    write(folder / "report.html", "Pretraining", [
-        Section("Loss", [chart({"train": (steps, losses)}, title="loss", x="step", y="nats")]),
-    ])
+`card.py` puts them together. The page needs no network, no script and no font of its own, follows
+the reader's light or dark scheme, prints, and escapes whatever came from data. Every block is a
+function that returns safe markup, so a command composes its report from values and never writes
+HTML.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
 from markupsafe import Markup
-
-from hanllama.base import fs
 
 # A chart in its own units; CSS scales it to the column. Two charts stand beside each other on a
 # wide screen, and at that width (about 500 px) these numbers are pixels.
@@ -36,58 +30,25 @@ COLOURS = 6  # --c0 … --c5 in the template; further series repeat them dashed
 Series = tuple[Sequence[float], Sequence[float]]
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it; a block that is plain text is escaped."""
-
-    title: str
-    blocks: Sequence[Markup | str] = field(default_factory=tuple)
-
-
-def write(path: Path, title: str, sections: Sequence[Section], subtitle: str = "") -> None:
-    """Replace the file at `path` with the page, in one step; StorageError on a full disk."""
-    fs.write_text(path, page(title, sections, subtitle))
-
-
-def page(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
-    """One self-contained HTML file: no external resource, everything from data escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("hanllama.base", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("report.html.jinja")
-    return template.render(title=title, subtitle=subtitle, sections=sections)
+Level = Literal["good", "warning", "bad", "info"]
+_NUMBER = re.compile(r"[-+$]?[\d,.]+(e[-+]\d+)?( ?%)?[ *]?|[-–]?")
 
 
 # --- blocks ------------------------------------------------------------------------------------
 
 
-def chart(
-    series: Mapping[str, Series],
-    *,
-    title: str,
-    x: str,
-    y: str,
-    log_y: bool = False,
-    log_x: bool = False,
-) -> Markup:
+def chart(series: Mapping[str, Series], *, title: str, x: str, y: str) -> Markup:
     """Line charts over common axes, as an inline SVG.
 
     Args:
-        series: name -> (xs, ys), equally long. NaN and infinite ys (and ys <= 0 on a log axis)
-            interrupt the line, are marked with a cross at the edge and counted in the legend.
+        series: name -> (xs, ys), equally long. NaN and infinite ys interrupt the line, are
+            marked with a cross at the edge and counted in the legend.
         title: the caption. x, y: the axes' names, with units.
-        log_y, log_x: logarithmic axes.
 
     More than 2000 points a series are thinned to the extremes of equal stretches, so a spike of
     one step stays visible. A long series that zigzags is drawn faint with its medians on top.
     """
-    lines = {name: _Line(*values, log_x=log_x, log_y=log_y) for name, values in series.items()}
+    lines = {name: _Line(*values) for name, values in series.items()}
     points = [p for line in lines.values() for p in line.points]
     legend = [
         (name, index, f"{line.lost:,} not drawable" if line.lost else "")
@@ -95,8 +56,8 @@ def chart(
     ]
     if not points:
         return _figure(title, Markup('<p class="empty">no finite values to draw</p>'), legend)
-    across = _Axis([p[0] for p in points], log_x, LEFT, WIDTH - RIGHT, pad=0.0)
-    up = _Axis([p[1] for p in points], log_y, HEIGHT - BOTTOM, TOP, pad=0.05)
+    across = _Axis([p[0] for p in points], LEFT, WIDTH - RIGHT)
+    up = _Axis([p[1] for p in points], HEIGHT - BOTTOM, TOP, pad=0.05)
     body = Markup("").join(
         _draw(line, index, name, across, up) for index, (name, line) in enumerate(lines.items())
     )
@@ -104,36 +65,18 @@ def chart(
 
 
 def histogram(
-    values: Iterable[float],
-    *,
-    title: str,
-    x: str,
-    y: str = "count",
-    bins: int = 40,
-    log_x: bool = False,
+    values: Iterable[float], *, title: str, x: str, y: str = "count", bins: int = 40
 ) -> Markup:
-    """How values are distributed, in `bins` equal steps (equal ratios with `log_x`).
-
-    Values that cannot be placed (NaN, infinite, <= 0 with `log_x`) are counted beside the title.
-    """
+    """How values are distributed, in equal steps; NaN and infinite ones are only counted."""
     everything = [float(v) for v in values]
-    kept = [v for v in everything if math.isfinite(v) and (v > 0 or not log_x)]
+    kept = [v for v in everything if math.isfinite(v)]
     lost = len(everything) - len(kept)
-    lost_remark = f"{lost:,} not drawable" if lost else ""
+    remark = f"{lost:,} not drawable" if lost else ""
     if not kept:
-        legend = [("", 0, lost_remark)] if lost else []
+        legend = [("", 0, remark)] if lost else []
         return _figure(title, Markup('<p class="empty">no values to draw</p>'), legend)
-    scale = math.log10 if log_x else float
-    low, high = scale(min(kept)), scale(max(kept))
-    if high == low:
-        low, high = low - 0.5, high + 0.5
-    counts = [0] * bins
-    for value in kept:
-        counts[min(int((scale(value) - low) / (high - low) * bins), bins - 1)] += 1
-    edges = [low + (high - low) * i / bins for i in range(bins + 1)]
-    if log_x:
-        edges = [10.0**e for e in edges]
-    return bars(edges, counts, title=title, x=x, y=y, log_x=log_x, remark=lost_remark)
+    counts, edges = np.histogram(kept, bins)
+    return bars(edges.tolist(), counts.tolist(), title=title, x=x, y=y, remark=remark)
 
 
 def bars(
@@ -151,8 +94,8 @@ def bars(
     `edges` rise and are one more than `counts`; `remark` stands beside the title.
     """
     assert len(edges) == len(counts) + 1, (len(edges), len(counts))
-    across = _Axis([edges[0], edges[-1]], log_x, LEFT, WIDTH - RIGHT, pad=0.0)
-    up = _Axis([0.0, float(max(counts))], False, HEIGHT - BOTTOM, TOP, pad=0.0)
+    across = _Axis([edges[0], edges[-1]], LEFT, WIDTH - RIGHT, log=log_x)
+    up = _Axis([0.0, float(max(counts))], HEIGHT - BOTTOM, TOP)
     shapes = []
     for index, count in enumerate(counts):
         left, right = across.at(edges[index]), across.at(edges[index + 1])
@@ -178,34 +121,19 @@ def ranking(values: Mapping[str, float], *, title: str, unit: str) -> Markup:
     finite = {name: v for name, v in values.items() if math.isfinite(v)}
     if not finite:
         return _figure(title, Markup('<p class="empty">no values to draw</p>'), [])
-    row, label = 22, 150
     most = max([*finite.values(), 0.0]) or 1.0
-    shapes = []
-    for index, (name, value) in enumerate(finite.items()):
-        width = max(value, 0.0) / most * (WIDTH - label - 90)
-        middle = index * row + row // 2
-        shapes.append(
-            Markup(
-                '<text class="ytick" x="{}" y="{}">{}</text>'
-                '<path class="bar" d="M{} {}h{}v{}h-{}z"></path>'
-                '<text x="{}" y="{}" dominant-baseline="middle">{}</text>'
-            ).format(
-                *(label - 8, middle, name if len(name) <= 24 else name[:23] + "…"),
-                *(label, middle - 7, _px(width), 14, _px(width)),
-                *(_px(label + width + 6), middle, number(value)),
-            )
-        )
-    drawing = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, row * len(finite), title, Markup("").join(shapes)
-    )
-    return _figure(f"{title} ({unit})", drawing, [])
+    bar = Markup('<meter max="{}" value="{}"></meter>')
+    rows = [(name, bar.format(most, max(v, 0.0)), v) for name, v in finite.items()]
+    return _figure(title, table(rows, headings=("", "", unit)), [])
 
 
 def table(rows: Iterable[Sequence[Any]], *, headings: Sequence[str], title: str = "") -> Markup:
-    """A table; a column of numbers is aligned right, floats have four significant digits."""
+    """A table; numbers are aligned right, floats have four significant digits; no row: nothing."""
     kept = [list(row) for row in rows]
+    if not kept:
+        return Markup("")
     classes = [
-        Markup(' class="number"') if _is_numeric([row[i] for row in kept]) else Markup("")
+        Markup(' class="number"') if is_numeric([row[i] for row in kept]) else Markup("")
         for i in range(len(headings))
     ]
     head = _cells("th", headings, classes)
@@ -225,7 +153,7 @@ def facts(values: Mapping[str, Any]) -> Markup:
     return Markup('<dl class="facts">{}</dl>').format(tiles)
 
 
-def note(text: str, level: Literal["good", "warning", "bad", "info"] = "info") -> Markup:
+def note(text: str, level: Level = "info") -> Markup:
     """A verdict or a warning in a sentence; the level is also said in words for print."""
     word = {"good": "✓", "warning": "⚠", "bad": "✗", "info": "i"}[level]
     return Markup('<p class="note {}"><b>{}</b> {}</p>').format(level, word, text)
@@ -235,6 +163,11 @@ def text(content: str, *, title: str = "") -> Markup:
     """A passage as it is, line breaks kept: a sample, a configuration."""
     caption = Markup("<figcaption>{}</figcaption>").format(title) if title else ""
     return Markup('<figure class="text">{}<pre>{}</pre></figure>').format(caption, content)
+
+
+def share(part: float, whole: float) -> str:
+    """`12.34 %`, or `-` of nothing."""
+    return f"{100 * part / whole:.2f} %" if whole else "-"
 
 
 def number(value: Any) -> str:
@@ -258,18 +191,17 @@ def number(value: Any) -> str:
 class _Line:
     """A series ready to draw: unbroken segments of finite points, and where it was interrupted."""
 
-    def __init__(self, xs: Sequence[float], ys: Sequence[float], log_x: bool, log_y: bool) -> None:
+    def __init__(self, xs: Sequence[float], ys: Sequence[float]) -> None:
         assert len(xs) == len(ys), f"a series needs as many xs as ys: {len(xs)} and {len(ys)}"
         self.segments: list[list[tuple[float, float]]] = [[]]
         self.gaps: list[tuple[float, float]] = []
         self.lost = 0
         for x, y in zip(map(float, xs), map(float, ys), strict=True):
-            x_fits = math.isfinite(x) and (x > 0 or not log_x)
-            if x_fits and math.isfinite(y) and (y > 0 or not log_y):
+            if math.isfinite(x) and math.isfinite(y):
                 self.segments[-1].append((x, y))
                 continue
             self.lost += 1
-            if x_fits:
+            if math.isfinite(x):
                 self.gaps.append((x, y))
             if self.segments[-1]:
                 self.segments.append([])
@@ -314,26 +246,23 @@ def _thin(points: list[tuple[float, float]], keep: int) -> list[tuple[float, flo
 class _Axis:
     """From values to pixels, with ticks at round values."""
 
-    def __init__(self, values: list[float], log: bool, start: float, end: float, pad: float):
-        self.log, self.start, self.end = log, start, end
-        low, high = min(values), max(values)
-        scaled_low, scaled_high = self._scale(low), self._scale(high)
-        room = (scaled_high - scaled_low) * pad
-        if scaled_low == scaled_high:
-            room = abs(scaled_low) * 0.1 or 0.5
-        self.low, self.high = scaled_low - room, scaled_high + room
-        bounds = (self._unscale(self.low), self._unscale(self.high))
-        self.ticks = _log_ticks(*bounds) if log else _linear_ticks(*bounds)
+    def __init__(
+        self, values: list[float], start: float, end: float, pad: float = 0.0, log: bool = False
+    ) -> None:
+        self.start, self.end = start, end
+        self._scale: Callable[[float], float] = math.log10 if log else float
+        low, high = self._scale(min(values)), self._scale(max(values))
+        room = (high - low) * pad if low < high else abs(low) * 0.1 or 0.5
+        self.low, self.high = low - room, high + room
+        self.ticks = (
+            _log_ticks(10.0**self.low, 10.0**self.high)
+            if log
+            else _linear_ticks(self.low, self.high)
+        )
 
     def at(self, value: float) -> float:
         share = (self._scale(value) - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
-
-    def _scale(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def _unscale(self, value: float) -> float:
-        return 10.0**value if self.log else value
 
 
 def _linear_ticks(low: float, high: float, count: int = 5) -> list[tuple[float, str]]:
@@ -405,7 +334,7 @@ def _draw(line: _Line, index: int, name: str, across: _Axis, up: _Axis) -> Marku
             )
         )
     for x, y in line.gaps[:HOVER_POINTS]:
-        at = across.at(min(max(x, across._unscale(across.low)), across._unscale(across.high)))
+        at = across.at(min(max(x, across.low), across.high))
         edge = HEIGHT - BOTTOM - 5 if y <= 0 else TOP + 5
         parts.append(
             Markup('<text class="gap" x="{}" y="{}">×<title>{}</title></text>').format(
@@ -462,10 +391,9 @@ def _figure(title: str, body: Markup, legend: Sequence[tuple[str, int, str]]) ->
     )
 
 
-def _is_numeric(column: list[Any]) -> bool:
-    known = [v for v in column if v is not None]
-    numbers = [v for v in known if isinstance(v, int | float) and not isinstance(v, bool)]
-    return bool(known) and len(numbers) == len(known)
+def is_numeric(column: Sequence[Any]) -> bool:
+    """Whether a column of a table reads as numbers and so stands at the right: `12.3 %`, `-`."""
+    return all(_NUMBER.fullmatch(number(value)) for value in column)
 
 
 def _cells(tag: str, values: Sequence[Any], classes: Sequence[Markup]) -> Markup:

@@ -124,7 +124,8 @@ def clean(config: CleanConfig) -> None:
                 merge.end()
             _check_result(config, merge, made)
             merge.finish()
-            funnel_report.write(merge.funnel, merge.corpus)
+            card = funnel_report.card(merge.funnel)
+            card.write(merge.corpus, merge.funnel.as_dict())
             made.put_in_place(merge.corpus)
         except Interrupted:
             merge.save()
@@ -132,7 +133,7 @@ def clean(config: CleanConfig) -> None:
         finally:
             merge.close()
     _quarantine_beside(output).unlink(missing_ok=True)
-    funnel_report.show(merge.funnel)
+    card.print()
     print(f"{merge.funnel.kept.documents:,} documents in {output}; see {output / 'report.html'}")
 
 

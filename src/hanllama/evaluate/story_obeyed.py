@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hanllama.base import fs, report
+from hanllama.base.card import Card
 from hanllama.base.errors import InputError
 from hanllama.base.making import making
 from hanllama.base.progress import Progress
@@ -93,11 +94,14 @@ def obeyed(config: ObeyedConfig) -> list[Measured]:
     """
     with making(config.output, force=config.force) if config.output else nullcontext() as made:
         results = _measure(config)
-        for line in _lines(results, config):
-            print(line)
+        card = _card(results, config)
+        card.print()
         if made:
             with made.publish() as folder:
-                _write(folder, results, config)
+                for found in _asked(results):
+                    fs.write_jsonl(folder / f"answers-{found.name}.jsonl", _records(found))
+                figures = [_figures(found, _gain(found, results)) for found in results]
+                card.write(folder, figures, "obeyed.json")
             print(f"report: {made.output / 'report.html'}")
     return results
 
@@ -256,18 +260,26 @@ def mean_interval(values: Sequence[float]) -> Interval:
 # Showing ------------------------------------------------------------------------------------
 
 
-def _lines(results: Sequence[Measured], config: ObeyedConfig) -> Iterator[str]:
-    for last in _asked(results)[-1:]:
+def _card(results: Sequence[Measured], config: ObeyedConfig) -> Card:
+    asked = _asked(results)
+    card = Card("Instructions about stories", " -> ".join(found.name for found in results))
+    for last in asked[-1:]:
         for number in _chosen(last, config.show):
-            yield from _chat(last, number)
+            card.say(*_chat(last, number))
+    card.section("Obeyed")
     rows = _rows(results)
-    headings = list(rows[0])
-    table = [headings, *([row[h] for h in headings] for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(headings))]
-    for line in table:
-        yield "  ".join(
-            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
+    card.table([list(row.values()) for row in rows], list(rows[0]))
+    if asked:
+        title = "share obeyed, by stage"
+        card.add(report.chart(_curves(asked), title=title, x="stage", y="share"))
+    for last in asked[-1:]:
+        disobeyed = [n for n, judgement in enumerate(last.judged) if not judgement.obeyed]
+        for title, numbers in (
+            (f"Chats of {last.name}", _chosen(last, max(config.show, 12))),
+            (f"What {last.name} did not obey", disobeyed),
+        ):
+            card.section(title, *(report.text("\n".join(_chat(last, n))) for n in numbers))
+    return card
 
 
 def _rows(results: Sequence[Measured]) -> list[dict[str, str]]:
@@ -317,28 +329,6 @@ def _chat(found: Measured, number: int) -> Iterator[str]:
     yield "-> obeyed\n" if judgement.obeyed else f"-> not obeyed: {judgement.reason}\n"
 
 
-def _write(folder: Path, results: Sequence[Measured], config: ObeyedConfig) -> None:
-    asked = _asked(results)
-    for found in asked:
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in _records(found)]
-        fs.write_text(folder / f"answers-{found.name}.jsonl", "".join(lines))
-    figures = [_figures(found, _gain(found, results)) for found in results]
-    fs.write_json(folder / "obeyed.json", figures)
-    rows = _rows(results)
-    blocks = [report.table([list(row.values()) for row in rows], headings=list(rows[0]))]
-    sections = [report.Section("Obeyed", blocks)]
-    if asked:
-        title = "share obeyed, by stage"
-        blocks.append(report.chart(_curves(asked), title=title, x="stage", y="share"))
-        sections += _chats(asked[-1], config.show)
-    report.write(
-        folder / "report.html",
-        "Instructions about stories",
-        sections,
-        " -> ".join(r.name for r in results),
-    )
-
-
 def _curves(asked: Sequence[Measured]) -> dict[str, tuple[list[float], list[float]]]:
     """The share of each kind that was asked, by the number of the stage, from 1."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
@@ -349,16 +339,6 @@ def _curves(asked: Sequence[Measured]) -> dict[str, tuple[list[float], list[floa
                 stages.append(float(stage))
                 shares.append(share[0])
     return curves
-
-
-def _chats(last: Measured, show: int) -> list[report.Section]:
-    shown = _chosen(last, max(show, 12))
-    disobeyed = [n for n, judgement in enumerate(last.judged) if not judgement.obeyed]
-    titles = {f"Chats of {last.name}": shown, f"What {last.name} did not obey": disobeyed}
-    return [
-        report.Section(title, [report.text("\n".join(_chat(last, n))) for n in numbers])
-        for title, numbers in titles.items()
-    ]
 
 
 def _records(found: Measured) -> Iterator[Mapping[str, object]]:

@@ -18,12 +18,11 @@ the best and never chosen, but a pair may reject it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from hanllama.base import fs, report
+from hanllama.base.card import Card
 from hanllama.base.config import Count, Natural, NonNegative, Share, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
@@ -183,14 +183,13 @@ def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
             raise InputError(f"nothing is left of {len(lost):,} prompts; {lost[0]['reason']}")
         with work.publish(complete=True, facts={"input": reader.facts()}) as folder:
             pairs = _write(folder, config, contests)
-            fs.write_text(folder / "dropped.jsonl", "".join(map(_line, lost)))
+            fs.write_jsonl(folder / "dropped.jsonl", lost)
             reader.write_quarantine(folder)
+            card = _card(config, contests, lost)
+            card.write(folder)
     print(reader.summary())
     print(f"{len(contests):,} best answers and {pairs:,} pairs in {output}")
-    for line in _remarks(contests):
-        print(f"  {line}")
-    for reason, count in Counter(entry["reason"] for entry in lost).items():
-        print(f"  dropped {count:,} x {reason}")
+    card.print()
     return contests
 
 
@@ -421,56 +420,39 @@ def _model_scorer(config: BestOfNConfig) -> Scorer:
 
 
 def _write(folder: Path, config: BestOfNConfig, contests: Sequence[Contest]) -> int:
-    """The three parts and the report; returns how many pairs there are."""
-    pairs = 0
-    with contextlib.ExitStack() as stack:
-        out = {}
-        for name in ("sft", "pairs", "candidates"):
-            (folder / name).mkdir()
-            path = folder / name / "part-00000.jsonl"
-            out[name] = stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
-        for contest in contests:
-            out["sft"].write(_line(contest.best().record()))
-            if contest.ended > 1:
-                out["candidates"].write(_line(contest.record()))
-            for pair in contest.pairs(config.pairs, config.least_gain):
-                out["pairs"].write(_line(pair.record()))
-                pairs += 1
-    _report(folder, config, contests)
-    return pairs
+    """The three parts; returns how many pairs there are."""
+    pairs = [p.record() for c in contests for p in c.pairs(config.pairs, config.least_gain)]
+    for name, records in (
+        ("sft", (c.best().record() for c in contests)),
+        ("pairs", pairs),
+        ("candidates", (c.record() for c in contests if c.ended > 1)),
+    ):
+        fs.write_jsonl(folder / name / "part-00000.jsonl", records)
+    return len(pairs)
 
 
-def _line(record: Any) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-def _report(folder: Path, config: BestOfNConfig, contests: Sequence[Contest]) -> None:
-    blocks: list[Any] = list(_remarks(contests))
+def _card(
+    config: BestOfNConfig, contests: Sequence[Contest], lost: Sequence[Mapping[str, str]]
+) -> Card:
+    card = Card("Best of n", config.model or "given answers")
+    card.section("Scores")
     scored = [c for c in contests if c.scores]
+    everything, best = [s for c in scored for s in c.scores], [c.scores[0] for c in scored]
     if scored:
-        blocks.append(
-            report.histogram([s for c in scored for s in c.scores], title="all answers", x="score")
-        )
-        blocks.append(report.histogram([c.scores[0] for c in scored], title="the best", x="score"))
-    step = max(len(contests) // 8, 1)
-    samples = [
-        report.text(f"{c.prompt[-1]['content']}\n\n{c.answers[0]}\n\n— {c.answers[-1]}")
-        for c in contests[::step][:8]
-    ]
-    sections = [report.Section("Scores", blocks), report.Section("Best and worst", samples)]
-    report.write(folder / "report.html", "Best of n", sections, config.model or "given answers")
-
-
-def _remarks(contests: Sequence[Contest]) -> Iterator[str]:
-    scored = [c for c in contests if c.scores]
-    if scored:
-        mean = fmean(s for c in scored for s in c.scores)
-        best = fmean(c.scores[0] for c in scored)
+        card.note(f"mean score {fmean(everything):.4g}, of the best {fmean(best):.4g}")
         equal = sum(len(set(c.scores)) == 1 for c in scored)
-        yield f"mean score {mean:.4g}, of the best {best:.4g}"
-        yield f"{equal:,} of {len(scored):,} prompts have answers of equal score alone"
-    yield f"{fmean(len(c.answers) for c in contests):.3g} different answers a prompt"
+        card.note(f"{equal:,} of {len(scored):,} prompts have answers of equal score alone")
+    card.note(f"{fmean(len(c.answers) for c in contests):.3g} different answers a prompt")
     if cut := sum(len(c.answers) - c.ended for c in contests):
-        yield f"{cut:,} answers were cut off by max_new_tokens, and only serve to be rejected"
+        card.note(f"{cut:,} answers were cut off by max_new_tokens, and only serve to be rejected")
     if single := sum(c.ended == 1 for c in contests):
-        yield f"{single:,} prompts have one answer alone that ended, no candidate for a ranking"
+        card.note(f"{single:,} prompts have one answer that ended: no candidate for a ranking")
+    card.counts("dropped", Counter(entry["reason"] for entry in lost), "prompts")
+    if scored:
+        card.add(report.histogram(everything, title="all answers", x="score"))
+        card.add(report.histogram(best, title="the best", x="score"))
+    shown = contests[:: max(len(contests) // 8, 1)][:8]
+    card.section("Best and worst")
+    for c in shown:
+        card.add(report.text(f"{c.prompt[-1]['content']}\n\n{c.answers[0]}\n\n— {c.answers[-1]}"))
+    return card

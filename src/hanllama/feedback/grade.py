@@ -12,7 +12,6 @@ The records are written again with the field `grade`; `hanllama sft --curriculum
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -20,11 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from hanllama.base import fs, report
+from hanllama.base.card import Card
 from hanllama.base.config import Count, Share, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
@@ -89,45 +89,35 @@ def grade(config: GradeConfig) -> int | None:
             raise InputError(f"nothing could be graded: {graded[0][2] if graded else words}")
         complete = len(graded) == len(items)
         with work.publish(complete=complete, facts={"input": reader.facts()}) as folder:
-            _write(folder, config, graded, grades)
+            kept = ({**c.record(), FIELD: round(g, 6)} for c, g, _ in graded if g is not None)
+            fs.write_jsonl(folder / "part-00000.jsonl", kept)
+            dropped = ({"reason": why, **c.record()} for c, g, why in graded if g is None)
+            fs.write_jsonl(folder / "dropped.jsonl", dropped)
             reader.write_quarantine(folder)
+            card = _card(config, graded, grades, words)
+            card.write(folder)
     print(reader.summary())
-    print(
-        f"{len(grades):,} of {len(items):,} graded in {output}: {min(grades):.3g} to"
-        f" {max(grades):.3g}, median {median(grades):.3g}"
-    )
-    if words:
-        print(f"  {words}")
-    for reason, count in Counter(why for _, _, why in graded if why).most_common(5):
-        print(f"  dropped {count:,} x {reason}")
+    print(f"{len(grades):,} of {len(items):,} graded in {output}")
+    card.print()
     return len(grades)
 
 
-def _write(
-    folder: Path, config: GradeConfig, graded: Sequence[Graded], grades: Sequence[float]
-) -> None:
-    def lines(records: Iterator[dict[str, Any]]) -> str:
-        return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
-
-    kept = ({**c.record(), FIELD: round(g, 6)} for c, g, _ in graded if g is not None)
-    dropped = ({"reason": why, **c.record()} for c, g, why in graded if g is None)
-    fs.write_text(folder / "part-00000.jsonl", lines(kept))
-    fs.write_text(folder / "dropped.jsonl", lines(dropped))
+def _card(
+    config: GradeConfig, graded: Sequence[Graded], grades: Sequence[float], words: str
+) -> Card:
+    card = Card("Grades", config.judge or config.model)
+    card.section("Grades", report.histogram(grades, title=config.by, x="grade"))
+    card.facts({"lowest": min(grades), "median": median(grades), "highest": max(grades)})
+    if words:
+        card.note(words)
+    card.counts("dropped", Counter(why for _, _, why in graded if why), "conversations")
     ordered = sorted(((c, g) for c, g, _ in graded if g is not None), key=lambda item: item[1])
-    ends = [("easiest", ordered[:4]), ("hardest", ordered[-4:])]
-    samples = [
-        report.text(
-            "\n".join(f"{m['role']}: {m['content'][:300]}" for m in c.messages),
-            title=f"{name}, {g:.4g}",
-        )
-        for name, items in ends
-        for c, g in items
-    ]
-    sections = [
-        report.Section("Grades", [report.histogram(grades, title=config.by, x="grade")]),
-        report.Section("Both ends", samples),
-    ]
-    report.write(folder / "report.html", "Grades", sections, config.judge or config.model)
+    card.section("Both ends")
+    for name, items in (("easiest", ordered[:4]), ("hardest", ordered[-4:])):
+        for c, g in items:
+            talk = "\n".join(f"{m['role']}: {m['content'][:300]}" for m in c.messages)
+            card.add(report.text(talk, title=f"{name}, {g:.4g}"))
+    return card
 
 
 # --- a judge -------------------------------------------------------------------------------------

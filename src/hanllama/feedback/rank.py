@@ -12,7 +12,6 @@ says how often the judge agrees with it.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.base import fs, report
+from hanllama.base.card import Card
 from hanllama.base.config import Natural, Share, checked, option
 from hanllama.base.errors import InputError
 from hanllama.base.progress import Progress
+from hanllama.base.report import share
 from hanllama.feedback.asking import Asker, Request, Work, terminable
 from hanllama.feedback.endpoint import Endpoint, Reply
 from hanllama.feedback.options import JudgeConfig
+from hanllama.reading import records
 from hanllama.talks.conversations.form import Message, user
 from hanllama.talks.preferences import Pair, PreferenceReader, Ranked
 
@@ -92,22 +94,22 @@ def rank(config: RankConfig) -> Verdicts | None:
         with terminable(work.folder), Asker(endpoint, work.journal, config.ask) as asker:
             finished = _compare(verdicts, matches, config, asker)
         if not verdicts.pairs:
-            raise InputError(f"the judge preferred nothing: {_counts(verdicts.outcomes)}")
+            raise InputError(f"the judge preferred nothing: {records.counted(verdicts.outcomes)}")
         facts = {
             "outcomes": dict(verdicts.outcomes),
             "usage": vars(asker.usage),
             "input": reader.facts(),
         }
         with work.publish(complete=finished, facts=facts) as folder:
-            _write(folder, config, verdicts, asker)
+            pairs = (pair.record() for pair in verdicts.pairs)
+            fs.write_jsonl(folder / "part-00000.jsonl", pairs)
+            fs.write_jsonl(folder / "dropped.jsonl", verdicts.dropped)
             reader.write_quarantine(folder)
+            card = _card(config, verdicts, asker, finished)
+            card.write(folder)
     print(reader.summary())
-    print(f"{len(verdicts.pairs):,} pairs in {output}: {_counts(verdicts.outcomes)}")
-    for line in _remarks(verdicts):
-        print(f"  {line}")
-    print(f"  {asker.usage.words(config.ask)}")
-    if not finished:
-        print("  the budget is used up; a larger cap goes on from here")
+    print(f"{len(verdicts.pairs):,} pairs in {output}")
+    card.print()
     return verdicts
 
 
@@ -218,46 +220,23 @@ def verdict(reply: Reply) -> str:
 # --- what is left behind -------------------------------------------------------------------------
 
 
-def _write(folder: Path, config: RankConfig, verdicts: Verdicts, asker: Asker) -> None:
-    def lines(records: Sequence[dict[str, Any]]) -> str:
-        return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
-
-    fs.write_text(folder / "part-00000.jsonl", lines([p.record() for p in verdicts.pairs]))
-    fs.write_text(folder / "dropped.jsonl", lines(verdicts.dropped))
-    longer = [len(p.chosen) - len(p.rejected) for p in verdicts.pairs]
-    sections = [
-        report.Section(
-            "Comparisons",
-            [
-                report.table(verdicts.outcomes.most_common(), headings=("outcome", "comparisons")),
-                *_remarks(verdicts),
-                asker.usage.words(config.ask),
-            ],
-        ),
-        report.Section(
-            "Length",
-            [
-                report.histogram(longer, title="chosen minus rejected", x="characters", y="pairs"),
-                f"the longer answer was chosen in {_share(sum(n > 0 for n in longer), len(longer))}"
-                " of the pairs",
-            ],
-        ),
-    ]
-    report.write(folder / "report.html", "AI feedback", sections, f"judged by {config.judge}")
-
-
-def _remarks(verdicts: Verdicts) -> list[str]:
-    return [
-        f"the answer in the first place won {_share(verdicts.firsts, verdicts.decided)} of the"
-        " verdicts (50 % is no preference of a place)",
-        f"the judge agrees with the files' order in {_share(verdicts.agreed, len(verdicts.pairs))}"
-        " of the pairs",
-    ]
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "none"
-
-
-def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{n:,} x {name}" for name, n in counter.most_common())
+def _card(config: RankConfig, verdicts: Verdicts, asker: Asker, finished: bool) -> Card:
+    pairs = verdicts.pairs
+    card = Card("AI feedback", f"judged by {config.judge}")
+    card.section("Comparisons")
+    card.counts("outcome", verdicts.outcomes, "comparisons")
+    card.note(
+        f"the answer in the first place won {share(verdicts.firsts, verdicts.decided)} of the"
+        " verdicts (50 % is no preference of a place)"
+    )
+    agreed = share(verdicts.agreed, len(pairs))
+    card.note(f"the judge agrees with the files' order in {agreed} of the pairs")
+    card.note(asker.usage.words(config.ask))
+    if not finished:
+        card.note("the budget is used up; a larger cap goes on from here", "warning")
+    longer = [len(p.chosen) - len(p.rejected) for p in pairs]
+    chart = report.histogram(longer, title="chosen minus rejected", x="characters", y="pairs")
+    card.section("Length", chart)
+    of_pairs = share(sum(n > 0 for n in longer), len(longer))
+    card.note(f"the longer answer was chosen in {of_pairs} of the pairs")
+    return card

@@ -18,10 +18,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hanllama.base import fs
+from hanllama.base import fs, report
+from hanllama.base.card import Card
 from hanllama.base.config import Count, Natural, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
@@ -29,11 +31,12 @@ from hanllama.feedback import task_filters
 from hanllama.feedback.asking import WINDOW, Asker, Request, Work, terminable
 from hanllama.feedback.endpoint import Endpoint, Reply
 from hanllama.feedback.options import AskConfig
-from hanllama.feedback.task_report import write_report
+from hanllama.reading import records
 from hanllama.talks.conversations.form import Conversation, assistant, user
-from hanllama.text.similarity import Kept
+from hanllama.text.similarity import Kept, symbols_of
 
 LAG = WINDOW
+SAMPLES = 12  # tasks on the page
 SEEDS = Path(__file__).parent / "seed_tasks.jsonl"
 FEWEST_KEPT = 0.02  # of the tasks of the last PATIENCE requests; below, the teacher is exhausted
 PATIENCE = 50
@@ -107,9 +110,10 @@ def self_instruct(config: SelfInstructConfig) -> Made | None:
         made = Made()
         with terminable(work.folder), Asker(endpoint, work.journal, config.ask) as asker:
             _make(made, config, seeds, asker)
-        _publish(work, config, made, asker)
-    for line in _summary(config, made, asker):
-        print(line)
+        card = _publish(work, config, made, asker)
+    print(f"{len(made.kept):,} of {config.count:,} tasks in {config.output}")
+    card.print()
+    print(f"see {Path(config.output) / 'report.html'}")
     return made
 
 
@@ -307,7 +311,7 @@ def read_seeds(path: Path) -> list[Task]:
 # --- what is left behind -------------------------------------------------------------------------
 
 
-def _publish(work: Work, config: SelfInstructConfig, made: Made, asker: Asker) -> None:
+def _publish(work: Work, config: SelfInstructConfig, made: Made, asker: Asker) -> Card:
     facts = {
         "kept": len(made.kept),
         "dropped": dict(made.reasons.most_common()),
@@ -317,42 +321,54 @@ def _publish(work: Work, config: SelfInstructConfig, made: Made, asker: Asker) -
         "cost": config.ask.cost(asker.usage.prompt_tokens, asker.usage.answer_tokens),
     }
     if not made.kept:
-        raise InputError(
-            f"nothing was kept: {', '.join(f'{n} x {r}' for r, n in made.reasons.most_common(5))}"
-            f" {made.ended}".rstrip()
-        )
+        raise InputError(f"nothing was kept: {records.counted(made.reasons)} {made.ended}".rstrip())
     with work.publish(complete=not made.ended, facts=facts) as folder:
-        lines = []
+        entries = []
         for number, task in enumerate(made.kept):
             conversation = task.conversation(
                 id=f"self-instruct-{config.seed}:{number}", source=f"self-instruct:{config.teacher}"
             )
             licence = {"licence": config.licence} if config.licence else {}
-            lines.append(_line({**conversation.record(), **licence}))
-        fs.write_text(folder / "part-00000.jsonl", "".join(lines))
-        fs.write_text(folder / "dropped.jsonl", "".join(_line(entry) for entry in made.dropped))
-        write_report(
-            folder / "report.html",
-            teacher=config.teacher,
-            instructions=[t.instruction for t in made.kept],
-            answers=[t.output for t in made.kept],
-            with_input=sum(bool(t.input) for t in made.kept),
-            similarity=made.similarity,
-            sizes=made.sizes,
-            reasons=made.reasons,
-            remarks=[w for w in (made.ended, asker.usage.words(config.ask)) if w],
-        )
+            entries.append({**conversation.record(), **licence})
+        fs.write_jsonl(folder / "part-00000.jsonl", entries)
+        fs.write_jsonl(folder / "dropped.jsonl", made.dropped)
+        card = _card(config, made, asker)
+        card.write(folder)
+    return card
 
 
-def _line(record: Any) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-def _summary(config: SelfInstructConfig, made: Made, asker: Asker) -> Iterator[str]:
-    yield f"{len(made.kept):,} of {config.count:,} tasks in {config.output}"
-    if made.ended:
-        yield f"  {made.ended}"
-    for reason, count in made.reasons.most_common():
-        yield f"  dropped {count:,} x {reason}"
-    yield f"  {asker.usage.words(config.ask)}"
-    yield f"  see {Path(config.output) / 'report.html'}"
+def _card(config: SelfInstructConfig, made: Made, asker: Asker) -> Card:
+    instructions, answers = [t.instruction for t in made.kept], [t.output for t in made.kept]
+    symbols = [symbols_of(text) for text in instructions]
+    beginnings = Counter("".join(s[:2]) for s in symbols)
+    bigrams = Counter(pair for s in symbols for pair in pairwise(s))
+    card = Card("Self-instruct", f"tasks written by {config.teacher}")
+    card.section("Tasks")
+    card.facts(
+        {
+            "kept": len(made.kept),
+            "dropped": made.reasons.total(),
+            "with an input": sum(bool(t.input) for t in made.kept),
+            # Distinct-n: the share of different n-grams among all (Li et al. 2016).
+            "distinct-2 of instructions": len(bigrams) / max(bigrams.total(), 1),
+            "different beginnings (2 characters)": len(beginnings),
+        }
+    )
+    for remark in (made.ended, asker.usage.words(config.ask)):
+        if remark:
+            card.note(remark)
+    card.counts("dropped", made.reasons, "tasks")
+    title = "ROUGE-L to the nearest task before"
+    card.section("Diversity", report.histogram(made.similarity, title=title, x="ROUGE-L"))
+    sizes = {"kept": (range(1, len(made.sizes) + 1), made.sizes)}
+    card.add(report.chart(sizes, title="tasks kept", x="request", y="tasks"))
+    title = "the most frequent beginnings"
+    rows = beginnings.most_common(30)
+    card.add(report.table(rows, headings=("beginning", "tasks"), title=title))
+    card.section("Lengths")
+    for title, texts in (("instructions", instructions), ("answers", answers)):
+        card.add(report.histogram(map(len, texts), title=title, x="characters"))
+    card.section("Samples")
+    for task in made.kept[:: max(len(made.kept) // SAMPLES, 1)][:SAMPLES]:
+        card.add(report.text(f"{task.instruction}\n\n{task.output}"))
+    return card

@@ -80,8 +80,7 @@ def generate(config: GenerateConfig) -> list[Sample]:
     batches = FittingBatches(1 if config.stream else config.batch, "batch")
     samples = [sample for part in batches(jobs, write) for sample in part]
     if config.output:
-        records = (json.dumps(vars(s), ensure_ascii=False) + "\n" for s in samples)
-        fs.write_text(Path(config.output), "".join(records))
+        fs.write_jsonl(Path(config.output), map(vars, samples))
     cut = sum(sample.finish == "context" for sample in samples)
     if cut:
         print(

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from hanllama.base.card import aligned
 from hanllama.base.config import checked, option
 from hanllama.model.adapter import is_adapter, read_adapter
 from hanllama.model.card import ModelCard, read_card
@@ -134,8 +135,7 @@ def _table(found: dict[str, Any]) -> str:
     elif found["parameters_in_file"] != found["parameters"]:
         note = f"the files hold {found['parameters_in_file']:,} numbers, {CONFIG} asks for"
         rows.append(("notice", f"{note} {found['parameters']:,}"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+    return "\n".join(aligned(rows))
 
 
 def _lineage_rows(lineage: dict[str, Any] | None) -> list[tuple[str, str]]:

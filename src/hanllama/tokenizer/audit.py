@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from hanllama.base import fs, report
+from hanllama.base import report
+from hanllama.base.card import Card
 from hanllama.base.errors import InputError
 from hanllama.reading import records
 from hanllama.tokenizer import fuzz, hf, llama_cpp
@@ -158,33 +159,23 @@ class Audit:
             )
         return rows
 
-    def write(self, folder: Path) -> None:
-        """Write `audit.json` and `report.html` into a folder that is being made."""
-        fs.write_json(folder / "audit.json", self.as_dict())
-        verdict = report.note(self.verdict, "good" if self.sound else "bad")
-        blocks = [verdict, report.table(self.rows(), headings=["check", "result"])]
-        sections = [report.Section("Audit", blocks)]
+    def card(self) -> Card:
+        """The checks, the verdict, and the strings behind them; audit.json is `as_dict`."""
+        card = Card("Tokenizer audit")
+        card.table(self.rows(), ["check", "result"])
+        card.note(self.verdict, "good" if self.sound else "bad")
+        if not self.sound:
+            card.say("the strings are in report.html")
         for title, texts in (
             ("Unreachable pieces", self.unreachable),
             ("Strings that do not come back", self.round_trip_failures),
             *((f"Strings on which {n} differs", t) for n, t in self.disagreements.items()),
             ("English that is cut differently", self.base.get("changed_english", [])),
         ):
-            if texts:
-                rows = [(i + 1, repr(text)) for i, text in enumerate(texts[:MAX_LISTED])]
-                listed = f"the first {len(rows)} of {len(texts):,}"
-                table = report.table(rows, headings=["", "text"], title=listed)
-                sections.append(report.Section(title, [table]))
-        report.write(folder / "report.html", "Tokenizer audit", sections)
-
-    def print(self) -> None:
-        """The table on stdout, and the verdict."""
-        width = max(len(name) for name, _ in self.rows())
-        for name, value in self.rows():
-            print(f"{name:<{width}}  {value}")
-        print(self.verdict)
-        if not self.sound:
-            print("the strings are in report.html")
+            rows = [(i + 1, repr(text)) for i, text in enumerate(texts[:MAX_LISTED])]
+            listed = f"the first {len(rows)} of {len(texts):,}"
+            card.section(title, report.table(rows, headings=["", "text"], title=listed))
+        return card
 
 
 def audit(

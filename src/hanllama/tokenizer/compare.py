@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from hanllama.base import fs, report
+from hanllama.base import report
+from hanllama.base.card import Card
 from hanllama.base.config import Count, Natural, Texts, checked, option
 from hanllama.base.making import Making, making
 from hanllama.base.progress import duration
@@ -116,35 +117,6 @@ class Comparison:
             )
         )
 
-    HEADINGS = (
-        "tokenizer",
-        "vocabulary",
-        "tokens/character",
-        "tokens/sample",
-        "bytes/token",
-        "byte share",
-        "round-trip failures",
-        "MB/s",
-        "embedding parameters",
-    )
-
-    def table(self) -> list[tuple[str, ...]]:
-        """The rows as text, under `HEADINGS`."""
-        return [
-            (
-                row.name,
-                f"{row.vocabulary:,}",
-                f"{row.tokens_per_character:.3f}",
-                f"{row.tokens_per_sample:,.1f}",
-                f"{row.bytes_per_token:.2f}",
-                f"{row.byte_share:.2%}",
-                f"{row.round_trip_failures:,}",
-                f"{row.megabytes_per_second:.1f}",
-                f"{row.embedding_parameters:,}",
-            )
-            for row in self.rows
-        ]
-
     def as_dict(self) -> dict[str, Any]:
         """The content of compare.json."""
         return {
@@ -155,74 +127,49 @@ class Comparison:
             **({"not_trained": self.not_trained} if self.not_trained else {}),
         }
 
-    def write(self, folder: Path) -> None:
-        """Write `compare.json` and `report.html` into a folder that is being made."""
-        fs.write_json(folder / "compare.json", self.as_dict())
-        names = [row.name for row in self.rows]
-        charts = [
-            report.ranking(dict(zip(names, values, strict=True)), title=title, unit=unit)
-            for title, unit, values in (
-                ("Tokens per character", "tokens", [r.tokens_per_character for r in self.rows]),
-                ("Byte share", "%", [100 * r.byte_share for r in self.rows]),
-                ("Embedding", "parameters", [r.embedding_parameters for r in self.rows]),
-                ("Speed", "MB/s", [r.megabytes_per_second for r in self.rows]),
+    def card(self) -> Card:
+        """The numbers, and the sentences cut into pieces; compare.json is `as_dict`."""
+        texts = f"{self.samples:,} texts of {self.characters:,} characters; width {self.width}"
+        card = Card("Tokenizers compared", texts)
+        card.section("Numbers")
+        headings = ["tokenizer", "vocabulary", "tokens/character", "tokens/sample", "bytes/token"]
+        headings += ["byte share", "round-trip failures", "MB/s", "embedding parameters"]
+        rows: list[tuple[Any, ...]] = [
+            (
+                row.name,
+                row.vocabulary,
+                f"{row.tokens_per_character:.3f}",
+                f"{row.tokens_per_sample:,.1f}",
+                f"{row.bytes_per_token:.2f}",
+                f"{row.byte_share:.2%}",
+                row.round_trip_failures,
+                f"{row.megabytes_per_second:.1f}",
+                row.embedding_parameters,
             )
-        ]
-        cut = [
-            (row.name, len(parts), " ".join(parts))
             for row in self.rows
-            for parts in row.pieces.values()
         ]
-        missing = [
-            report.note(f"{n} was not trained: {w}", "bad") for n, w in self.not_trained.items()
-        ]
-        report.write(
-            folder / "report.html",
-            "Tokenizers compared",
-            [
-                report.Section(
-                    "Numbers", [report.table(self.table(), headings=self.HEADINGS), *missing]
-                ),
-                report.Section("Plots", charts),
-                report.Section(
-                    "Sentences in pieces",
-                    [report.table(cut, headings=["tokenizer", "tokens", "pieces"])],
-                ),
-            ],
-            f"{self.samples:,} texts of {self.characters:,} characters; width {self.width}",
-        )
-
-    def print_trained(self) -> None:
-        """What a training says at its end: a line a tokenizer."""
-        for row in self.rows:
-            print(
-                f"{row.name:<19} {row.vocabulary:,} pieces, {row.tokens_per_character:.3f}"
-                f" tokens/character, {row.byte_share:.2%} in bytes (on its own sample),"
-                f" {duration(row.training_seconds or 0.0)}"
-            )
+        if any(row.training_seconds for row in self.rows):
+            headings += ["training"]
+            times = [duration(row.training_seconds or 0.0) for row in self.rows]
+            rows = [(*row, time) for row, time in zip(rows, times, strict=True)]
+        card.table(rows, headings)
         for name, why in self.not_trained.items():
-            print(f"{name:<19} not trained: {why}")
-
-    def print(self) -> None:
-        """The table and the sentences, on stdout."""
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for i, heading in enumerate(self.HEADINGS):
-            table.add_column(heading, justify="left" if i == 0 else "right")
-        for row in self.table():
-            table.add_row(*map(Text, row))
-        console = Console()
-        # Into a file or a pipe goes the whole table, not what 80 columns hold.
-        console.width = console.width if console.is_terminal else 160
-        console.print(table)
+            card.note(f"{name} was not trained: {why}", "bad")
+        card.section("Plots")
+        for title, unit, values in (
+            ("Tokens per character", "tokens", [r.tokens_per_character for r in self.rows]),
+            ("Byte share", "%", [100 * r.byte_share for r in self.rows]),
+            ("Embedding", "parameters", [r.embedding_parameters for r in self.rows]),
+            ("Speed", "MB/s", [r.megabytes_per_second for r in self.rows]),
+        ):
+            named = {row.name: value for row, value in zip(self.rows, values, strict=True)}
+            card.add(report.ranking(named, title=title, unit=unit))
+        card.section("Sentences in pieces")
         for sentence in self.sentences:
-            print(f"\n{sentence}")
-            for line in self.rows:
-                parts = line.pieces[sentence]
-                print(f"  {line.name} {len(parts)}: {' '.join(parts)}")
+            cut = [(row.name, row.pieces[sentence]) for row in self.rows]
+            shown = [(name, len(parts), " ".join(parts)) for name, parts in cut]
+            card.table(shown, ["tokenizer", "tokens", "pieces"], sentence)
+        return card
 
 
 def compare(options: TokenizerCompareConfig) -> Comparison:
@@ -242,10 +189,11 @@ def _compare(options: TokenizerCompareConfig, made: Making | None) -> Comparison
     for short, name in zip(_short(options.tokenizers), options.tokenizers, strict=True):
         with opened(name) as tokenizer:
             comparison.add(short, tokenizer, texts)
-    comparison.print()
+    card = comparison.card()
+    card.print()
     if made:
         with made.publish() as folder:
-            comparison.write(folder)
+            card.write(folder, comparison.as_dict(), "compare.json")
         print(f"\nreport: {made.output / 'report.html'}")
     return comparison
 

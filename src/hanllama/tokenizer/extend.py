@@ -130,7 +130,7 @@ def _extend(options: TokenizerExtendConfig, made: Making) -> Path:
         if template is not None:
             fs.write_text(folder / chat.FILE, template)
         result = _audit(options, base_pieces, folder, overlapping)
-        result.write(folder)
+        result.card().write(folder, result.as_dict(), "audit.json")
         fs.write_json(
             folder / "extension.json",
             {
@@ -147,7 +147,7 @@ def _extend(options: TokenizerExtendConfig, made: Making) -> Path:
                 "tokenizer_hash": load_tokenizer(folder).hash,
             },
         )
-    result.print()
+    result.card().print()
     if lone:
         print(
             f"{len(lone):,} of the new pieces are characters that others are built of and that"

@@ -118,7 +118,7 @@ def _take_over(options: TokenizerImportConfig, made: Making) -> Path:
             fs.write_text(folder / CHAT_TEMPLATE, source.chat_template)
         tokenizer = load_tokenizer(folder)
         result = audit(tokenizer)
-        result.write(folder)
+        result.card().write(folder, result.as_dict(), "audit.json")
     _print(source, tokenizer, result, made.output)
     return made.output
 
@@ -449,7 +449,7 @@ def _print(source: Source, tokenizer: Tokenizer, result: Audit, output: Path) ->
     pieces = tokenizer.vocab_size - len(tokenizer.special_tokens)
     print(f"taken over            {source.file} ({source.kind})")
     print(f"tokens                {pieces:,} and {len(tokenizer.special_tokens):,} special")
-    result.print()
+    result.card().print()
     for name in _wordlike(tokenizer):
         print(
             f"note: {name!r} is a special token and reads like a word: transformers cuts it out of"

@@ -175,7 +175,7 @@ def train(options: TokenizerTrainConfig) -> Path:
                 _train_each(folder, sample, options, comparison)
             else:
                 _train_only(folder, sample, options, comparison)
-    comparison.print_trained()
+    comparison.card().print()
     print(f"tokenizer           {output}")
     if comparison.not_trained:
         names = list(comparison.not_trained)
@@ -234,7 +234,7 @@ def _train_each(
             comparison.not_trained[name] = str(error)
     if not comparison.rows:
         raise ConfigError(f"no algorithm could be trained:{_reasons(comparison)}")
-    comparison.write(folder)
+    comparison.card().write(folder, comparison.as_dict(), "compare.json")
 
 
 def _reasons(comparison: Comparison) -> str:

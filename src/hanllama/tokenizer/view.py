@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hanllama.base.card import aligned
 from hanllama.base.config import Natural, NonNegative, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.tokenizer import hf
@@ -167,13 +168,8 @@ def _print_summary(everything: list[Piece]) -> None:
         column = "0" if n == 0 else str(n) if n < 5 else "5-8" if n < 9 else "9+"
         counts.setdefault(piece.script, Counter())[column] += 1
     rows = sorted(counts.items(), key=lambda row: -row[1].total())
-    _print_table(
-        ["script", "pieces", *(f"{n} char." for n in lengths)],
-        [
-            [script, f"{c.total():,}", *(f"{c[n]:,}" if c[n] else "" for n in lengths)]
-            for script, c in rows
-        ],
-    )
+    cells = [[script, c.total(), *(c[n] or "" for n in lengths)] for script, c in rows]
+    print("\n".join(aligned(cells, ["script", "pieces", *(f"{n} char." for n in lengths)])))
 
 
 def _print_list(everything: list[Piece], options: TokenizerViewConfig) -> None:
@@ -192,32 +188,13 @@ def _print_list(everything: list[Piece], options: TokenizerViewConfig) -> None:
     listed = wanted[: options.limit] if options.limit else wanted
     print()
     headings = ["id", "piece", "script", *(["uses"] if options.text else [])]
-    _print_table(
-        headings,
-        [
-            [str(p.id), shown(p.text), p.script, *([f"{p.uses:,}"] if options.text else [])]
-            for p in listed
-        ],
-    )
+    rows = [(str(p.id), shown(p.text), p.script, p.uses)[: len(headings)] for p in listed]
+    print("\n".join(aligned(rows, headings)))
     if len(listed) < len(wanted):
         print(f"… and {len(wanted) - len(listed):,} more (--limit)")
     if options.text:
         never = sum(p.uses == 0 for p in wanted)
         print(f"never used on this text: {never:,} of {len(wanted):,}")
-
-
-def _print_table(headings: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        is_number = heading in ("id", "uses", "pieces") or heading.endswith("char.")
-        table.add_column(heading, justify="right" if is_number else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
 
 
 # --- a sentence ---------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from hanllama.base import report
+from hanllama.base.card import Card
 from hanllama.base.progress import duration
 from hanllama.train.run import RunFolder
 
-Verdict = tuple[Literal["good", "warning", "bad", "info"], str]
+Verdict = tuple[report.Level, str]
 _SHOWN_SAMPLES = 3
 _HELDOUT = "heldout_"
 _GAP_NATS = 0.5
@@ -29,18 +30,21 @@ def write_report(run: RunFolder, max_steps: int) -> None:
     evals = [line for line in lines if any(name.startswith(_HELDOUT) for name in line)]
     samples = [line for line in lines if "samples" in line]
     done = max((line["step"] for line in lines), default=0)
-    sections = [
-        report.Section("Result", [*_facts(steps, evals), *_notes(steps, evals, done, max_steps)]),
-        report.Section("Curves", _curves(steps, evals)),
-        *_tables(lines),
-        report.Section("Samples", _samples(samples)),
-        report.Section("Settings", [report.text(run.config_yaml, title="config.yaml")]),
-    ]
+    card = Card("Training", f"{run.path.name}, step {done:,} of {max_steps:,}")
+    card.section("Result", *_facts(steps, evals))
+    for level, words in verdicts(steps, evals, done, max_steps):
+        card.note(words, level)
+    card.section("Curves", *_curves(steps, evals))
     events = [f"step {line['step']}: {line['event']}" for line in lines if "event" in line]
     if events:
-        sections.insert(2, report.Section("Events", [report.text("\n".join(events))]))
-    subtitle = f"{run.path.name}, step {done:,} of {max_steps:,}"
-    report.write(run.path / "report.html", "Training", sections, subtitle)
+        card.section("Events", report.text("\n".join(events)))
+    card.section("Evaluation")
+    for tables in [line["tables"] for line in lines if "tables" in line][-1:]:  # of the last one
+        for table in tables:
+            card.table(table["rows"], table["headings"], table["title"])
+    card.section("Samples", *_samples(samples))
+    card.section("Settings", report.text(run.config_yaml, title="config.yaml"))
+    card.write(run.path)
 
 
 def verdicts(
@@ -129,15 +133,9 @@ def _heldout_verdicts(
     return found
 
 
-def _notes(
-    steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]], done: int, max_steps: int
-) -> list[Markup]:
-    return [report.note(words, level) for level, words in verdicts(steps, evals, done, max_steps)]
-
-
-def _facts(steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) -> list[Markup]:
+def _facts(steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) -> list[Markup | str]:
     if not steps:
-        return ["No step has been logged yet."]  # type: ignore[list-item]
+        return ["No step has been logged yet."]
     last = steps[-1]
     name, _ = _aim(steps)
     values: dict[str, Any] = {"tokens trained": last.get("tokens"), f"training {name}": last[name]}
@@ -173,18 +171,6 @@ def _curves(steps: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) ->
 def _series(lines: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
     found = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
     return [float(step) for step, _ in found], [float(value) for _, value in found]
-
-
-def _tables(lines: Sequence[dict[str, Any]]) -> list[report.Section]:
-    """The tables of the last evaluation."""
-    last = [line["tables"] for line in lines if "tables" in line][-1:]
-    return [
-        report.Section(
-            "Evaluation",
-            [report.table(t["rows"], headings=t["headings"], title=t["title"]) for t in tables],
-        )
-        for tables in last
-    ]
 
 
 def _samples(samples: Sequence[dict[str, Any]]) -> list[Markup | str]:

@@ -76,10 +76,10 @@ def decontaminate(config: DecontaminateConfig) -> Found:
         if not found.documents:
             raise InputError(f"{', '.join(config.inputs)}: no document; {quarantine.summary()}")
         found.quarantined = dict(quarantine.reasons)
+        card = found.card()
         if folder:
-            found.write(folder)
-    for line in found.shown():
-        print(line)
+            card.write(folder, found.as_dict())
+    card.print()
     if config.output:
         print(f"see {Path(config.output) / 'report.html'} and leaks.jsonl beside it")
     return found

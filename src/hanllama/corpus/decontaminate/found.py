@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hanllama.base import fs, report
-from hanllama.base.report import Section
+from hanllama.base import report
+from hanllama.base.card import Card
 from hanllama.corpus.decontaminate.questions import Question
 
 HEADINGS = ("benchmark", "questions", "searched", "leaked", "share")
@@ -101,77 +99,65 @@ class Found:
         own = [leak for leak in self.best.values() if leak.question.benchmark == benchmark]
         return sorted(own, key=lambda leak: (-leak.share, leak.number))
 
-    def shown(self) -> Iterator[str]:
-        """The lines for a terminal."""
-        width = max(len(q.benchmark) for q in self.questions)
-        yield f"{'benchmark':<{width}}  questions  searched  leaked    share"
-        for name, total, able, leaked, share in self.benchmarks():
-            yield f"{name:<{width}}  {total:>9,}  {able:>8,}  {leaked:>6,}  {share:>6.2%}"
-        for name, *_ in self.benchmarks():
-            for leak in self.ranked(name)[:SHOWN]:
-                question = leak.question
-                yield f"{name}: {question.file} {question.number}, {leak.share:.0%} of it"
-                yield f"    question {_line(question.text)}"
-                yield f"    in {leak.document}, from character {leak.position:,}"
-                yield f"    reading  {_line(leak.excerpt)}"
-        yield (
-            f"{len(self.best):,} questions leak, in {self.leaking_documents:,} of"
-            f" {self.documents:,} documents ({self.characters:,} characters)"
-        )
-        if self.removed_characters:
-            yield f"removed: {self.removed:,} documents, {self.removed_characters:,} characters"
-        unsearched = len(self.questions) - int(self.searchable.sum())
-        if unsearched:
-            yield f"{unsearched:,} questions are too short or too common to be searched for"
-        if self.empty_files:
-            yield f"no question in {', '.join(self.empty_files[:10])}"
-        if self.quarantined:
-            reasons = ", ".join(f"{n} x {reason}" for reason, n in self.quarantined.items())
-            yield f"records that cannot be read: {reasons}"
+    def as_dict(self) -> dict[str, Any]:
+        """The content of report.json."""
+        return {
+            "documents": self.documents,
+            "characters": self.characters,
+            "leaking_documents": self.leaking_documents,
+            "removed_documents": self.removed,
+            "removed_characters": self.removed_characters,
+            "ignored_in_many_documents": self.common,
+            "benchmarks": [dict(zip(HEADINGS, row, strict=True)) for row in self.benchmarks()],
+            "files_without_questions": self.empty_files,
+            "quarantined": self.quarantined,
+        }
 
-    def write(self, folder: Path) -> None:
-        """report.json and report.html."""
+    def card(self) -> Card:
+        """The counts, and of each benchmark the surest leaks."""
+        card = Card("Decontamination")
         rows = self.benchmarks()
-        fs.write_json(
-            folder / "report.json",
-            {
-                "documents": self.documents,
-                "characters": self.characters,
-                "leaking_documents": self.leaking_documents,
-                "removed_documents": self.removed,
-                "removed_characters": self.removed_characters,
-                "ignored_in_many_documents": self.common,
-                "benchmarks": [dict(zip(HEADINGS, row, strict=True)) for row in rows],
-                "files_without_questions": self.empty_files,
-                "quarantined": self.quarantined,
-            },
-        )
         facts = {
             "questions leak": len(self.best),
             "documents leak": self.leaking_documents,
             "documents": self.documents,
+            "characters": self.characters,
+            "documents removed": self.removed,
             "characters removed": self.removed_characters,
         }
-        sections = [
-            Section("Benchmarks", [report.facts(facts), report.table(rows, headings=HEADINGS)])
-        ]
+        card.section("Benchmarks")
+        card.facts(facts)
+        card.table([(*row, f"{leaked:.2%}") for *row, leaked in rows], HEADINGS)
+        unsearched = len(self.questions) - int(self.searchable.sum())
+        if unsearched:
+            card.note(f"{unsearched:,} questions are too short or too common to be searched for")
+        if self.empty_files:
+            card.note(f"no question in {', '.join(self.empty_files[:10])}", "warning")
+        card.counts("cannot be read", self.quarantined, "records")
         for name, *_ in rows:
-            leaks = self.ranked(name)[:LISTED]
-            if leaks:
-                cells = [
-                    (
-                        f"{leak.question.file} {leak.question.number}",
-                        leak.share,
-                        self.seen[leak.number],
-                        leak.question.text[:300],
-                        f"{leak.document}, {leak.position:,}",
-                        leak.excerpt,
-                    )
-                    for leak in leaks
-                ]
-                heads = ("question", "share", "documents", "text", "found in", "reading")
-                sections.append(Section(name, [report.table(cells, headings=heads)]))
-        report.write(folder / "report.html", "Decontamination", sections)
+            leaks = self.ranked(name)
+            heads = ("question", "share", "documents", "text", "found in", "reading")
+            cells = [
+                (
+                    f"{leak.question.file} {leak.question.number}",
+                    leak.share,
+                    self.seen[leak.number],
+                    leak.question.text[:300],
+                    f"{leak.document}, {leak.position:,}",
+                    leak.excerpt,
+                )
+                for leak in leaks[:LISTED]
+            ]
+            card.section(name, report.table(cells, headings=heads))
+            for leak in leaks[:SHOWN]:
+                question = leak.question
+                card.say(
+                    f"{name}: {question.file} {question.number}, {leak.share:.0%} of it",
+                    f"    question {_line(question.text)}",
+                    f"    in {leak.document}, from character {leak.position:,}",
+                    f"    reading  {_line(leak.excerpt)}",
+                )
+        return card
 
 
 def _line(text: str) -> str:

@@ -71,11 +71,12 @@ def _dedup(config: DedupConfig, files: list[list[Path]]) -> None:
             summary.clusters = clusters.write(
                 folder / "clusters.jsonl", fates, store, names, config.inputs, summary.lines
             )
-            summary.write(folder)
+            card = summary.card()
+            card.write(folder, summary.as_dict())
             if not output.exists():
                 work.finish()
         work.remove()
-    summary.print()
+    card.print()
     print(f"{summary.documents_kept:,} documents in {output}; see {output / 'report.html'}")
 
 

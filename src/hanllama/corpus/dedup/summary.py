@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama.base import fs, report
+from hanllama.base import report
+from hanllama.base.card import Card
 from hanllama.corpus.dedup.clusters import Fates, Lines
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.work import Store
-from hanllama.reading import records
 
 MAX_LINES = 200  # boilerplate lines that are listed
 WORDS = {
@@ -71,10 +70,7 @@ class Summary:
             characters = self.characters_kept
             documents = self.documents_kept
             rows.append(("nothing else left", documents, characters, self.emptied))
-        return [
-            (name, d, c, f"{100 * c / read:.2f} %" if read else "-", removed)
-            for name, d, c, removed in rows
-        ]
+        return [(name, d, c, report.share(c, read), removed) for name, d, c, removed in rows]
 
     def corpus_rows(self) -> list[list[Any]]:
         """For each input: documents, removed for one of the same input, for another, kept."""
@@ -104,15 +100,11 @@ class Summary:
             "quarantined": dict(sorted(self.quarantined.items())),
         }
 
-    def write(self, folder: Path) -> None:
-        """Write `report.json` and `report.html`."""
-        fs.write_json(folder / "report.json", self.as_dict())
-        report.write(folder / "report.html", "Deduplication", self._sections())
-
     def _top_lines(self) -> list[tuple[str, int]]:
         return heapq.nsmallest(MAX_LINES, self.lines, key=lambda item: (-item[1], item[0]))
 
-    def _sections(self) -> list[report.Section]:
+    def card(self) -> Card:
+        """What is shown of it; report.json is `as_dict`."""
         facts = {
             "documents read": self.documents,
             "documents kept": self.documents_kept,
@@ -121,13 +113,15 @@ class Summary:
             "boilerplate lines removed": int(self.lines.times.sum()),
             "records in quarantine": self.quarantined.total(),
         }
-        headings = ["stage", "documents", "characters", "of what was read", "documents removed"]
-        corpus_headings = ["input", "documents", "copies within", "copies of another", "kept"]
-        sections = [
-            report.Section("Result", [report.facts(facts)]),
-            report.Section("Stages", [report.table(self.rows(), headings=headings)]),
-            report.Section("Inputs", [report.table(self.corpus_rows(), headings=corpus_headings)]),
-        ]
+        card = Card("Deduplication")
+        card.section("Result", report.facts(facts))
+        card.section("Stages")
+        card.table(self.rows(), ["stage", "documents", "characters", "of what was read", "removed"])
+        card.section("Inputs")
+        card.table(
+            self.corpus_rows(),
+            ["input", "documents", "copies within", "copies of another", "kept"],
+        )
         shares = [
             report.histogram(
                 self.fates.similarity[self.fates.how == number].tolist(),
@@ -138,18 +132,13 @@ class Summary:
             for number, how in enumerate(self.fates.hows)
             if how != "exact" and (self.fates.how == number).any()
         ]
-        if shares:
-            sections.append(report.Section("Similarities", shares))
-        if self.clusters:
-            sections.append(report.Section("Largest clusters", [self._cluster_table()]))
-        if self.lines.distinct:
-            blocks = [report.table(self._top_lines(), headings=["line", "times removed"])]
-            sections.append(report.Section("Boilerplate lines", blocks))
-        if self.quarantined:
-            rows = self.quarantined.most_common()
-            blocks = [report.table(rows, headings=["reason", "records"])]
-            sections.append(report.Section("Quarantine", blocks))
-        return sections
+        card.section("Similarities", *shares)
+        card.section("Largest clusters", self._cluster_table())
+        table = report.table(self._top_lines(), headings=["line", "times removed"])
+        card.section("Boilerplate lines", table)
+        card.section("Quarantine")
+        card.counts("quarantined", self.quarantined, "records")
+        return card
 
     def _cluster_table(self) -> Any:
         rows = []
@@ -168,30 +157,6 @@ class Summary:
             )
         headings = ["removed", "how", "kept", "its beginning", "a removed one", "its beginning"]
         return report.table(rows, headings=headings)
-
-    def print(self) -> None:
-        """The stages, and the inputs when there are several, as tables on stdout."""
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        console = Console()
-
-        def show(names: list[str], rows: list[Any]) -> None:
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for name in names:
-                table.add_column(name, justify="left" if name == names[0] else "right")
-            for row in rows:
-                cells = [f"{x:,}" if isinstance(x, int) else x for x in row]
-                # Text, since a name from data may look like rich's markup.
-                table.add_row(*(Text(cell) for cell in cells))
-            console.print(table)
-
-        show(["stage", "documents", "characters", "share", "removed"], self.rows())
-        if len(self.config.inputs) > 1:
-            show(["input", "documents", "within", "across", "kept"], self.corpus_rows())
-        if self.quarantined:
-            console.print(Text(f"quarantined: {records.counted(self.quarantined)}"))
 
 
 def _characters(store: Store, documents: NDArray[np.int64]) -> NDArray[np.int64]:

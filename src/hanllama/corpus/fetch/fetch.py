@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hanllama.base import fs, hub
+from hanllama.base.card import aligned
 from hanllama.base.config import Natural, checked, option
 from hanllama.base.errors import ConfigError, InputError, ResumeError, StorageError
 from hanllama.base.hub import Listing, RemoteFile
@@ -84,11 +85,9 @@ def _fetch(config: FetchConfig) -> None:
 def overview() -> str:
     """The table of the sets that come with hanllama."""
     rows = [(n, f.stage, f.size, f.licence) for n, f in _all()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row, (_, found) in zip(rows, _all(), strict=True):
-        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        lines += [cells.rstrip(), f"    {found.zh}", f"    {found.en}"]
+    for line, (_, found) in zip(aligned(rows), _all(), strict=True):
+        lines += [line, f"    {found.zh}", f"    {found.en}"]
     return "\n".join([*lines, "", "hanllama data fetch NAME --output FOLDER downloads one."])
 
 

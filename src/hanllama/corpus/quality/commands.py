@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.base import report
+from hanllama.base.card import Card
 from hanllama.base.errors import InputError
 from hanllama.base.making import Making
-from hanllama.base.report import Section
 from hanllama.corpus.quality import classifier, corpus, lm_fit, ngram_lm
 from hanllama.corpus.quality import folder as model_folder
 from hanllama.corpus.quality.folder import Reference
@@ -71,30 +71,26 @@ def _fit_lm(config: LmConfig, made: Making) -> None:
     facts["heldout_perplexity"] = ngram_lm.Score(nats, symbols).perplexity
     with made.publish() as folder:
         model_folder.write(folder, ngram_lm.KIND, facts, reference, **fitted.arrays)
-        blocks: list[Any] = [
-            report.facts(
-                {
-                    "held-out perplexity": facts["heldout_perplexity"],
-                    "symbols learnt from": facts["symbols"],
-                    "n-grams stored": sum(fitted.stored.values()),
-                    "characters": len(vocabulary),
-                }
-            )
-        ]
-        blocks += _reference_blocks(reference, "perplexity")
-        report.write(folder / "report.html", "Language model", [Section("Fit", blocks)])
-    stored = ", ".join(f"{n}: {fitted.stored[n]:,}" for n in sorted(fitted.stored))
-    print(f"{facts['symbols']:,} symbols, {len(vocabulary):,} characters; n-grams {stored}")
-    if facts["forgotten_count"]:
-        print(
-            f"n-grams seen {facts['forgotten_count']} times or less were forgotten on the way; a"
-            " larger --max-ngrams keeps them"
+        stored = {f"{n}-grams stored": fitted.stored[n] for n in sorted(fitted.stored)}
+        card = Card("Language model")
+        card.section("Fit")
+        card.facts(
+            {
+                "symbols learnt from": facts["symbols"],
+                "characters": len(vocabulary),
+                **stored,
+                "held-out passages": reference.passages,
+                "held-out perplexity of a symbol": facts["heldout_perplexity"],
+            }
         )
-    print(
-        f"held-out perplexity {facts['heldout_perplexity']:.2f} a symbol, over"
-        f" {reference.passages:,} passages"
-    )
-    print(_percentile_line(reference))
+        if facts["forgotten_count"]:
+            card.note(
+                f"n-grams seen {facts['forgotten_count']} times or less were forgotten on the"
+                " way; a larger --max-ngrams keeps them"
+            )
+        _show_reference(card, reference, "perplexity")
+        card.write(folder)
+    card.print()
     print(f"the model is in {made.output}")
 
 
@@ -139,18 +135,28 @@ def _fit_classifier(config: ClassifierConfig, made: Making) -> None:
     }
     with made.publish() as folder:
         model_folder.write(folder, classifier.KIND, facts, reference, weights=weights)
-        report.write(folder / "report.html", "Quality classifier", _verdict(verdict, reference))
-    print(f"learnt from {len(good):,} good and {len(bad):,} bad passages")
-    print(
-        f"held out ({len(good_out):,} good, {len(bad_out):,} bad): accuracy {verdict.accuracy:.1%},"
-        f" AUC {verdict.auc:.4f}, calibration error {verdict.calibration_error:.3f}"
-    )
-    if not (by_document and bad_by_document):
-        print(
-            "few documents: passages were held out, not documents, so neighbours of what is"
-            " measured were learnt from"
+        card = Card("Quality classifier")
+        card.section("Fit")
+        card.facts(
+            {
+                "passages learnt from": f"{len(good):,} good, {len(bad):,} bad",
+                "passages held out": f"{len(good_out):,} good, {len(bad_out):,} bad",
+                "accuracy": f"{verdict.accuracy:.1%}",
+                "AUC": f"{verdict.auc:.4f}",
+                "calibration error": f"{verdict.calibration_error:.3f}",
+            }
         )
-    print(_percentile_line(reference))
+        if not (by_document and bad_by_document):
+            card.note(
+                "few documents: passages were held out, not documents, so neighbours of what is"
+                " measured were learnt from",
+                "warning",
+            )
+        headings = ("score from", "passages", "mean score", "share of good ones")
+        card.table(verdict.bins, headings, "Calibration, held out")
+        _show_reference(card, reference, "score of good text")
+        card.write(folder)
+    card.print()
     print(f"the model is in {made.output}")
 
 
@@ -197,39 +203,19 @@ class _Sample:
             self.kept[place] = passage
 
 
-def _verdict(verdict: classifier.Verdict, reference: Reference) -> list[Section]:
-    measured = report.facts(
-        {
-            "accuracy": verdict.accuracy,
-            "AUC": verdict.auc,
-            "calibration error": verdict.calibration_error,
-        }
-    )
-    bins = report.table(
-        verdict.bins,
-        headings=("score from", "passages", "mean score", "share of good ones"),
-        title="Calibration, held out",
-    )
-    return [Section("Fit", [measured, bins, *_reference_blocks(reference, "score of good text")])]
-
-
 # --- shown for both ------------------------------------------------------------------------------
 
 
-def _percentile_line(reference: Reference) -> str:
-    values = "  ".join(f"{p} %: {reference.at(p):.4g}" for p in SHOWN_PERCENTILES)
-    return f"percentiles of held-out passages: {values}"
-
-
-def _reference_blocks(reference: Reference, name: str) -> list[Any]:
-    rows = [(p, reference.at(p)) for p in SHOWN_PERCENTILES]
+def _show_reference(card: Card, reference: Reference, name: str) -> None:
     chart = report.chart(
         {name: (tuple(range(101)), reference.percentiles)},
         title=f"{name} by percentile of held-out passages",
         x="percentile",
         y=name,
     )
-    return [chart, report.table(rows, headings=("percentile", name))]
+    card.add(chart)
+    rows = [(f"{p} %", reference.at(p)) for p in SHOWN_PERCENTILES]
+    card.table(rows, ("percentile", name), "held-out passages")
 
 
 def kind_of(folder: str) -> str:

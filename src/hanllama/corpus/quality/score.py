@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from hanllama.base import fs
+from hanllama.base.card import Card
 from hanllama.base.errors import InputError
 from hanllama.corpus.quality import classifier, corpus, ngram_lm
 from hanllama.corpus.quality.commands import SHOWN_PERCENTILES, kind_of, score_line
@@ -24,7 +25,7 @@ from hanllama.corpus.quality.folder import Reference
 from hanllama.corpus.quality.options import ScoreConfig
 
 EXAMPLE_CHARACTERS = 100
-HISTOGRAM_BINS = 12
+BINS = 12  # of the histogram
 BAR_CHARACTERS = 40
 
 
@@ -69,8 +70,7 @@ def score(config: ScoreConfig) -> Scores:
                     "characters": len(document.text),
                 }
             )
-    for line in _shown(found, reference):
-        print(line)
+    _card(found, reference).print()
     if config.output:
         print(f"{len(found.values):,} scores in {config.output}")
     return found
@@ -111,22 +111,20 @@ def _write(out: IO[bytes], entry: dict[str, Any]) -> None:
     out.write(score_line(entry))
 
 
-def _shown(found: Scores, reference: Reference) -> Iterator[str]:
+def _card(found: Scores, reference: Reference) -> Card:
     values = np.array(found.values)
-    yield f"{len(values):,} documents, {found.characters:,} characters; {found.name}:"
-    yield f"  {'percentile':>10}  {'here':>10}  {'reference':>10}"
-    for p in SHOWN_PERCENTILES:
-        yield f"  {p:>8} %  {np.percentile(values, p):>10.4g}  {reference.at(p):>10.4g}"
-    yield from _histogram(values, log=found.name == "perplexity")
+    card = Card("Scores")
+    card.say(f"{len(values):,} documents, {found.characters:,} characters; {found.name}:")
+    percentiles = [(f"{p} %", np.percentile(values, p), reference.at(p)) for p in SHOWN_PERCENTILES]
+    card.table(percentiles, ["percentile", "here", "reference"])
+    log = found.name == "perplexity"
+    counts, edges = np.histogram(np.log(np.maximum(values, 1e-9)) if log else values, BINS)
+    bars = [
+        (np.exp(low) if log else low, int(n), "#" * round(BAR_CHARACTERS * n / counts.max()))
+        for n, low in zip(counts, edges[:-1], strict=True)
+    ]
+    card.table(bars, ["from", "documents", ""])
     for title, held in zip(("lowest", "highest"), found.ends, strict=True):
-        yield f"{title} {found.name}:"
-        for key, identity, text in held:
-            yield f"  {abs(key):>10.4g}  {identity}  {text}"
-
-
-def _histogram(values: Any, log: bool) -> Iterator[str]:
-    scaled = np.log(np.maximum(values, 1e-9)) if log else values
-    counts, edges = np.histogram(scaled, bins=HISTOGRAM_BINS)
-    for count, low in zip(counts, edges[:-1], strict=True):
-        bar = "#" * round(BAR_CHARACTERS * count / max(counts.max(), 1))
-        yield f"  from {np.exp(low) if log else low:>9.4g}  {count:>9,}  {bar}".rstrip()
+        rows = [(abs(key), identity, text) for key, identity, text in held]
+        card.table(rows, [found.name, "document", "its beginning"], f"{title} {found.name}")
+    return card

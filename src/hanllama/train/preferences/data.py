@@ -193,9 +193,7 @@ def read_rows(
     if notes is not None:
         fs.make_folder(notes)
         reader.write_quarantine(notes)
-        named = [*refused, *left_out]
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in named)
-        fs.write_text(notes / "left_out.jsonl", lines)
+        fs.write_jsonl(notes / "left_out.jsonl", [*refused, *left_out])
     reader.check(max_quarantine_share)
     held = [rank(seed, row.prompt.hex()) < heldout_share * 2**64 for row in rows]
     train = [row for row, out in zip(rows, held, strict=True) if not out]

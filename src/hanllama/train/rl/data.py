@@ -77,8 +77,7 @@ class Prompts:
 
     def write_left_out(self, folder: Path) -> None:
         """Name what was left out, a line each."""
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.left_out)
-        fs.write_text(folder / LEFT_OUT, lines)
+        fs.write_jsonl(folder / LEFT_OUT, self.left_out)
 
 
 class PromptReader(LayoutReader):

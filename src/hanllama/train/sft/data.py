@@ -17,7 +17,6 @@ batches are those of pretraining.
 from __future__ import annotations
 
 import bisect
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -220,8 +219,7 @@ class _Writing:
 
     def write_left_out(self) -> None:
         if self._left_out:
-            lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in self._left_out)
-            fs.write_text(self._folder / LEFT_OUT, "".join(lines))
+            fs.write_jsonl(self._folder / LEFT_OUT, self._left_out)
 
     def summary(self) -> list[str]:
         lines = [
