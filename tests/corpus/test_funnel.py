@@ -48,7 +48,29 @@ def test_tallies_of_jobs_add_up_in_order() -> None:
     first.add(second)
     assert first.as_dict() == whole.as_dict()
     assert [change["id"] for change in whole.changes] == ["0", "1", "2"]
-    assert Tally.from_dict(json.loads(json.dumps(whole.as_dict()))).as_dict() == whole.as_dict()
+
+
+def test_a_funnel_goes_on_from_its_state() -> None:
+    def counted() -> Funnel:
+        return Funnel([("short", {"least": 3}, Tally())], ignored=["a.jpg"])
+
+    funnel, other = counted(), counted()
+    for text in ("一篇文章。\n", "a"):
+        funnel.rules[0][2].kept(text, text, text.strip())
+        funnel.rules[0][2].dropped_for("short", text, text)
+        funnel.lengths.count(len(text))
+        funnel.kept.scripts.count(text)
+        funnel.kept.lengths.count(len(text))
+        funnel.kept.groups["licence"].count("", len(text))
+    funnel.add_files([FileTally("a", "gbk", 2, 20), FileTally("b", "", 1, 5)])
+    other.restore(json.loads(json.dumps(funnel.state())))
+    assert other.as_dict() == funnel.as_dict() and other.ignored == ["a.jpg"]
+    for one in (funnel, other):
+        one.add_files([FileTally("b", "utf-8", 1, 1)])
+        one.lengths.count(1)
+        one.kept.scripts.count("b")
+        one.end_file()
+    assert other.as_dict() == funnel.as_dict() and other.encodings == {"gbk": 1, "utf-8": 1}
 
 
 def test_a_file_that_goes_on_in_the_next_job_is_one_file() -> None:

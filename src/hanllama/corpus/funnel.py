@@ -11,9 +11,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args, get_origin
+
+import msgspec
+import numpy as np
 
 from hanllama.text.scripts import Scripts
 
@@ -77,11 +80,6 @@ class Tally:
     def as_dict(self) -> dict[str, Any]:
         """For report.json."""
         return asdict(self) | {"dropped": dict(sorted(self.dropped.items()))}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Tally:
-        """What `as_dict` gave."""
-        return cls(**{**values, "dropped": Counter(values["dropped"])})
 
 
 def first_change(before: str, after: str) -> tuple[str, str]:
@@ -152,11 +150,6 @@ class Lengths:
         """[bin, documents], in order."""
         return [[place, self.bins[place]] for place in sorted(self.bins)]
 
-    @classmethod
-    def from_list(cls, values: Iterable[tuple[int, int]]) -> Lengths:
-        """What `as_list` gave."""
-        return cls(Counter(dict(values)))
-
 
 def bin_edges(first: int, last: int) -> list[float]:
     """The lengths between the bins, in characters: 1 for bin 0, 10 for bin 8."""
@@ -204,17 +197,6 @@ class Kept:
             "scripts": self.scripts.as_dict(),
             "groups": {name: group.counts for name, group in self.groups.items()},
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Kept:
-        """What `as_dict` gave."""
-        return cls(
-            values["documents"],
-            values["characters"],
-            Lengths.from_list(values["lengths"]),
-            Scripts.from_dict(values["scripts"]),
-            {name: Groups(counts) for name, counts in values["groups"].items()},
-        )
 
 
 @dataclass
@@ -309,30 +291,20 @@ class Funnel:
 
     def state(self) -> dict[str, Any]:
         """Everything counted so far, as JSON; ends no file."""
-        return {
-            "rules": [tally.as_dict() for _, _, tally in self.rules],
-            "duplicates": self.duplicates and self.duplicates.as_dict(),
-            "documents": self.documents,
-            "characters": self.characters,
-            "lengths": self.lengths.as_list(),
-            "kept": self.kept.as_dict(),
-            "n_files": self.n_files,
-            "files": [asdict(file) for file in self.files],
-            "encodings": dict(self.encodings),
-            "last_file": self.last_file and asdict(self.last_file),
-        }
+        counted = replace(self, ignored=[])  # the input itself says which files those are
+        state = msgspec.to_builtins(counted, str_keys=True, enc_hook=lambda array: array.tolist())
+        assert isinstance(state, dict)
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Count on from what `state` gave."""
-        self.rules = [
-            (name, parameters, Tally.from_dict(values))
-            for (name, parameters, _), values in zip(self.rules, state["rules"], strict=True)
-        ]
-        self.duplicates = state["duplicates"] and Tally.from_dict(state["duplicates"])
-        self.documents, self.characters = state["documents"], state["characters"]
-        self.lengths = Lengths.from_list(state["lengths"])
-        self.kept = Kept.from_dict(state["kept"])
-        self.n_files = state["n_files"]
-        self.files = [FileTally(**values) for values in state["files"]]
-        self.encodings = Counter(state["encodings"])
-        self.last_file = state["last_file"] and FileTally(**state["last_file"])
+        found = msgspec.convert(state, Funnel, strict=False, dec_hook=_restored)
+        vars(self).update(vars(replace(found, ignored=self.ignored)))
+
+
+def _restored(kind: Any, values: Any) -> Any:
+    """A Counter or an array as JSON holds it: names alone as keys, lists of numbers."""
+    if get_origin(kind) is Counter:
+        key, *_ = get_args(kind)
+        return Counter({key(name): n for name, n in values.items()})
+    return np.array(values, np.int64)

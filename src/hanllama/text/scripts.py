@@ -63,12 +63,6 @@ class Scripts:
             "documents": dict(sorted(self.languages.items())),
         }
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Scripts:
-        """What `as_dict` gave."""
-        characters = np.array([values["characters"][name] for name in SCRIPTS], np.int64)
-        return cls(characters, Counter(values["documents"]))
-
 
 def counts_of(text: str) -> NDArray[np.int64]:
     """How many characters of each of SCRIPTS a text has; millions a second."""
