@@ -155,7 +155,7 @@ def test_commands_work_through_a_pipe_and_speak_on_stderr(model: Path, tmp_path:
     assert done.returncode == 0 and len(lines) == 2, said
     assert lines[0] == lines[1]  # greedy: the retry says the same
     for words in (
-        *("temperature 0.0", "must be a number, not 'hot'", "did you mean 'temperature'"),
+        *("temperature 0.0", "or more, not 'hot'", "did you mean 'temperature'"),
         *("there is no command /nonsense", "nothing was asked yet", "system prompt: 你是小汉"),
         *("saved 1 exchanges", "taken back: 你好", "nothing was said yet", "1 exchanges from"),
         *("a new conversation", "change a setting"),

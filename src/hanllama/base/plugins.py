@@ -13,8 +13,10 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from hanllama.base.errors import ConfigError
 
@@ -36,6 +38,27 @@ def load(package: str, name: str) -> ModuleType:
     if name not in known:
         raise ConfigError(f"{kind(package)} {name!r} does not exist{nearest(name, known)}")
     return importlib.import_module(f"{package}.{name}")
+
+
+def member(package: str, name: str, attribute: str) -> Any:
+    """The class that a plug-in must have: `Rule` of a cleaning rule."""
+    found = getattr(load(package, name), attribute, None)
+    if found is None:
+        raise ConfigError(
+            f"{name} has no class {attribute}; see {package.replace('.', '/')}/__init__.py"
+        )
+    return found
+
+
+def named(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
+    """A plug-in and its parameters, from `name` or `{name: {parameter: value}}`."""
+    if isinstance(entry, str):
+        return entry, {}
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((name, parameters),) = entry.items()
+        if parameters is None or isinstance(parameters, Mapping):
+            return str(name), dict(parameters or {})
+    raise ConfigError(f"{where}: {entry!r} is neither a name nor `name: {{parameter: value}}`")
 
 
 def kind(package: str) -> str:

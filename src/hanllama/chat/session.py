@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hanllama.base import fs
+from hanllama.base import config, fs
 from hanllama.base.errors import CorruptError, InputError
 from hanllama.model.sampling import Sampling
 
@@ -249,20 +249,5 @@ class ModelSpeaker:
 
 
 def changed(sampling: Sampling, name: str, value: str) -> Sampling:
-    """`sampling` with one number set from text.
-
-    Raises InputError for a name that is none or a text that is no number, ConfigError for a number
-    out of range.
-    """
-    from hanllama.base.plugins import nearest
-
-    known = vars(sampling)
-    key = name.replace("-", "_")
-    if key not in known:
-        raise InputError(f"there is no setting {name!r}{nearest(key, list(known))}")
-    kind = type(known[key])
-    try:
-        number = kind(value)
-    except (ValueError, OverflowError):
-        raise InputError(f"{key} must be a number, not {value!r}") from None
-    return replace(sampling, **{key: number})
+    """`sampling` with one number set from text; ConfigError where there is no such number."""
+    return config.load(Sampling, {**vars(sampling), name: value}, "/set")

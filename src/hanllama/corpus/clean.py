@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hanllama.base import fingerprint, fs, workers
-from hanllama.base.config import Natural, Share, Texts, checked, option
+from hanllama.base.config import Natural, Texts, checked, option
 from hanllama.base.errors import InputError, Interrupted
 from hanllama.base.making import Log, Making, Signals, making
 from hanllama.base.progress import Progress
@@ -42,10 +42,11 @@ from hanllama.corpus.cleaner import (
     dropped_line,
 )
 from hanllama.corpus.funnel import MAX_LISTED, Funnel, Tally
+from hanllama.corpus.options import CorpusConfig
 from hanllama.corpus.parts import Parts
 from hanllama.corpus.ruleset import Step
 from hanllama.reading import records
-from hanllama.reading.records import Fields, Piece, Quarantine, Reject
+from hanllama.reading.records import Piece, Quarantine, Reject
 from hanllama.text.digests import Digests
 
 SMALL_INPUT_BYTES = 4 * 2**20  # cleaned before a second process has started
@@ -56,22 +57,16 @@ DIGESTS = "digests.bin"  # of every document written so far, 16 bytes each
 
 
 @checked
-class CleanConfig:
+class CleanConfig(CorpusConfig):
     """What `hanllama clean` takes."""
 
     inputs: Texts = option(
         help="folders, files or globs to read, - for standard input", positional=True
     )
-    output: str = option(help="the corpus folder to write")
     rules: tuple[str | dict[str, Any], ...] = option(
         ("default",),
         help="presets (see docs/clean.md), rules, YAML files or .py files, in order",
     )
-    text_field: str = option("text", help="the field of records that is the text")
-    id_field: str = option("id", help="the field that identifies a record")
-    source_field: str = option("source", help="the field that says where a record came from")
-    category_field: str = option("category", help="the field that labels a record")
-    licence_field: str = option("licence", help="the field with the record's licence")
     max_documents: Natural = option(0, help="read no more than the first so many; 0 means all")
     max_characters: Natural = option(
         0, help="read only the first documents that have no more together; 0 means all"
@@ -82,21 +77,6 @@ class CleanConfig:
     dropped_characters: Natural = option(
         1000, help="characters of each dropped document kept in dropped.jsonl; 0 keeps none"
     )
-    max_quarantine_share: Share = option(
-        0.05, help="fail when more than this share of the records cannot be read"
-    )
-    workers: Natural = option(0, help="processes; 0 means one per core")
-    force: bool = option(False, help="replace the output folder")
-
-    def fields(self) -> Fields:
-        """Which field of a record is what."""
-        return Fields(
-            self.text_field,
-            self.id_field,
-            self.source_field,
-            self.category_field,
-            self.licence_field,
-        )
 
 
 def clean(config: CleanConfig) -> None:
@@ -143,7 +123,7 @@ def _run(
     """Clean what is left of the input and merge it."""
     if merge.ended:
         return
-    arguments = (steps, config.fields(), config.dropped_characters)
+    arguments = (steps, config.fields, config.dropped_characters)
     jobs = source.jobs(merge.position)
     limited = bool(config.max_documents or config.max_characters)
     sent: deque[Job] = deque()
@@ -219,7 +199,7 @@ def _made_from(config: CleanConfig, steps: list[Step], source: _Input) -> dict[s
     """The values that the result depends on; names as a user is told that one of them changed."""
     rules = [[step.name, dict(step.parameters), _named_files(step)] for step in steps]
     options = {
-        "fields": str(config.fields()),
+        "fields": str(config.fields),
         "limits": [config.max_documents, config.max_characters],
         "exact_duplicates": config.exact_duplicates,
         "dropped_characters": config.dropped_characters,

@@ -34,10 +34,7 @@ class Step:
 
     def build(self) -> CleaningRule:
         """The rule; ConfigError for an unknown name, an unknown or impossible parameter."""
-        module = plugins.load(PACKAGE, self.name)
-        cls = getattr(module, "Rule", None)
-        if cls is None:
-            raise ConfigError(f"{self.name} has no class Rule; see corpus/rules/__init__.py")
+        cls = plugins.member(PACKAGE, self.name, "Rule")
         rule: CleaningRule = config.load(cls, dict(self.parameters), f"rule {self.name}")
         return rule
 
@@ -59,12 +56,8 @@ def expand(entries: Iterable[Any], where: str = "rules") -> list[Step]:
 
 
 def _expand(entry: Any, where: str) -> list[Step]:
-    if isinstance(entry, Mapping) and len(entry) == 1:
-        ((name, parameters),) = entry.items()
-        if parameters is None or isinstance(parameters, Mapping):
-            return [Step(str(name), dict(parameters or {}))]
     if not isinstance(entry, str):
-        raise ConfigError(f"{where}: {entry!r} is neither a name nor `name: {{parameter: value}}`")
+        return [Step(*plugins.named(entry, where))]
     if entry in presets():
         return _from_yaml(PRESETS / f"{entry}.yaml")
     if entry.endswith((".yaml", ".yml")):

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hanllama.base.config import Count, Natural, Share, Texts, checked, option
+from hanllama.base.config import Count, Share, Texts, checked, option
 from hanllama.base.errors import ConfigError
 from hanllama.base.plugins import nearest
-from hanllama.reading.records import Fields
+from hanllama.corpus.options import CorpusConfig
 
 KEEP_ORDERS = ("input", "clean", "longer", "han")
 MAX_SLOTS = 4096  # of a MinHash sketch: what kernels.minhash has bits for
 
 
 @checked
-class DedupConfig:
+class DedupConfig(CorpusConfig):
     """What `hanllama dedup` takes."""
 
     inputs: Texts = option(
         help="folders, files or globs: one corpus each, the preferred one first", positional=True
     )
-    output: str = option(help="the corpus folder to write")
     exact_documents: bool = option(
         True, help="keep one of documents that are equal but for white space"
     )
@@ -55,17 +54,7 @@ class DedupConfig:
         help="which copy stays: earlier input, cleaner (fewest broken characters), longer, more"
         " Han; then the first",
     )
-    text_field: str = option("text", help="the field of JSON and Parquet records that is the text")
-    id_field: str = option("id", help="the field that identifies a record")
-    source_field: str = option("source", help="the field that says where a record is from")
-    category_field: str = option("category", help="the field that is a record's category")
-    licence_field: str = option("licence", help="the field that is a record's licence")
-    max_quarantine_share: Share = option(
-        0.05, help="fail when more than this share of the records cannot be read"
-    )
     memory: int = option(1024, ge=64, help="MiB for sorting, shared by all workers")
-    workers: Natural = option(0, help="processes; 0 means one per core")
-    force: bool = option(False, help="replace the output folder")
 
     def __post_init__(self) -> None:
         if "-" in self.inputs:
@@ -82,14 +71,3 @@ class DedupConfig:
     def letters_matter(self) -> bool:
         """Whether anything looks at letters; equal texts have equal ones."""
         return self.method != "none" or self.containment > 0
-
-    @property
-    def fields(self) -> Fields:
-        """Which field of a record is what."""
-        return Fields(
-            self.text_field,
-            self.id_field,
-            self.source_field,
-            self.category_field,
-            self.licence_field,
-        )

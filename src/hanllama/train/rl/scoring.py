@@ -76,20 +76,12 @@ def _named(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
             entry = yaml.safe_load(entry)
         except yaml.YAMLError as error:
             raise ConfigError(f"{where}: {entry!r} is not valid YAML: {error}") from error
-    if isinstance(entry, str):
-        return entry, {}
-    if isinstance(entry, Mapping) and len(entry) == 1:
-        ((name, parameters),) = entry.items()
-        if parameters is None or isinstance(parameters, Mapping):
-            return str(name), dict(parameters or {})
-    raise ConfigError(f"{where}: {entry!r} is neither a name nor `name: {{parameter: value}}`")
+    return plugins.named(entry, where)
 
 
 def _build(name: str, parameters: dict[str, Any], where: str) -> WeightedRule:
     module = plugins.load(PACKAGE, name)
-    cls = getattr(module, "Reward", None)
-    if cls is None:
-        raise ConfigError(f"{name} has no class Reward; see hanllama/train/rl/rewards/__init__.py")
+    cls = plugins.member(PACKAGE, name, "Reward")
     weight = parameters.pop("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise ConfigError(f"{where}: weight of {name} must be a number, not {weight!r}")

@@ -100,9 +100,7 @@ def build(name: str, options: Sequence[str] = ()) -> PreferenceLoss:
 
     Raises ConfigError for a loss, a parameter or a value that does not exist.
     """
-    cls = getattr(plugins.load(PACKAGE, name), "Loss", None)
-    if cls is None:
-        raise ConfigError(f"{name} has no class Loss; see train/preferences/losses/__init__.py")
+    cls = plugins.member(PACKAGE, name, "Loss")
     values: dict[str, str] = {}
     for entry in options:
         key, equals, value = entry.partition("=")
