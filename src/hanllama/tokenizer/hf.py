@@ -20,7 +20,7 @@ find a typed "<0x41>" among them. A word model has no such form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,19 +92,33 @@ def write_files(
     adds_bos = adds_bos and "bos_token" in names
     description = tokenizer_json(proto, bos=names["bos_token"] if adds_bos else None)
     fs.write_json(folder / "tokenizer.json", description)
+    write_roles(folder, names, description["added_tokens"], adds_bos)
+
+
+def write_roles(
+    folder: Path,
+    names: Mapping[str, str],
+    added: Sequence[Mapping[str, Any]] = (),
+    adds_bos: bool | None = None,
+) -> None:
+    """Write `special_tokens_map.json` and `tokenizer_config.json`: which token is what.
+
+    Args:
+        names: {"eos_token": "</s>", …}.
+        added: the `added_tokens` of tokenizer.json.
+        adds_bos: None where the post-processor of tokenizer.json alone decides.
+    """
+    decides = {} if adds_bos is None else {"add_bos_token": adds_bos, "add_eos_token": False}
+    tokens = {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in added}
     fs.write_json(folder / "special_tokens_map.json", names)
     fs.write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "add_bos_token": adds_bos,
-            "add_eos_token": False,
+            **decides,
             "clean_up_tokenization_spaces": False,
             "model_max_length": NO_LIMIT,
-            "added_tokens_decoder": {
-                str(i): {k: v for k, v in token.items() if k != "id"}
-                for i, token in ((t["id"], t) for t in _added_tokens(proto))
-            },
+            **({"added_tokens_decoder": tokens} if tokens else {}),
             **names,
         },
     )
@@ -208,18 +222,16 @@ def merges(proto: Any) -> list[list[str]]:
 def _added_tokens(proto: Any) -> list[dict[str, Any]]:
     """The pieces that no text can produce, and those that are cut out of text before merging."""
     return [
-        {
-            "id": i,
-            "content": p.piece,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": p.type != USER_DEFINED,
-        }
+        added_token(i, p.piece, special=p.type != USER_DEFINED)
         for i, p in enumerate(proto.pieces)
         if p.type in (UNKNOWN, CONTROL, USER_DEFINED)
     ]
+
+
+def added_token(i: int, content: str, *, special: bool = True) -> dict[str, Any]:
+    """An entry of `added_tokens`."""
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": i, "content": content, **plain, "special": special}
 
 
 def begins_with(bos: str | None, ids: Mapping[str, int]) -> dict[str, Any]:

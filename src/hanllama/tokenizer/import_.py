@@ -34,16 +34,18 @@ from hanllama.base.plugins import nearest
 from hanllama.tokenizer import hf, tiktoken_file
 from hanllama.tokenizer.audit import Audit, audit
 from hanllama.tokenizer.load import (
+    LLAMA_CLASSES,
     Tokenizer,
     added_tokens,
     load_tokenizer,
+    read_object,
     roles_of,
     template_bos,
+    vocabulary_of,
 )
 
 END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "[SEP]")
 CHAT_TEMPLATE = "chat_template.jinja"
-_LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 
 
 @checked
@@ -137,7 +139,7 @@ def opened(name: str) -> Iterator[Tokenizer]:
     source = find(path)
     eos = ""
     if source.kind == "json" and "eos_token" not in source.roles:
-        known = _vocabulary(_described(source.file))
+        known = vocabulary_of(_described(source.file))
         eos = next((token for token in END_TOKENS if token in known), "")
     roles = source.roles | ({"eos_token": eos} if eos else {})
     with tempfile.TemporaryDirectory() as beside:
@@ -160,12 +162,12 @@ def find(path: Path) -> Source:
     beside = file.parent if path.is_dir() or file.name == "tokenizer.json" else None
     if beside is None:
         return Source(file, kind)
-    config = _object(beside / "tokenizer_config.json")
+    config = read_object(beside / "tokenizer_config.json")
     found = Source(file, kind, config)
-    found.roles = roles_of(config, _object(beside / "special_tokens_map.json"))
-    found.added = added_tokens(config, _object(beside / "added_tokens.json"))
+    found.roles = roles_of(config, read_object(beside / "special_tokens_map.json"))
+    found.added = added_tokens(config, read_object(beside / "added_tokens.json"))
     if kind == "sentencepiece":
-        described = _object(beside / "tokenizer.json").get("added_tokens", [])
+        described = read_object(beside / "tokenizer.json").get("added_tokens", [])
         found.added |= {t["content"]: int(t["id"]) for t in described}
     template = config.get("chat_template")
     found.chat_template = template if isinstance(template, str) else ""
@@ -229,7 +231,7 @@ def _write_tokenizer_json(
 ) -> None:
     """The tokenizer.json as it is (with the special tokens that were asked for on top)."""
     description = _described(source.file)
-    vocabulary = _vocabulary(description)
+    vocabulary = vocabulary_of(description)
     size = max(vocabulary.values(), default=-1) + 1
     added = _on_top(size, vocabulary, {}, options.special)
     eos = roles.get("eos_token")
@@ -240,7 +242,7 @@ def _write_tokenizer_json(
             f" {', '.join(names[:8]) or 'its tokens'}"
         )
     adds_bos: bool | None = None
-    if options.add_bos is not None or source.config.get("tokenizer_class") in _LLAMA_CLASSES:
+    if options.add_bos is not None or source.config.get("tokenizer_class") in LLAMA_CLASSES:
         adds_bos = _adds_bos(source, options, default=True)
     elif "add_bos_token" in source.config:
         adds_bos = bool(source.config["add_bos_token"])
@@ -307,7 +309,7 @@ def _write_json(
         adds_bos: whether a text begins with BOS; None for what the description says.
         original: the file that holds the description, kept byte for byte where nothing changes.
     """
-    vocabulary = _vocabulary(description)
+    vocabulary = vocabulary_of(description)
     names = _known(names, vocabulary, options)
     bos = names.get("bos_token")
     if options.add_bos and bos is None:
@@ -321,20 +323,8 @@ def _write_json(
             shutil.copyfile(original, folder / "tokenizer.json")
     else:
         fs.write_json(folder / "tokenizer.json", description)
-    added = {
-        str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in description["added_tokens"]
-    }
-    config: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": hf.NO_LIMIT,
-        "added_tokens_decoder": added,
-        **names,
-    }
-    if adds_bos is not None:
-        config |= {"add_bos_token": wanted is not None, "add_eos_token": False}
-    fs.write_json(folder / "tokenizer_config.json", config)
-    fs.write_json(folder / "special_tokens_map.json", names)
+    says = None if adds_bos is None else wanted is not None
+    hf.write_roles(folder, names, description["added_tokens"], says)
 
 
 # --- a SentencePiece model that rewrites its text ------------------------------------------------
@@ -377,18 +367,7 @@ def _on_top(
             raise ConfigError(f"--special {token!r} {why}; each must be new")
         taken[token] = following
         following += 1
-    return [
-        {
-            "id": i,
-            "content": token,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for token, i in sorted(taken.items(), key=lambda item: item[1])
-    ]
+    return [hf.added_token(i, t) for t, i in sorted(taken.items(), key=lambda item: item[1])]
 
 
 def _adds_bos(source: Source, options: TokenizerImportConfig, *, default: bool) -> bool:
@@ -410,26 +389,12 @@ def _known(
 # --- small readers -------------------------------------------------------------------------------
 
 
-def _object(path: Path) -> dict[str, Any]:
-    value = fs.read_json(path) if path.is_file() else {}
-    if not isinstance(value, dict):
-        raise CorruptError(f"{path} must hold a JSON object")
-    return value
-
-
 def _described(path: Path) -> dict[str, Any]:
     """The content of a tokenizer.json; CorruptError where it is another JSON file."""
-    description = _object(path)
+    description = read_object(path)
     if not isinstance(description.get("model"), dict):
         raise CorruptError(f"{path} is no tokenizer.json: it has no `model`")
     return description
-
-
-def _vocabulary(description: dict[str, Any]) -> dict[str, int]:
-    vocab = description["model"].get("vocab", {})
-    if isinstance(vocab, list):  # a unigram model's: [piece, score] in the order of the ids
-        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
-    return {**vocab, **{t["content"]: t["id"] for t in description.get("added_tokens", [])}}
 
 
 def _is_regex(pattern: str) -> bool:

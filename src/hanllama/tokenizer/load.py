@@ -220,10 +220,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         hint = "; give the folder that holds it" if folder.is_file() else ""
         raise InputError(f"tokenizer folder {folder} does not exist{hint}")
     model, described = folder / "tokenizer.model", folder / "tokenizer.json"
-    config = _read_optional(folder / "tokenizer_config.json")
-    roles = roles_of(config, _read_optional(folder / "special_tokens_map.json"))
+    config = read_object(folder / "tokenizer_config.json")
+    roles = roles_of(config, read_object(folder / "special_tokens_map.json"))
     description: dict[str, Any] = {}
-    above = added_tokens(config, _read_optional(folder / "added_tokens.json"))
+    above = added_tokens(config, read_object(folder / "added_tokens.json"))
     if model.is_file():
         data = model.read_bytes()
         proto = hf.parse_model(data, str(model))
@@ -312,17 +312,17 @@ class _Settings:
         self.eos_id: int = eos_id
         # transformers' order: what tokenizer_config.json says wins over the template.
         explicit = "add_bos_token" in config or "add_eos_token" in config
-        adds_bos = bool(config.get("add_bos_token", False)) if explicit else bos_by_template
-        if explicit and "add_bos_token" not in config and config.get("tokenizer_class") in _LLAMA:
-            adds_bos = True
+        default = config.get("tokenizer_class") in LLAMA_CLASSES
+        adds_bos = bool(config.get("add_bos_token", default)) if explicit else bos_by_template
         self.adds_bos = adds_bos and self.bos_id is not None
         self.adds_eos = bool(config.get("add_eos_token", False))
 
 
-_LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
+LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 
 
-def _read_optional(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file, empty where there is no file; CorruptError for other JSON."""
     value = fs.read_json(path) if path.is_file() else {}
     if not isinstance(value, dict):
         raise CorruptError(f"{path} must hold a JSON object")
@@ -350,6 +350,14 @@ def added_tokens(config: dict[str, Any], plain: dict[str, Any]) -> dict[str, int
     return found | {token: int(i) for token, i in plain.items()}
 
 
+def vocabulary_of(description: dict[str, Any]) -> dict[str, int]:
+    """{token: id} of a tokenizer.json, added tokens included."""
+    vocab = description.get("model", {}).get("vocab", {})
+    if isinstance(vocab, list):  # a unigram model's: [piece, score] in the order of the ids
+        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+    return {**vocab, **{t["content"]: t["id"] for t in description.get("added_tokens", [])}}
+
+
 def template_bos(description: dict[str, Any]) -> str | None:
     """The special token with which the post-processor of a tokenizer.json starts a text."""
     post = description.get("post_processor") or {}
@@ -364,17 +372,13 @@ def _check_same(
     folder: Path, model: hf.Pieces, description: dict[str, Any]
 ) -> list[tuple[int, str, bool]]:
     """Refuse a folder whose two tokenizers differ; return special tokens added after the pieces."""
-    vocabulary = description.get("model", {}).get("vocab", {})
-    if isinstance(vocabulary, list):  # a unigram model's: [piece, score] in the order of the ids
-        vocabulary = {piece: i for i, (piece, _) in enumerate(vocabulary)}
-    other = dict(vocabulary)
+    other = vocabulary_of(description)
     pieces = {text: i for i, text in enumerate(model.texts)}
-    extra = []
-    for token in description.get("added_tokens", []):
-        i, content = token["id"], token["content"]
-        other[content] = i
-        if content not in pieces and i >= len(pieces) and token.get("special"):
-            extra.append((i, content, True))
+    extra = [
+        (t["id"], t["content"], True)
+        for t in description.get("added_tokens", [])
+        if t["content"] not in pieces and t["id"] >= len(pieces) and t.get("special")
+    ]
     known = {**pieces, **{content: i for i, content, _ in extra}}
     if other != known:
         piece = min(k for k in other.keys() | known.keys() if other.get(k) != known.get(k))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.base.errors import CorruptError
+from hanllama.tokenizer import hf
 from hanllama.tokenizer.backends import byte_level_table
 
 
@@ -107,18 +108,7 @@ def tokenizer_json(
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {
-                "id": first + n,
-                "content": content,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for n, content in enumerate(special)
-        ],
+        "added_tokens": [hf.added_token(first + n, text) for n, text in enumerate(special)],
         "normalizer": None,
         "pre_tokenizer": {
             "type": "Sequence",

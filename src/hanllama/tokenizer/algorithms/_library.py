@@ -37,13 +37,4 @@ def write(folder: Path, tokenizer: Any) -> None:
         special_tokens=[(bos, tokenizer.token_to_id(bos))],
     )
     fs.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
-    fs.write_json(folder / "special_tokens_map.json", ROLES)
-    fs.write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": hf.NO_LIMIT,
-            **ROLES,
-        },
-    )
+    hf.write_roles(folder, ROLES)
