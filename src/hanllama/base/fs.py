@@ -52,21 +52,27 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` with `data` in one step."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; after the block its file replaces `path` in one step."""
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".tmp-{path.name}")
         try:
-            with open(beside, "wb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
+            yield beside
+            with open(beside, "rb") as written:
+                os.fsync(written.fileno())
             os.replace(beside, path)
-        except OSError:
+        except BaseException:
             beside.unlink(missing_ok=True)  # on a full disk its space is needed
             raise
         sync_folder(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` with `data` in one step."""
+    with replacing(path) as beside:
+        beside.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:

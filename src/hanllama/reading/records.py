@@ -207,21 +207,10 @@ def values(piece: Piece, fields: Fields = _STANDARD) -> Iterator[Value | Reject]
 def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
     """Write documents as JSON lines in one step, compressed by suffix; returns how many."""
     count = 0
-    beside = path.with_name(f".tmp-{path.name}")
-    with fs.storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with bytes_of.compressed(beside, path.suffix.lower()) as out:
-                for document in documents:
-                    out.write(document_line(document))
-                    count += 1
-            with open(beside, "rb") as written:
-                os.fsync(written.fileno())
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        os.replace(beside, path)
-        fs.sync_folder(path.parent)
+    with fs.replacing(path) as beside, bytes_of.compressed(beside, path.suffix.lower()) as out:
+        for document in documents:
+            out.write(document_line(document))
+            count += 1
     return count
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +85,7 @@ def _scorer(folder: str) -> tuple[str, Callable[[str], float], Reference]:
 
 
 @contextlib.contextmanager
-def _lines(output: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _lines(output: str) -> Iterator[Callable[[dict[str, Any]], object]]:
     """Writes entries to a .jsonl file that appears when it is complete; to nowhere without one."""
     if not output:
         yield lambda entry: None
@@ -94,21 +93,8 @@ def _lines(output: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     path = Path(output)
     if path.suffix != ".jsonl":
         raise InputError(f"output {output} must end in .jsonl")
-    beside = path.with_name(f".tmp-{path.name}")
-    with fs.storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(beside, "wb") as out:
-                yield lambda entry: _write(out, entry)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-
-
-def _write(out: IO[bytes], entry: dict[str, Any]) -> None:
-    out.write(score_line(entry))
+    with fs.replacing(path) as beside, open(beside, "wb") as out:
+        yield lambda entry: out.write(score_line(entry))
 
 
 def _card(found: Scores, reference: Reference) -> Card:
