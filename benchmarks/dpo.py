@@ -84,21 +84,18 @@ def read(options: argparse.Namespace) -> list[Any]:
     """The pairs, encoded once for both."""
     from hanllama.tokenizer.chat import ChatTemplate
     from hanllama.tokenizer.load import load_tokenizer
+    from hanllama.train.preferences.config import DpoConfig
     from hanllama.train.preferences.data import read_rows
 
     template = ChatTemplate(load_tokenizer(options.tokenizer), options.template)
-    found = read_rows(
-        options.preferences,
-        template,
-        paired=True,
-        context=options.context,
+    config = DpoConfig(
+        data=tuple(options.preferences),
+        output="",
+        base_model="",
         heldout_share=0.0,
-        seed=0,
-        layout="",
-        fill=(),
         max_quarantine_share=1.0,
-        notes=None,
     )
+    found = read_rows(config, template, paired=True, context=options.context)
     print(found.summary)
     return found.train
 

@@ -58,22 +58,16 @@ def rows(
     data: Path,
     *,
     paired: bool = True,
-    heldout_share: float = 0.0,
     template: str = "",
+    context: int = 160,
+    notes: Path | None = None,
     **changed: Any,
 ) -> PreferenceRows:
     """The data encoded with the base model's tokenizer."""
-    settings: dict[str, Any] = {
-        "context": 160,
-        "seed": 0,
-        "layout": "",
-        "fill": (),
-        "max_quarantine_share": 1.0,
-        "notes": None,
-        **changed,
-    }
+    settings = {"heldout_share": 0.0, "max_quarantine_share": 1.0, **changed}
+    config = dpo_config(data, Path("unused"), base, **settings)
     chosen = ChatTemplate(load_tokenizer(base), template)
-    return read_rows([str(data)], chosen, paired=paired, heldout_share=heldout_share, **settings)
+    return read_rows(config, chosen, paired=paired, context=context, notes=notes)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import tiny
 from hanllama.base.errors import InputError
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
+from hanllama.train.preferences.config import DpoConfig, PreferenceLoopConfig
 from hanllama.train.preferences.data import read_rows
 from hanllama.train.rl.data import Prompt, PromptReader, encode_prompts
 
@@ -150,18 +151,14 @@ def test_every_stage_holds_the_same_prompts_out(template: ChatTemplate, tmp_path
         }
         for p in prompts
     ]
-    rows = read_rows(
-        [write(tmp_path / "pairs.jsonl", *records)],
-        template,
-        paired=True,
-        context=64,
+    config = DpoConfig(
+        data=(str(write(tmp_path / "pairs.jsonl", *records)),),
+        output="unused",
+        base_model="unused",
         heldout_share=0.3,
-        seed=7,
-        layout="",
-        fill=(),
-        max_quarantine_share=0.0,
-        notes=None,
+        loop=PreferenceLoopConfig(seed=7),
     )
+    rows = read_rows(config, template, paired=True, context=64)
     assert {p.id for p in found.heldout} == {row.id for row in rows.heldout} != set()
     later = [Prompt([*p.messages, assistant("一"), user("再说")], "", p.id) for p in prompts]
     again = encode_prompts(later, template, 60, 0.3, 7)

@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,16 +29,19 @@ from hanllama.base import fingerprint, fs
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
 from hanllama.batches.mix import permutation
+from hanllama.model.card import ModelCard
 from hanllama.talks.conversations import parse_fill
-from hanllama.talks.conversations.form import prompt_hash
+from hanllama.talks.conversations.form import assistant, prompt_hash
 from hanllama.talks.preferences import Judged, Pair, PreferenceReader
 from hanllama.text.hashing import rank
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate, Encoded
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
 from hanllama.train.command import Session, day_of
+from hanllama.train.config import LoopConfig, OptimConfig
+from hanllama.train.objective import Objective
 from hanllama.train.parallel import World
-from hanllama.train.preferences.config import DpoConfig, RewardConfig
+from hanllama.train.preferences.config import PreferenceConfig
 from hanllama.train.run import DATA
 from hanllama.train.sequences import TokenSequence
 
@@ -105,9 +109,29 @@ class Prepared:
     tokenizer_folder: Path
     fingerprint: dict[str, str]
 
+    def train(
+        self,
+        objective: Objective,
+        session: Session,
+        optim: OptimConfig,
+        loop: LoopConfig,
+        card: ModelCard,
+    ) -> None:
+        """Begin or go on, to the last step."""
+        session.train(
+            objective,
+            optim,
+            loop,
+            tokenizer_folder=self.tokenizer_folder,
+            card=card,
+            context=self.rows.longest,
+            announcement=f"{self.rows.summary}\n{loop.max_steps:,} steps of {loop.batch_size}",
+            template=self.template,
+        )
+
 
 def prepare_rows(
-    config: DpoConfig | RewardConfig, session: Session, *, paired: bool, positions: int
+    config: PreferenceConfig, session: Session, *, paired: bool, positions: int
 ) -> Prepared:
     """Read and encode a command's data with its base model's tokenizer.
 
@@ -124,17 +148,9 @@ def prepare_rows(
     base, folder = Path(config.base_model), session.output / DATA
     tokenizer = load_tokenizer(base)
     template = session.chat_template(tokenizer, config.template)
+    notes = folder if session.processes.is_main else None
     rows = read_rows(
-        config.data,
-        template,
-        paired=paired,
-        context=config.context or positions,
-        heldout_share=config.heldout_share,
-        seed=config.loop.seed,
-        layout=config.layout,
-        fill=config.fill,
-        max_quarantine_share=config.max_quarantine_share,
-        notes=folder if session.processes.is_main else None,
+        config, template, paired=paired, context=config.context or positions, notes=notes
     )
     if config.template:
         base = folder / "tokenizer"
@@ -153,38 +169,26 @@ def prepare_rows(
 
 
 def read_rows(
-    inputs: Sequence[str],
+    config: PreferenceConfig,
     template: ChatTemplate,
     *,
     paired: bool,
     context: int,
-    heldout_share: float,
-    seed: int,
-    layout: str,
-    fill: Sequence[str],
-    max_quarantine_share: float,
-    notes: Path | None,
+    notes: Path | None = None,
 ) -> PreferenceRows:
-    """Read, encode and split preferences.
+    """Read, encode and split a command's preferences.
 
     Args:
         context: the most tokens of a prompt with its answer.
-        heldout_share: the share of the prompts that is held out.
-        fill: `name=value` for each `{{name}}`.
         notes: a folder for `quarantine.jsonl` and `left_out.jsonl`; None on all processes but one.
 
     Raises InputError when nothing can be used, too much cannot, or nothing is left to learn from.
     """
-    reader = PreferenceReader(inputs, layout=layout, fill=parse_fill(fill))
+    reader = PreferenceReader(config.data, layout=config.layout, fill=parse_fill(config.fill))
     rows: list[Row] = []
     refused: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
-    made = (
-        _pairs(_renderable(reader, template, refused), template)
-        if paired
-        else _judged(_renderable(reader.judged(), template, refused), template, seed)
-    )
-    for row in made:
+    for row in _encoded(reader, template, paired, config.loop.seed, refused):
         tokens = max(row.first.ids.size, row.second.ids.size if paired else 0)
         if tokens > context:
             left_out.append({"id": row.id, "reason": "longer than the context", "tokens": tokens})
@@ -194,16 +198,17 @@ def read_rows(
         fs.make_folder(notes)
         reader.write_quarantine(notes)
         fs.write_jsonl(notes / "left_out.jsonl", [*refused, *left_out])
-    reader.check(max_quarantine_share)
-    held = [rank(seed, row.prompt.hex()) < heldout_share * 2**64 for row in rows]
+    reader.check(config.max_quarantine_share)
+    seed, share = config.loop.seed, config.heldout_share
+    held = [rank(seed, row.prompt.hex()) < share * 2**64 for row in rows]
     train = [row for row, out in zip(rows, held, strict=True) if not out]
     unseen = [row for row, out in zip(rows, held, strict=True) if out]
     noun = "pairs" if paired else "judged answers"
     if not train:
         raise InputError(
-            f"{', '.join(inputs)}: no {noun} are left to learn from: {len(left_out):,} are longer"
-            f" than the context of {context} tokens, {len(refused):,} are refused by the chat"
-            f" template, {len(unseen):,} are held out"
+            f"{', '.join(config.data)}: no {noun} are left to learn from: {len(left_out):,} are"
+            f" longer than the context of {context} tokens, {len(refused):,} are refused by the"
+            f" chat template, {len(unseen):,} are held out"
         )
     longest = max(max(row.first.ids.size, row.second.ids.size) for row in rows)
     summary = f"{reader.summary()}\n{len(train):,} {noun} to learn from, {len(unseen):,} held out"
@@ -262,57 +267,50 @@ def reference_log_probs(
 # --- encoding ------------------------------------------------------------------------------------
 
 
-def _renderable(
-    items: Iterable[_Item], template: ChatTemplate, refused: list[dict[str, Any]]
-) -> Iterator[_Item]:
-    """The items whose prompt the template renders; others (it may lack a role) are `refused`."""
-    for item in items:
-        try:
-            template.render(item.prompt, generation_prompt=True)
-        except InputError as error:
-            refused.append({"id": item.id, "reason": str(error)})
-        else:
-            yield item
+def _encoded(
+    reader: PreferenceReader,
+    template: ChatTemplate,
+    paired: bool,
+    seed: int,
+    refused: list[dict[str, Any]],
+) -> Iterator[Row]:
+    """The rows, in order; items whose prompt the template does not render are `refused`."""
+
+    def rendered(items: Iterable[_Item]) -> Iterator[_Item]:
+        for item in items:
+            try:  # the template may lack a role
+                template.render(item.prompt, generation_prompt=True)
+            except InputError as error:
+                refused.append({"id": item.id, "reason": str(error)})
+            else:
+                yield item
+
+    answered: Iterator[tuple[Pair | Judged, str, str]]
+    if paired:
+        answered = ((pair, pair.chosen, pair.rejected) for pair in rendered(reader))
+    else:
+        answered = _beside_another(list(rendered(reader.judged())), seed)
+    while part := list(islice(answered, _ENCODED_AT_A_TIME)):
+        talks = [[*item.prompt, assistant(text)] for item, *texts in part for text in texts]
+        sides = [last_answer(encoded) for encoded in template.encode_many(talks)]
+        for (item, *_), first, second in zip(part, sides[::2], sides[1::2], strict=True):
+            good = item.good if isinstance(item, Judged) else True
+            margin = 0.0 if isinstance(item, Judged) else item.margin or 0.0
+            yield Row(first, second, good, margin, prompt_hash(item.prompt), item.id)
 
 
-def _pairs(pairs: Iterable[Pair], template: ChatTemplate) -> Iterator[Row]:
-    for part in _parts(pairs):
-        conversations = [
-            [*pair.prompt, {"role": "assistant", "content": answer}]
-            for pair in part
-            for answer in (pair.chosen, pair.rejected)
-        ]
-        sides = [last_answer(e) for e in template.encode_many(conversations)]
-        for number, pair in enumerate(part):
-            chosen, rejected = sides[2 * number], sides[2 * number + 1]
-            margin = pair.margin or 0.0
-            yield Row(chosen, rejected, True, margin, prompt_hash(pair.prompt), pair.id)
-
-
-def _judged(items: Iterable[Judged], template: ChatTemplate, seed: int) -> Iterator[Row]:
-    """Judged answers, each beside the next one in a drawn order that answers another prompt."""
-    all_items = list(items)
-    if not all_items:
-        return
-    prompts = [prompt_hash(item.prompt) for item in all_items]
-    if len(set(prompts)) < 2:
+def _beside_another(items: Sequence[Judged], seed: int) -> Iterator[tuple[Judged, str, str]]:
+    """Each answer, and the next one in a drawn order that answers another prompt."""
+    prompts = [prompt_hash(item.prompt) for item in items]
+    if len(set(prompts)) == 1:
         raise InputError(
             "an unpaired loss measures how far the model moves by answers to other prompts, and"
             " all of these answer the same one; give more data, or use a paired loss"
         )
-    order = permutation(len(all_items), seed, 0).tolist()
+    order = permutation(len(items), seed, 0).tolist()
     partner = dict(zip(order, _next_of_another(order, prompts), strict=True))
-    for start in range(0, len(all_items), _ENCODED_AT_A_TIME):
-        numbers = range(start, min(start + _ENCODED_AT_A_TIME, len(all_items)))
-        conversations = [
-            [*all_items[n].prompt, {"role": "assistant", "content": all_items[m].answer}]
-            for n in numbers
-            for m in (n, partner[n])
-        ]
-        sides = [last_answer(e) for e in template.encode_many(conversations)]
-        for place, n in enumerate(numbers):
-            item, own, other = all_items[n], sides[2 * place], sides[2 * place + 1]
-            yield Row(own, other, item.good, 0.0, prompts[n], item.id)
+    for number, item in enumerate(items):
+        yield item, item.answer, items[partner[number]].answer
 
 
 def _next_of_another(order: Sequence[int], prompts: Sequence[bytes]) -> list[int]:
@@ -349,17 +347,6 @@ def _second_within(row: Row, context: int) -> Row:
     """
     ids, mask = row.second.ids[:context], row.second.mask[:context]
     return replace(row, second=TokenSequence(ids, mask))
-
-
-def _parts(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    part: list[Pair] = []
-    for pair in pairs:
-        part.append(pair)
-        if len(part) == _ENCODED_AT_A_TIME:
-            yield part
-            part = []
-    if part:
-        yield part
 
 
 def _hash(rows: Sequence[Row]) -> str:

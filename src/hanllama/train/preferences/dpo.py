@@ -164,16 +164,7 @@ def dpo(config: DpoConfig) -> None:
             session.processes,
             found,
         )
-        session.train(
-            objective,
-            config.optim,
-            loop,
-            tokenizer_folder=prepared.tokenizer_folder,
-            card=card,
-            context=rows.longest,
-            announcement=f"{rows.summary}\n{loop.max_steps:,} steps of {loop.batch_size}",
-            template=prepared.template,
-        )
+        prepared.train(objective, session, config.optim, loop, card)
 
 
 def weights_hash(model: Llama) -> str:

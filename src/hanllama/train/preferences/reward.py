@@ -219,12 +219,5 @@ def reward(config: RewardConfig) -> None:
             session.processes,
             {**prepared.fingerprint, "model": fingerprint.of_json(model.config.to_hf())},
         )
-        session.train(
-            objective,
-            config.optim,
-            replace(loop, sample_tokens=0),  # a reward model writes nothing
-            tokenizer_folder=prepared.tokenizer_folder,
-            card=card_of(config.base_model),
-            context=rows.longest,
-            announcement=f"{rows.summary}\n{loop.max_steps:,} steps of {loop.batch_size}",
-        )
+        loop = replace(loop, sample_tokens=0)  # a reward model writes nothing
+        prepared.train(objective, session, config.optim, loop, card_of(config.base_model))
