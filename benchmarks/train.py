@@ -64,10 +64,10 @@ def bare_step(compile: bool) -> Callable[[], float]:
     from hanllama.model.llama import Llama
     from hanllama.model.losses import cross_entropy_sum
     from hanllama.model.presets import preset
-    from hanllama.train.compiled import Hidden
     from hanllama.train.config import OptimConfig
     from hanllama.train.loop import gradient_norm
     from hanllama.train.optim import build_optimizer
+    from hanllama.train.pretrain import Hidden
 
     model = Llama(preset(PRESET, vocab_size=VOCABULARY))
     hidden = Hidden(model, compile)

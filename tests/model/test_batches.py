@@ -12,7 +12,8 @@ import torch
 import tiny
 from hanllama import cli
 from hanllama.base.errors import HanllamaError
-from hanllama.model import answers, decode, generate
+from hanllama.model import decode as decoding
+from hanllama.model import generate
 from hanllama.model.answers import Answerer
 from hanllama.model.batches import FittingBatches
 from hanllama.model.decode import Token
@@ -25,7 +26,7 @@ def decoder_that_holds(rows: int) -> Callable[..., Iterator[Token]]:
     def small_memory(
         model: Any, prompts: Sequence[Any], *rest: Any, **more: Any
     ) -> Iterator[Token]:
-        for number, token in enumerate(decode.decode(model, prompts, *rest, **more)):
+        for number, token in enumerate(decoding.decode(model, prompts, *rest, **more)):
             if len(prompts) > rows and number == 2 * len(prompts):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             yield token
@@ -86,7 +87,7 @@ def test_a_chat_models_answers_are_the_same_in_little_memory(
     prompts = [[{"role": "user", "content": text}] for text in ("好", "小狗呢？", "阿花！", "苹果")]
     sampling = Sampling(max_new_tokens=12, temperature=1.0, seed=3)
     whole = answerer(prompts, sampling, samples=2)
-    monkeypatch.setattr(answers, "decode", decoder_that_holds(3))
+    monkeypatch.setattr(decoding, "decode", decoder_that_holds(3))
     counted: list[int] = []
     assert answerer(prompts, sampling, samples=2, batch=8, answered=counted.append) == whole
     assert counted == [2, 2, 2, 2]

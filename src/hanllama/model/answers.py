@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hanllama.model.batches import FittingBatches
 from hanllama.model.checkpoint import load_model
-from hanllama.model.decode import decode, decoding_layout
+from hanllama.model.decode import decoding_layout, generate_tokens
 from hanllama.model.device import choose_device, choose_dtype
-from hanllama.model.generate import TextRow
 from hanllama.model.llama import Llama
 from hanllama.model.sampling import Sampling
 from hanllama.tokenizer.chat import ChatTemplate, Message
@@ -94,21 +93,20 @@ class Answerer:
     def _write(
         self, prompts: list[list[int]], sampling: Sampling, streams: Sequence[int]
     ) -> list[Answer]:
-        answers = [Answer("", prompt, [], complete=False) for prompt in prompts]
-        texts = [TextRow(self.tokenizer, "after the prompt") for _ in prompts]
-        tokens = decode(
+        end_ids = self.template.end_ids
+        answers = generate_tokens(
             self.model,
             prompts,
             sampling,
-            self.template.end_ids,
+            end_ids,
             streams=streams,
             vocab_size=min(self.tokenizer.vocab_size, self.model.config.vocab_size),
         )
-        for token in tokens:
-            answers[token.row].ids.append(token.id)
-            texts[token.row].push(token.id)
-            if token.finish == "eos":
-                answers[token.row] = replace(answers[token.row], complete=True)
-        for text in texts:
-            text.finish()
-        return [replace(a, text=t.text) for a, t in zip(answers, texts, strict=True)]
+        return [
+            Answer(self._text(ids), prompt, ids, ids[-1] in end_ids)
+            for prompt, ids in zip(prompts, answers, strict=True)
+        ]
+
+    def _text(self, ids: Sequence[int]) -> str:
+        stream = self.tokenizer.stream(continues=True)
+        return "".join([*map(stream.push, ids), stream.finish()])

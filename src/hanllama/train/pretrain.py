@@ -25,7 +25,6 @@ from hanllama.model.losses import cross_entropy_sum
 from hanllama.model.presets import LlamaConfig
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train.command import Session, training
-from hanllama.train.compiled import Hidden
 from hanllama.train.config import LoopConfig, PretrainConfig
 from hanllama.train.objective import Micro, RowObjective
 from hanllama.train.parallel import World
@@ -115,6 +114,36 @@ class Pretrain(RowObjective):
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+
+class Hidden:
+    """`model.hidden`, compiled for full training batches, of the shape that it sees first.
+
+    Compiling costs a minute for each new shape, so a smaller last micro-batch, evaluation (another
+    gradient mode) and decoding (a new shape every token) stay eager. The model is untouched.
+    """
+
+    def __init__(self, model: Llama, compile: bool) -> None:
+        self._model = model
+        self._compiled = torch.compile(model.hidden, dynamic=False) if compile else None
+        self._shape: torch.Size | None = None
+
+    def __call__(
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor | None,
+        documents_BT: Tensor | None,
+        noise_BTD: Tensor | None = None,
+    ) -> Tensor:
+        """The hidden states [B, T, D]; the arguments are those of `Llama.hidden`."""
+        if self._compiled is not None and torch.is_grad_enabled():
+            self._shape = self._shape or tokens_BT.shape
+            if tokens_BT.shape == self._shape:
+                compiled: Tensor = self._compiled(
+                    tokens_BT, positions_BT, documents_BT, None, noise_BTD
+                )
+                return compiled
+        return self._model.hidden(tokens_BT, positions_BT, documents_BT, None, noise_BTD)
 
 
 def pretrain(config: PretrainConfig) -> None:

@@ -13,9 +13,10 @@ import rl_tiny
 import sft_tiny
 from hanllama import cli
 from hanllama.base.errors import ConfigError, HanllamaError, InputError
+from hanllama.model import decode as decoding
 from hanllama.model.checkpoint import load_model
 from hanllama.model.reward import load_reward_model, reward_model_from
-from hanllama.train.rl import rollout_alarms, rollouts
+from hanllama.train.rl import rollout_alarms
 from hanllama.train.rl.config import AlarmConfig, RolloutConfig, ScoringConfig
 from hanllama.train.rl.grpo import Grpo, grpo
 from hanllama.train.rl.ppo import Ppo, ppo
@@ -69,7 +70,7 @@ def test_memory_that_ends_while_answers_are_written_lowers_the_rollouts_batch(
     data, base, rule = toy(place)
     run(config(data, tmp_path / "whole", base, rule, loop={"max_steps": 4}))  # type: ignore[operator]
     rows: list[int] = []
-    plain = rollouts.decode
+    plain = decoding.decode
 
     def small_memory(model: Any, prompts: Any, *rest: Any, **more: Any) -> Any:
         rows.append(len(prompts))
@@ -79,7 +80,7 @@ def test_memory_that_ends_while_answers_are_written_lowers_the_rollouts_batch(
             raise torch.OutOfMemoryError("CUDA out of memory")
         yield from tokens
 
-    monkeypatch.setattr(rollouts, "decode", small_memory)
+    monkeypatch.setattr(decoding, "decode", small_memory)
     run(config(data, tmp_path / "run", base, rule, loop={"max_steps": 4}))  # type: ignore[operator]
     lines = rl_tiny.metrics(tmp_path / "run")
     events = [line["event"] for line in lines if "memory" in line.get("event", "")]

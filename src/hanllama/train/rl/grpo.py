@@ -69,10 +69,7 @@ class Grpo(LearnsFromAnswers):
         """The weighted sum over the answers' tokens of policy loss and KL."""
         experience, config = self.experience, self.config
         log_probs_N, sequence_N = answer_log_probs(
-            self.model.hidden,
-            self.model.output_weight(),
-            learnable.batch,
-            self.rollout.temperature,
+            self.model, learnable.batch, self.rollout.temperature
         )
         old_N = together(learnable.pick(experience.log_probs), sequence_N)
         log_ratio_N = log_probs_N - old_N

@@ -126,12 +126,7 @@ class Ppo(LearnsFromAnswers):
     def loss_of(self, learnable: Learnable) -> Tensor:
         """The sum over the answers' tokens of policy loss and weighted value loss."""
         batch, config = learnable.batch, self.config
-        log_probs_N, sequence_N = answer_log_probs(
-            self.model.hidden,
-            self.model.output_weight(),
-            batch,
-            self.rollout.temperature,
-        )
+        log_probs_N, sequence_N = answer_log_probs(self.model, batch, self.rollout.temperature)
 
         def now(values: Sequence[Tensor]) -> Tensor:
             return together(learnable.pick(values), sequence_N)
@@ -141,7 +136,7 @@ class Ppo(LearnsFromAnswers):
             log_ratio_N, now(self._advantages), config.clip, config.clip
         )
         value_N = clipped_value_loss(
-            answer_values(self.value_model, batch),
+            answer_values(self.value_model, batch)[0],
             now(self._values),
             now(self._returns),
             config.value_clip,

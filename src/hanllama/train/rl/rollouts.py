@@ -21,13 +21,12 @@ from torch import Tensor
 
 from hanllama.batches.mix import IGNORE
 from hanllama.model.batches import FittingBatches
-from hanllama.model.decode import decode
+from hanllama.model.decode import generate_tokens
 from hanllama.model.llama import Llama
 from hanllama.model.reward import RewardModel
 from hanllama.model.sampling import Sampling
 from hanllama.train.rl.config import RolloutConfig
 from hanllama.train.sequences import (
-    Hidden,
     SequenceBatch,
     TokenSequence,
     last_hidden,
@@ -82,9 +81,7 @@ def roll_out(
     )
 
     def write(rows: Sequence[int]) -> list[Rollout]:
-        answers: list[list[int]] = [[] for _ in rows]
-        complete = [False] * len(rows)
-        tokens = decode(
+        answers = generate_tokens(
             model,
             [prompts[row] for row in rows],
             sampling,
@@ -92,12 +89,9 @@ def roll_out(
             streams=[streams[row] for row in rows],
             vocab_size=vocab_size,
         )
-        for token in tokens:
-            answers[token.row].append(token.id)
-            complete[token.row] = token.finish == "eos"
         return [
-            Rollout(row, _sequence(prompts[row], answer), answer, ended)
-            for row, answer, ended in zip(rows, answers, complete, strict=True)
+            Rollout(row, _sequence(prompts[row], answer), answer, answer[-1] in end_ids)
+            for row, answer in zip(rows, answers, strict=True)
         ]
 
     # Rows of like length together: a batch is as wide as its longest prompt.
@@ -113,19 +107,20 @@ def _sequence(prompt: Sequence[int], answer: Sequence[int]) -> TokenSequence:
 
 
 def answer_log_probs(
-    hidden: Hidden, weight_VD: Tensor, batch: SequenceBatch, temperature: float
+    model: Llama, batch: SequenceBatch, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """The log-probability of each answer token at a temperature [N], and its sequence [N]."""
-    hidden_RTD = hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
+    hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
     # Logits over the temperature, without touching logits: they are linear in the hidden states.
-    return log_probs_of_hidden(hidden_RTD / temperature, weight_VD, batch)
+    return log_probs_of_hidden(hidden_RTD / temperature, model.output_weight(), batch)
 
 
-def answer_values(model: RewardModel, batch: SequenceBatch) -> Tensor:
-    """The value of the state in which each answer token was chosen [N], in the same order."""
+def answer_values(model: RewardModel, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+    """The value of the state in which each answer token was chosen [N], and its sequence [N]."""
     hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
     counted = batch.labels_RT.reshape(-1) != IGNORE
-    return model.scores(hidden_RTD.reshape(-1, hidden_RTD.shape[-1])[counted])
+    values_N = model.scores(hidden_RTD.reshape(-1, hidden_RTD.shape[-1])[counted])
+    return values_N, batch.sequences_RT.reshape(-1)[counted]
 
 
 @torch.no_grad()
@@ -135,10 +130,7 @@ def log_probs_of(
     """The log-probabilities of each answer's tokens, [n] each; `size` answers at a time."""
     found: list[Tensor] = []
     for batch in _batches(rollouts, size, pad, model.output_weight().device):
-        values_N, sequence_N = answer_log_probs(
-            model.hidden, model.output_weight(), batch, temperature
-        )
-        found += apart(values_N, sequence_N, batch.n_sequences)
+        found += apart(*answer_log_probs(model, batch, temperature), batch.n_sequences)
     return found
 
 
@@ -149,9 +141,7 @@ def values_of(
     """The values of each answer's states, [n] each."""
     found: list[Tensor] = []
     for batch in _batches(rollouts, size, pad, model.score.weight.device):
-        labels = batch.labels_RT.reshape(-1)
-        sequence_N = batch.sequences_RT.reshape(-1)[labels != IGNORE]
-        found += apart(answer_values(model, batch), sequence_N, batch.n_sequences)
+        found += apart(*answer_values(model, batch), batch.n_sequences)
     return found
 
 
