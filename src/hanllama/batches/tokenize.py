@@ -60,13 +60,9 @@ class TokenizeConfig:
     inputs: tuple[str, ...] = option(help="files, folders or globs of text", positional=True)
     tokenizer: str = option(help="the tokenizer's folder, or a model's")
     output: str = option(help="the shards folder to write")
-    holdout: float = option(
-        0.01, ge=0, lt=0.5, help="share of the characters to hold out, by document"
-    )
+    holdout: float = option(0.01, ge=0, lt=0.5, help="share of characters to hold out, by document")
     seed: int = option(0, help="of the choice of held-out documents")
-    workers: Natural = option(
-        0, help="processes; 0 means one per core; the result does not depend on it"
-    )
+    workers: Natural = option(0, help="processes; 0 means one per core; the result is the same")
     shard_tokens: Count = option(SHARD_TOKENS, help="tokens after which the next file begins")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
     force: bool = option(False, help="replace the output folder if it exists")

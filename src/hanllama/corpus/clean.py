@@ -60,9 +60,7 @@ DIGESTS = "digests.bin"  # of every document written so far, 16 bytes each
 class CleanConfig(CorpusConfig):
     """What `hanllama clean` takes."""
 
-    inputs: Texts = option(
-        help="folders, files or globs to read, - for standard input", positional=True
-    )
+    inputs: Texts = option(help="folders, files or globs; - is standard input", positional=True)
     rules: tuple[str | dict[str, Any], ...] = option(
         ("default",),
         help="presets (see docs/clean.md), rules, YAML files or .py files, in order",

@@ -16,9 +16,7 @@ class ObeyedConfig(Sampling):
         positional=True,
     )
     output: str = option("", help="a folder for answers, figures and a report; none: only print")
-    prompts: str = option(
-        "", help="a .jsonl file of instructions to ask; none: held-out ones are made"
-    )
+    prompts: str = option("", help="a .jsonl file of instructions to ask; none: held-out ones")
     count: Count = option(200, help="held-out instructions to make")
     seed: Natural = option(0, help="of the instructions and of the answers")
     stories: int = option(400, help="new stories to measure bits per byte on; 0: do not")

@@ -20,9 +20,7 @@ class AskConfig:
         4, ge=1, le=MOST_AT_A_TIME, help=f"requests under way at a time, {MOST_AT_A_TIME} at most"
     )
     timeout: Positive = option(120.0, help="seconds that one answer may take")
-    retries: Natural = option(
-        6, help="further tries of a request after 429, 5xx or a broken answer"
-    )
+    retries: Natural = option(6, help="more tries of a request after 429, 5xx or a broken answer")
     max_tokens: Count = option(2048, help="tokens of one answer at most")
     temperature: float = option(1.0, help="of the model that is asked")
     top_p: float = option(1.0, help="of the model that is asked")

@@ -54,12 +54,8 @@ class SelfInstructConfig:
     topic: str = option("", help="what the tasks should be about, in words for the teacher")
     tasks_per_request: Count = option(8, help="new tasks that one request asks for")
     seeds_per_request: Count = option(3, help="seed tasks that a request shows")
-    machine_per_request: Natural = option(
-        1, help="tasks made before that it shows, where there are"
-    )
-    max_similarity: float = option(
-        0.7, gt=0, le=1, help="ROUGE-L above which a task counts as a copy"
-    )
+    machine_per_request: Natural = option(1, help="earlier tasks that it shows, where there are")
+    max_similarity: float = option(0.7, gt=0, le=1, help="ROUGE-L above which a task is a copy")
     seed: int = option(0, help="which tasks are shown when")
     licence: str = option("", help="what the records state as their licence: the teacher's terms")
     force: bool = option(False, help="replace the output, and give up answers made so far")

@@ -19,12 +19,8 @@ class LoraConfig:
     """Adapters: how large, how strong, and beside which layers."""
 
     rank: Natural = option(0, help="rank of the adapters; 0 trains the whole model instead")
-    alpha: Positive = option(
-        16.0, help="adapters count alpha/rank times; keep it when you change the rank"
-    )
-    dropout: float = option(
-        0.0, ge=0, lt=1, help="share of an adapter's inputs dropped while training"
-    )
+    alpha: Positive = option(16.0, help="adapters count alpha/rank times; keep it if rank changes")
+    dropout: float = option(0.0, ge=0, lt=1, help="share of adapters' inputs dropped in training")
     targets: tuple[str, ...] = option(
         (ALL_LINEAR,), help=f"layers that get adapters: {ALL_LINEAR}, or some of q_proj k_proj …"
     )

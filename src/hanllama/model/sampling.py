@@ -18,13 +18,9 @@ class Sampling:
     """
 
     max_new_tokens: Count = option(256, help="tokens to write at most")
-    temperature: NonNegative = option(
-        0.8, help="above 1 wilder, below 1 tamer, 0 always the likeliest"
-    )
+    temperature: NonNegative = option(0.8, help="above 1 wilder, below 1 tamer, 0 the likeliest")
     top_k: Natural = option(50, help="choose among this many likeliest tokens; 0: among all")
-    top_p: float = option(
-        0.95, gt=0, le=1, help="choose among the likeliest tokens with this share; 1: all"
-    )
+    top_p: float = option(0.95, gt=0, le=1, help="choose among the likeliest of this share; 1: all")
     repetition_penalty: Positive = option(1.0, help="above 1 makes tokens already used less likely")
     seed: Natural = option(0, help="the same seed writes the same text")
 
@@ -41,9 +37,7 @@ class GenerateConfig(Sampling):
     prompt: tuple[str, ...] = option(
         (), help="text to continue; several make a batch; none or an empty one: from nothing"
     )
-    prompts_file: str = option(
-        "", help="file with a prompt a line, or .jsonl with a field `prompt` a line"
-    )
+    prompts_file: str = option("", help="a prompt a line, or .jsonl with a field `prompt` a line")
     chat: bool = option(
         False, help="a prompt is what a user says, and the model answers through its chat template"
     )

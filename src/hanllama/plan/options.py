@@ -11,9 +11,7 @@ HERE = "here"  # the device of this machine, among the names of others
 class PlanConfig:
     """The options of `hanllama plan`."""
 
-    training: str = option(
-        "", help="a pretrain config (.yaml), or a recipe's name or path", positional=True
-    )
+    training: str = option("", help="a pretrain config (.yaml) or a recipe", positional=True)
     preset: str = option("", help="plan this named size instead of a config")
     list: bool = option(False, help="show every preset with its stated and its exact size")
     tokens: NonNegative = option(

@@ -50,9 +50,7 @@ class TokenizerCompareConfig:
     )
     text: tuple[str, ...] = option((), help="text to measure on; a sample ships with hanllama")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
-    sample_bytes: Natural = option(
-        20_000_000, help="how much of the text to use; 0 means all of it"
-    )
+    sample_bytes: Natural = option(20_000_000, help="how much of the text to use; 0 means all")
     width: Count = option(512, help="hidden size for which the embedding's parameters are counted")
     sentence: tuple[str, ...] = option(SENTENCES, help="sentences to show cut into pieces")
     output: str = option("", help="a folder for compare.json and report.html")

@@ -61,9 +61,7 @@ class TokenizerExtendConfig:
     pieces: str = option("", help='a file of {"piece": "…"} lines')
     from_: str = option("", help="another tokenizer.model whose pieces are taken")
     train: tuple[str, ...] = option((), help="text to train new pieces on (with --size)")
-    size: Natural = option(
-        0, help="pieces of the BPE that --train makes, overlaps with the base included"
-    )
+    size: Natural = option(0, help="pieces of the BPE that --train makes, also those the base has")
     chars: Natural = option(0, help="add the N most common characters (of --train, or of GB 2312)")
     scores: Literal["safe", "zero"] = option(
         "safe", help="safe: below the base's, all back ends agree; zero: the published way"

@@ -62,9 +62,7 @@ class TokenizerImportConfig:
     bos: str = option("", help="the token that begins a text, if the source names none or another")
     eos: str = option("", help="the token that ends a text, likewise")
     pad: str = option("", help="the token that fills a row, likewise")
-    add_bos: bool | None = option(
-        None, help="begin every text with BOS; without it as the source does"
-    )
+    add_bos: bool | None = option(None, help="begin every text with BOS; else as the source does")
     encoding: str = option(
         "", help=f"of a tiktoken file: {', '.join(tiktoken_file.ENCODINGS)}; else by its file name"
     )

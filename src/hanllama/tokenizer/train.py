@@ -93,9 +93,7 @@ class TokenizerTrainConfig:
     split_digits: bool | None = option(None, help="every digit is a piece of its own")
     user_symbols: tuple[str, ...] = option((), help="texts that are always one piece")
     words: str = option("", help="a file of words, one a line, at whose borders the text is cut")
-    chat_template: str = option(
-        "", help="a chat template to put into the folder: chatml, llama2, …"
-    )
+    chat_template: str = option("", help="a chat template to put in the folder: chatml, llama2, …")
     sample_bytes: Natural = option(
         50_000_000, help="train on a random sample of lines of this size; 0 means all of them"
     )

@@ -48,9 +48,7 @@ class TokenizerViewConfig:
         0, ge=0, le=MOST_ALTERNATIVES, help="of a unigram model: its N most probable segmentations"
     )
     sample: Natural = option(0, help="of a unigram model: N segmentations drawn by probability")
-    alpha: NonNegative = option(
-        0.2, help="of --sample: 1 draws by the model's probabilities, 0 evenly"
-    )
+    alpha: NonNegative = option(0.2, help="of --sample: 1 draws by probability, 0 evenly")
     seed: Natural = option(0, help="of --sample")
 
     def __post_init__(self) -> None:

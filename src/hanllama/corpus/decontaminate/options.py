@@ -12,13 +12,9 @@ from hanllama.base.errors import ConfigError
 class DecontaminateConfig:
     """What `hanllama decontaminate` takes."""
 
-    inputs: tuple[str, ...] = option(
-        help="the corpus: folders, files or globs to search", positional=True
-    )
+    inputs: tuple[str, ...] = option(help="the corpus: folders, files or globs", positional=True)
     eval: tuple[str, ...] = option(help="folders or files of evaluation questions")
-    output: str = option(
-        "", help="the folder for the clean corpus and what was found; none: only print"
-    )
+    output: str = option("", help="folder for the clean corpus and the findings; none: only print")
     remove: Literal["documents", "passages", "nothing"] = option(
         "documents",
         help="what the corpus in --output leaves out: documents that leak, their lines that match,"

@@ -20,15 +20,11 @@ class DedupConfig(CorpusConfig):
     inputs: Texts = option(
         help="folders, files or globs: one corpus each, the preferred one first", positional=True
     )
-    exact_documents: bool = option(
-        True, help="keep one of documents that are equal but for white space"
-    )
+    exact_documents: bool = option(True, help="keep one of documents equal but for white space")
     exact_lines: bool = option(False, help="remove lines that many documents share (boilerplate)")
     line_characters: Count = option(20, help="the fewest characters of a line that is looked at")
     line_documents: Count = option(10, help="a line is boilerplate in more documents than these")
-    line_keep: Literal["none", "first"] = option(
-        "none", help="which occurrence of a boilerplate line stays"
-    )
+    line_keep: Literal["none", "first"] = option("none", help="which copy of such a line stays")
     method: Literal["minhash", "simhash", "none"] = option(
         "minhash", help="how near duplicates are found"
     )
@@ -38,7 +34,7 @@ class DedupConfig(CorpusConfig):
     bands: Count = option(152, help="minhash: bands of a sketch; more find more and cost more")
     rows: Count = option(4, help="minhash: slots of a band; more look at fewer unlike documents")
     distance: int = option(
-        3, ge=0, le=8, help="simhash: the bits of 64 that may differ; for more, minhash"
+        3, ge=0, le=8, help="simhash: bits of 64 that may differ; for more, minhash"
     )
     shingle: Count = option(5, help="consecutive letters of a shingle (Han, letters, digits)")
     min_letters: Count = option(50, help="shorter documents are compared exactly only")

@@ -14,9 +14,7 @@ class LmConfig:
     )
     output: str = option(help="the model folder to write")
     order: int = option(4, ge=3, le=5, help="characters of the longest n-gram: 3, 4 or 5")
-    min_count: Count = option(
-        2, help="n-grams of three and more characters seen less often are not stored"
-    )
+    min_count: Count = option(2, help="n-grams of 3 or more characters seen less often are dropped")
     max_ngrams: int = option(
         20_000_000, ge=1000, help="longest n-grams held at a time; beyond, the rarest are forgotten"
     )

@@ -31,9 +31,7 @@ class Rule:
     )
     maximum: NonNegative = option(0.0, help="the largest perplexity; 0: by percentile")
     minimum: NonNegative = option(0.0, help="the smallest perplexity, against repetition; 0: none")
-    scope: Literal["document", "lines"] = option(
-        "document", help="drop documents, or only their lines"
-    )
+    scope: Literal["document", "lines"] = option("document", help="drop documents, or single lines")
     shortest: Natural = option(20, help="documents or lines of fewer characters are not judged")
 
     def __post_init__(self) -> None:

@@ -33,9 +33,7 @@ EMAIL, QQ, WECHAT = "[邮箱]", "[QQ号]", "[微信号]"
 class Rule:
     mobile: bool = option(True, help="mask mobile numbers")
     identity: bool = option(True, help="mask resident identity numbers of 18 digits")
-    identity_15: bool = option(
-        False, help="mask the old ones of 15 digits too, which have no checksum"
-    )
+    identity_15: bool = option(False, help="mask old ones of 15 digits too, which have no checksum")
     bank_cards: bool = option(True, help="mask bank card numbers")
     landlines: bool = option(True, help="mask landline numbers written with their area code")
     email: bool = option(True, help="mask e-mail addresses")

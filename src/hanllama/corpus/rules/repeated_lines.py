@@ -30,9 +30,7 @@ class Rule:
     lines: Share = option(0.6, help="the largest share of lines that were there before")
     line_characters: Share = option(0.3, help="the largest share of characters in such lines")
     paragraphs: Share = option(0.25, help="the largest share of paragraphs that were there before")
-    paragraph_characters: Share = option(
-        0.15, help="the largest share of characters in such paragraphs"
-    )
+    paragraph_characters: Share = option(0.15, help="the largest share of their characters")
     fewest: Count = option(10, help="documents of fewer lines or paragraphs are not judged by them")
 
     def __call__(self, text: str) -> str | Drop:

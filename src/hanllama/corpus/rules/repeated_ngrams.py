@@ -37,9 +37,7 @@ class Rule:
     duplicate_13: Share = option(0.6, help="the same for 13 characters")
     duplicate_14: Share = option(0.6, help="the same for 14 characters")
     duplicate_16: Share = option(0.55, help="the same for 16 characters")
-    shortest: Natural = option(
-        100, help="documents with fewer Han, letters and digits are not judged"
-    )
+    shortest: Natural = option(100, help="texts of fewer Han, letters and digits are not judged")
 
     def __post_init__(self) -> None:
         check_installed()

@@ -23,9 +23,7 @@ class DpoOptimConfig(OptimConfig):
 class RewardOptimConfig(OptimConfig):
     """AdamW for a reward model: one epoch, or it learns the pairs by heart."""
 
-    learning_rate: Positive = option(
-        1e-5, help="peak learning rate; 1e-4 for small models and for LoRA"
-    )
+    learning_rate: Positive = option(1e-5, help="peak learning rate; 1e-4 for small models, LoRA")
     warmup: Share = 0.05
     weight_decay: NonNegative = 0.0
 
@@ -44,9 +42,7 @@ class PreferenceConfig(RecordsConfig):
     """The options that both commands share."""
 
     template: str = option("", help="chat template by name; empty: the model's own")
-    context: Natural = option(
-        0, help="tokens of a prompt with its answer; 0: the model's positions"
-    )
+    context: Natural = option(0, help="tokens of a prompt and its answer; 0: the model's positions")
     heldout_share: Share = 0.05
     layout: str = option("", help="layout of the records by name; empty: found out for each")
     loop: PreferenceLoopConfig = option(PreferenceLoopConfig(), help="the training loop")
@@ -57,9 +53,7 @@ class DpoConfig(PreferenceConfig):
     """`hanllama dpo`."""
 
     reference_model: str = option("", help="what the loss compares with; empty: base_model")
-    loss: str = option(
-        "dpo", help="dpo, ipo, kto, orpo, simpo, or a .py file (docs/preferences.md)"
-    )
+    loss: str = option("dpo", help="dpo, ipo, kto, orpo, simpo or a .py file (docs/preferences.md)")
     loss_options: tuple[str, ...] = option(
         (), help="parameters of the loss as name=value: beta=0.1 label_smoothing=0.1"
     )

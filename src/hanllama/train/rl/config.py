@@ -13,9 +13,7 @@ from hanllama.train.config import OptimConfig, RaggedLoopConfig, RecordsConfig
 class RlOptimConfig(OptimConfig):
     """AdamW as reinforcement learning wants it: a policy is moved a little at a time."""
 
-    learning_rate: Positive = option(
-        1e-6, help="peak learning rate; 1e-5 and more for small models"
-    )
+    learning_rate: Positive = option(1e-6, help="peak learning rate; 1e-5 or more for small models")
     warmup: Share = 0.05
     weight_decay: NonNegative = 0.0
 
@@ -27,9 +25,7 @@ class RlLoopConfig(RaggedLoopConfig):
     epochs: float = option(1.0, help="passes over the prompts, where max_steps is 0")
     batch_size: Count = option(32, help="answers of one optimizer step, over all processes")
     micro_batch_size: Count = option(8, help="answers of one forward and backward pass")
-    eval_rows: Natural = option(
-        256, help="held-out prompts that an evaluation answers; 0 means all"
-    )
+    eval_rows: Natural = option(256, help="held-out prompts of one evaluation; 0 means all")
     result: Literal["best", "last"] = option(
         "last", help="which checkpoint becomes model/: the last; best is refused (docs/rl.md)"
     )
@@ -90,9 +86,7 @@ class AlarmConfig:
 class RlConfig(RecordsConfig):
     """The options that both commands share."""
 
-    data: tuple[str, ...] = option(
-        help="files of prompts, conversations or preferences", positional=True
-    )
+    data: tuple[str, ...] = option(help="files of prompts, chats or preferences", positional=True)
     base_model: str = option(help="the chat model's folder: what is trained, and the reference")
     reward: ScoringConfig = option(help="what answers are scored by")
     mini_batches: Count = option(1, help="loop.batch_size answers each; together one experience")
@@ -121,9 +115,7 @@ class PpoConfig(RlConfig):
     )
     gamma: Share = option(1.0, help="what a reward one token later is worth")
     lam: Share = option(0.95, help="GAE's lambda: 1 trusts rewards alone, 0 the value model")
-    clip: float = option(
-        0.2, gt=0, lt=1, help="limit of the policy's probability ratio, up and down"
-    )
+    clip: float = option(0.2, gt=0, lt=1, help="limit of the probability ratio, up and down")
     value_clip: NonNegative = option(0.2, help="limit of a value's change; 0 never clips")
     value_weight: NonNegative = option(0.1, help="what the value loss counts for")
     value_learning_rate: NonNegative = option(

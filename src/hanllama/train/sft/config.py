@@ -46,9 +46,7 @@ class SftConfig(RecordsConfig):
         0.02, help="share of the prompts that is held out; 0 for none, without --heldout"
     )
     context: Natural = option(0, help="tokens of a row; 0 takes the model's positions")
-    packing: bool = option(
-        True, help="several conversations in a row, kept apart; false: one a row"
-    )
+    packing: bool = option(True, help="several conversations a row, kept apart; false: one a row")
     neftune_alpha: NonNegative = option(
         0.0, help="NEFTune: strength of the noise on the embeddings while training; 5 is usual"
     )

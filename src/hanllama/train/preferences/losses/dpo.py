@@ -32,9 +32,7 @@ class Loss:
     PAIRED: ClassVar[bool] = True
 
     beta: Positive = option(0.1, help="how strongly the model is held to the reference")
-    label_smoothing: float = option(
-        0.0, ge=0, lt=0.5, help="the share of pairs that is labelled wrongly"
-    )
+    label_smoothing: float = option(0.0, ge=0, lt=0.5, help="share of pairs labelled wrongly")
     robust: bool = option(False, help="subtract the bias of wrong labels (rDPO)")
     sft_weight: NonNegative = option(0.0, help="weight of the chosen answers' loss as in SFT (RPO)")
 

@@ -20,9 +20,7 @@ _OTHER_LETTERS = [i for i, name in enumerate(SCRIPTS) if name in ("Kana", "Latin
 
 @checked
 class Reward:
-    free: float = option(
-        0.0, ge=0, lt=1, help="the share of other letters that costs nothing, 0 to below 1"
-    )
+    free: float = option(0.0, ge=0, lt=1, help="the share of other letters that costs nothing")
 
     def __call__(self, answer: Answer) -> float:
         counts = counts_of(answer.text)

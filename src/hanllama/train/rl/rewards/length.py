@@ -18,9 +18,7 @@ from hanllama.train.rl.rewards import Answer
 class Reward:
     minimum: Natural = option(1, help="the fewest characters of a good answer")
     maximum: Count = option(300, help="the most characters of a good answer")
-    tolerance: NonNegative = option(
-        0.5, help="the share beyond the maximum at which the reward is 0"
-    )
+    tolerance: NonNegative = option(0.5, help="the share above the maximum at which it is 0")
 
     def __post_init__(self) -> None:
         if self.minimum > self.maximum:

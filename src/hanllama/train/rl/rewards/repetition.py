@@ -17,9 +17,7 @@ from hanllama.train.rl.rewards import Answer
 @checked
 class Reward:
     n: Count = option(4, help="characters of a run that must not come again")
-    free: float = option(
-        0.1, ge=0, lt=1, help="the share of repeated runs that costs nothing, 0 to below 1"
-    )
+    free: float = option(0.1, ge=0, lt=1, help="the share of repeated runs that costs nothing")
 
     def __call__(self, answer: Answer) -> float:
         characters = "".join(c for c in answer.text if c.isalnum())
