@@ -2,7 +2,7 @@
 
 A rule file holds
 - a docstring: what it does, why, and where the rule comes from;
-- `@dataclass(frozen=True) class Rule`: its parameters as fields with defaults, and
+- `@checked class Rule`: its parameters as fields with defaults, and
   `__call__(text) -> str | Drop`, a function of the text alone: the text as it was, a changed
   text, or `Drop(reason)` for the whole document;
 - `EXAMPLES`: pairs (text, what the rule with its default parameters makes of it), or triples with

@@ -6,7 +6,7 @@ model and without sampling (Rafailov et al. 2023, arXiv:2305.18290, and what fol
 
 A file holds
 - a docstring: what is minimised, the formula, and the paper it comes from;
-- `@dataclass(frozen=True) class Loss`: its parameters as fields with defaults, and
+- `@checked class Loss`: its parameters as fields with defaults, and
   `__call__(chosen, rejected, step) -> Tensor`, a pure function of log-probabilities: a loss for
   each pair (or each answer), of which the caller takes the sum over the whole step, divided by
   `step.items`;

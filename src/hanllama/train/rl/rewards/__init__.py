@@ -6,7 +6,7 @@ into a good mood, which a reward model can (rule-based rewards, Mu et al. 2024, 
 
 A file holds
 - a docstring: what is rewarded, why, and where the idea comes from;
-- `@dataclass(frozen=True) class Reward`: its parameters as fields with defaults, and
+- `@checked class Reward`: its parameters as fields with defaults, and
   `__call__(answer) -> float`, a function of the answer alone, from 0 (not at all) to 1 (fully what
   is wanted), so that weights of several rewards can be compared;
 - `EXAMPLES`: pairs (answer, reward with the default parameters), or triples with the parameters in
