@@ -19,6 +19,8 @@ from hanllama.model.batches import FittingBatches
 from hanllama.model.decode import Token
 from hanllama.model.sampling import Sampling
 
+PLAIN = decoding.decode
+
 
 def decoder_that_holds(rows: int) -> Callable[..., Iterator[Token]]:
     """The decoder on a device whose memory ends at the third token of more than so many rows."""
@@ -26,7 +28,7 @@ def decoder_that_holds(rows: int) -> Callable[..., Iterator[Token]]:
     def small_memory(
         model: Any, prompts: Sequence[Any], *rest: Any, **more: Any
     ) -> Iterator[Token]:
-        for number, token in enumerate(decoding.decode(model, prompts, *rest, **more)):
+        for number, token in enumerate(PLAIN(model, prompts, *rest, **more)):
             if len(prompts) > rows and number == 2 * len(prompts):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             yield token
