@@ -15,6 +15,7 @@ Source: collected by the authors from Chinese novels as public mirrors give them
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -89,10 +90,11 @@ _SPEECH = ("“", "「", "『", '"')
 _LONGEST_ADVERT = 150
 _LONGEST_TAIL = 40  # characters that go with a phrase; of a longer sentence only its clause goes
 
-_OPEN, _CLOSE = "（(【[<＜｛{", "）)】]>＞｝}"
+_OPEN, _CLOSE = re.compile(r"[（(【\[<＜｛{]"), re.compile(r"[）)】\]>＞｝}]")
 _SENTENCE_START = re.compile(r"[。！？!?…”」』；;　]")
-_SENTENCE_END = re.compile(r"[。！？!?]+[”」』]?|…+[”」』]?")
-_CLAUSE_START, _CLAUSE_END = re.compile(r"[，,；;：:\s]"), re.compile(r"[，,；;]|(?=\s)")
+_SENTENCE_END = re.compile(r"([。！？!?]++|…++)[”」』]?")
+_CLAUSE_START, _CLAUSE_END = re.compile(r"[，,；;：:\s]"), re.compile(r"[，,；;]|\s")
+_MOST_NESTED = 8  # adverts that only appear when others are out: nobody writes such a line
 # 【某某书屋】: the name of a site in brackets that enclose no name of a person or a thing; or who
 # made the file, 【某某整理校对】.
 _NAME = re.compile(
@@ -104,9 +106,11 @@ _NAME = re.compile(
 
 # 小^说*网, 电|子|书: short pieces with signs between them, of a site's words in all.
 _TEAR = r"[\^~*|`_＊｜～＾＿]"
+_RUN = "[A-Za-z0-9①-⑳㈠-㈩. ]"
+# A run is entered at its start alone, or each of its places is read on to its end.
 _TORN = re.compile(
-    rf"(?:[A-Za-z0-9①-⑳㈠-㈩. ]*[一-鿿]?(?:{_TEAR}+[一-鿿A-Za-z]{{1,6}})+{_TEAR}+"
-    r"(?:小?说?网|书[网城屋吧]?|说|堂|站)?(?:[ 0-9A-Za-z①-⑳㈠-㈩.]|[一-鿿](?=\.[a-z]))*)"
+    rf"(?:(?<!{_RUN}){_RUN}++)?[一-鿿]?(?<!{_TEAR})(?:{_TEAR}++[一-鿿A-Za-z]{{1,6}})+{_TEAR}++"
+    r"(?:小?说?网|书[网城屋吧]?|说|堂|站)?(?:[ 0-9A-Za-z①-⑳㈠-㈩.]|[一-鿿](?=\.[a-z]))*"
 )
 _HAN = re.compile("[一-鿿]")
 _EMPHASIS = re.compile(r"(\*\*?|__?|`)[\w 、+/.-]+\1|^\s*\|.*")  # Markdown's, and its tables
@@ -151,7 +155,7 @@ def _suspects(text: str) -> list[int]:
 
 def _without_adverts(line: str) -> str | None:
     """The line without its adverts; None when it was one, or little else."""
-    while True:
+    for _ in range(_MOST_NESTED):
         spans = sorted(_adverts(line))
         if not spans:
             return line
@@ -162,6 +166,7 @@ def _without_adverts(line: str) -> str | None:
         line = "".join([*rest, line[done:]])
         if not _SIGNS.sub("", line):
             return None
+    return None
 
 
 def _adverts(line: str) -> Iterator[tuple[int, int]]:
@@ -182,40 +187,59 @@ def _adverts(line: str) -> Iterator[tuple[int, int]]:
     phrases = _phrases()
     spoken = line.lstrip().startswith(_SPEECH)
     patterns = (phrases.nobody_says,) if spoken else (phrases.nobody_says, phrases.to_readers)
-    for pattern in patterns:
-        for found in pattern.finditer(line):
-            yield _around(line, *found.span())
+    found = [match.span() for pattern in patterns for match in pattern.finditer(line)]
+    if found:
+        signs = _Signs(line)
+        yield from (signs.around(*span) for span in found)
 
 
 def _blank(found: re.Match[str]) -> str:
     return "\n" * len(found[0])
 
 
-def _around(line: str, start: int, end: int) -> tuple[int, int]:
-    """The bracket, the sentence or, of a long sentence, the clause around a phrase."""
-    bracket = max(line.rfind(sign, 0, start) for sign in _OPEN)
-    if bracket >= 0 and not any(sign in line[bracket:start] for sign in _CLOSE):
-        closing = min((at for sign in _CLOSE if (at := line.find(sign, end - 1)) >= 0), default=-1)
-        if 0 <= closing - end + 1 <= _LONGEST_TAIL:
-            return bracket, closing + 1
-    first = _last_end(_SENTENCE_START, line, len(line) - len(line.lstrip()), start)
-    last = _end(_SENTENCE_END, line, end)
-    alone = len(line.strip()) <= last - first <= _LONGEST_ADVERT  # the line is this one sentence
-    if not alone and (last - first) - (end - start) > _LONGEST_TAIL:
-        first = _last_end(_CLAUSE_START, line, first, start)
-        last = min(last, _end(_CLAUSE_END, line, end))
-    return first, last
+class _Signs:
+    """Where the signs of a line stand, looked for once: a line may hold a megabyte of adverts."""
+
+    def __init__(self, line: str) -> None:
+        self.indent = len(line) - len(line.lstrip())
+        self.length, self.written = len(line), len(line.strip())
+        self.opens, self.closes = _places(_OPEN, line), _places(_CLOSE, line)
+        self.sentences, self.clauses = _places(_SENTENCE_START, line), _places(_CLAUSE_START, line)
+        ends = list(_SENTENCE_END.finditer(line))
+        self.marks, self.ends = [m.end(1) for m in ends], [m.end() for m in ends]
+        self.clause_ends = [m.end() - m[0].isspace() for m in _CLAUSE_END.finditer(line)]
+        self.clause_marks = _places(_CLAUSE_END, line)
+
+    def around(self, start: int, end: int) -> tuple[int, int]:
+        """The bracket, the sentence or, of a long sentence, the clause around a phrase."""
+        bracket = _before(self.opens, start)
+        if bracket > _before(self.closes, start):
+            at = bisect_left(self.closes, end - 1)
+            if at < len(self.closes) and self.closes[at] - end + 1 <= _LONGEST_TAIL:
+                return bracket, self.closes[at] + 1
+        first = max(_before(self.sentences, start) + 1, self.indent)
+        at = bisect_right(self.marks, end)
+        last = self.ends[at] if at < len(self.ends) else self.length
+        alone = self.written <= last - first <= _LONGEST_ADVERT  # the line is this one sentence
+        if not alone and (last - first) - (end - start) > _LONGEST_TAIL:
+            first = max(_before(self.clauses, start) + 1, first)
+            at = bisect_left(self.clause_marks, end)
+            last = min(last, self.clause_ends[at] if at < len(self.clause_ends) else last)
+        return first, last
 
 
-def _last_end(mark: re.Pattern[str], line: str, first: int, start: int) -> int:
-    """Where the last mark between `first` and `start` ends; `first` when there is none."""
-    return max((found.end() for found in mark.finditer(line, first, start)), default=first)
+def _places(sign: re.Pattern[str], line: str) -> list[int]:
+    return [found.start() for found in sign.finditer(line)]
 
 
-def _end(mark: re.Pattern[str], line: str, end: int) -> int:
-    """Where the first mark from `end` on ends; the end of the line when there is none."""
-    found = mark.search(line, end)
-    return found.end() if found else len(line)
+def _before(places: list[int], start: int) -> int:
+    """The last of the places before `start`; -1 when there is none."""
+    at = bisect_left(places, start)
+    return places[at - 1] if at else -1
+
+
+_Phrase = list[list[str]]
+"""The parts of a phrase, each the words that may stand there."""
 
 
 @dataclass(frozen=True)
@@ -229,19 +253,25 @@ class _Phrases:
 
 @cache
 def _phrases() -> _Phrases:
-    needing: dict[str, list[str]] = {}
+    needing: dict[str, list[_Phrase]] = {}
     lists = []
-    for phrases in (NOBODY_SAYS, TO_READERS):
-        patterns = []
-        for phrase in phrases:
-            parts = [part.strip().split("|") for part in phrase.split("…")]
-            pattern = _GAP.join("(?:" + "|".join(map(re.escape, part)) + ")" for part in parts)
-            patterns.append(pattern)
+    for texts in (NOBODY_SAYS, TO_READERS):
+        phrases = [[part.strip().split("|") for part in text.split("…")] for text in texts]
+        for parts in phrases:
             for word in max(parts, key=lambda part: min(map(len, part))):  # long words are rare
-                needing.setdefault(word, []).append(pattern)
-        lists.append(re.compile("|".join(patterns)))
-    rarest = {word: re.compile("|".join(needing[word])) for word in sorted(needing)}
+                needing.setdefault(word, []).append(parts)
+        lists.append(_any_of(phrases))
+    rarest = {word: _any_of(needing[word]) for word in sorted(needing)}
     return _Phrases(lists[0], lists[1], rarest)
+
+
+def _any_of(phrases: list[_Phrase]) -> re.Pattern[str]:
+    """A pattern of all phrases, which are tried only where one of their first characters stands."""
+    first = sorted({re.escape(word[0]) for parts in phrases for word in parts[0]})
+    ways = [
+        _GAP.join(f"(?:{'|'.join(map(re.escape, part))})" for part in parts) for parts in phrases
+    ]
+    return re.compile(f"(?=[{''.join(first)}])(?:{'|'.join(ways)})")
 
 
 EXAMPLES = [

@@ -32,12 +32,14 @@ _TRIGGER = re.compile(
 
 _TAIL = r"(?:[/?#:][!-~]*(?<![.,;:!?)\]}'\"]))?"  # the path, less the punctuation after it
 _PLAIN = r"(?:h ?t ?t ?ps?|ftp) ?[:：]//[!-~]+(?<![.,;:!?)\]}'\"])"
+# A name has few parts: www.www.www… is looked at once from each www, and not to its end each time.
+_PARTS = rf"(?:{_DOT}[{_LETTER}-]{{1,63}}+){{0,6}}?"
 _WWW = (
-    rf"(?<![{_LETTER}]){_W}(?:[.．]?{_W}){{2}}(?:{_DOT}[{_LETTER}-]+)*?"
+    rf"(?<![{_LETTER}]){_W}(?:[.．]?{_W}){{2}}{_PARTS}"
     rf"{_DOT}{_ENDING}(?:{_DOT}{_ENDING})?{_TAIL}"
 )
 _DOMAIN = (
-    rf"(?<![{_LETTER}@._/-])[{_LETTER}][{_LETTER}-]+(?:{_DOT}[{_LETTER}-]+)*?"
+    rf"(?<![{_LETTER}@._/-])[{_LETTER}][{_LETTER}-]++{_PARTS}"
     rf"{_DOT}{_ENDING}(?![{_LETTER}.]){_TAIL}"
 )
 _LABEL = r"(?:(?:网址|网站|地址|链接|官网|主页|来源|出处|转载自)[:：]\s*)?"
@@ -85,7 +87,7 @@ def _address(alternatives: str) -> re.Pattern[str]:
 
 _ADDRESS = _address(f"{_PLAIN}|{_WWW}")
 _ADDRESS_OR_DOMAIN = _address(f"{_PLAIN}|{_WWW}|{_DOMAIN}")
-_LINK = re.compile(rf"!?\[([^\]\n]*)\]\((?:{_PLAIN}|{_WWW})\)")
+_LINK = re.compile(rf"!?\[([^\]\n]{{0,200}}+)\]\((?:{_PLAIN}|{_WWW})\)")
 
 
 EXAMPLES = [
