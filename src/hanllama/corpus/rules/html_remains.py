@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import html
 import re
+import string
 from dataclasses import dataclass
 
 from hanllama.corpus.rules import Drop
@@ -47,14 +48,14 @@ _KNOWN_VALUE = re.compile(  # of tags with one letter, which are variables as we
     r"\s(?:href|name|id|class|style|title|target|align|rel|lang|dir|on[a-z]+|data-\w+)\s*=",
     re.IGNORECASE,
 )
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_)\]]")
-_BEHIND_WORD = re.compile(_IDENTIFIER.pattern + r"[ \t]*\Z")
+_IDENTIFIER = frozenset(string.ascii_letters + string.digits + "_)]")
 # No program has types of these names, so they are tags wherever they stand.
 _LAYOUT = re.compile(
     "br|center|dd|div|dt|font|h[1-6]|hr|img|li|nobr|span|td|th|tr|wbr", re.IGNORECASE
 )
 _QUOTES = {"“": "”", "‘": "’", "「": "」", "『": "』"}
-_SPOKEN_OF = re.compile(r" ?标签(?![:：云])")
+_LABEL = re.compile(r" ?标签(?![:：云])")
+_SPOKEN_OF = frozenset([*_QUOTES.values(), " ", "标"])
 
 _WITH_CONTENT = re.compile(
     rf"<(?P<name>script|style|iframe){_REST}>|(?P<comment><!--)|(?P<image>\[img[^\]]{{0,30}}\])",
@@ -76,7 +77,7 @@ _ENTITY = re.compile(r"&(?:#\d{2,7}|#[xX][0-9a-fA-F]{2,6}|[a-zA-Z]{2,8}\d{0,2});
 # Backticks with, at the start of a line, its indentation, and, behind the last ones, its rest.
 _BACKTICKS = re.compile(r"(?m)(^[ \t>]*+)?(`+)([^`\n]*$)?")
 _HIDDEN = re.compile("\0(\\d*)\0")
-_MOST_PASSES = 8
+_MOST_PASSES = 5
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,6 @@ def _without_contents(text: str) -> str:
 
 def _without_tags(text: str) -> str:
     tags = list(_TAG.finditer(text))
-    if not tags:
-        return text
     closed = _closed(text, tags)
     kept, done = [], 0
     for number, tag in enumerate(tags):
@@ -186,49 +185,49 @@ def _without_tags(text: str) -> str:
 def _closed(text: str, tags: list[re.Match[str]]) -> set[int]:
     """Which of the tags are closed: each closing tag closes the nearest open one of its name.
 
-    What stands behind an identifier is closed only when nothing else can be.
+    One that stands behind an identifier is closed only when no other can be.
     """
     free: dict[str, list[int]] = {}
     glued: dict[str, list[int]] = {}
     closed = set()
     for number, tag in enumerate(tags):
-        name = tag["block"] or tag["inline"] or tag["code"]
-        if name is None:  # <!doctype>
-            continue
-        name = f"{text[tag.start()]}{name.lower()}"
-        if tag["ends"] or tag["code_ends"]:
-            waiting = free.get(name) or glued.get(name)
-            if waiting:
+        ends, block, inline, _, code_ends, code, _ = tag.groups()
+        name = f"[{code}".lower() if code else (block or inline or "").lower()
+        if ends or code_ends:
+            if waiting := free.get(name) or glued.get(name):
                 closed.add(waiting.pop())
         else:
-            (glued if _is_glued(text, tag) else free).setdefault(name, []).append(number)
+            (glued if _is_glued(text, tag.start()) else free).setdefault(name, []).append(number)
     return closed
 
 
-def _is_glued(text: str, tag: re.Match[str]) -> bool:
-    """Whether the tag stands right behind an identifier or a bracket, as an index does."""
-    return bool(_IDENTIFIER.match(text, tag.start() - 1)) if tag.start() else False
+def _is_glued(text: str, start: int) -> bool:
+    """Whether an identifier or a bracket stands right before, as before an index."""
+    return text[max(start - 1, 0) : start] in _IDENTIFIER
 
 
 def _is_markup(text: str, tag: re.Match[str], closed: bool) -> bool:
     """Whether what is written as a tag is one."""
+    ends, block, inline, rest, code_ends, code, value = tag.groups()
     start, end = tag.span()
-    if text[end : end + 1] == _QUOTES.get(text[max(start - 1, 0) : start]):
+    after = text[end : end + 1]
+    if after in _SPOKEN_OF and (
+        _QUOTES.get(text[max(start - 1, 0) : start]) == after or _LABEL.match(text, end)
+    ):
         return False
-    if _SPOKEN_OF.match(text, end):
-        return False
-    if tag["code"]:
-        return bool(tag["code_ends"]) or closed or (bool(tag["value"]) and not _is_glued(text, tag))
-    name, rest = tag["block"] or tag["inline"], tag["rest"]
-    if name is None or tag["ends"]:  # <!doctype> or a closing tag
+    if code:
+        return bool(code_ends) or closed or (bool(value) and not _is_glued(text, start))
+    name = block or inline
+    if name is None or ends:  # <!doctype> or a closing tag
         return True
     if rest and _NO_VALUES.fullmatch(rest) is None:
         return (_VALUE if len(name) > 1 else _KNOWN_VALUE).search(rest) is not None
     if closed or _LAYOUT.fullmatch(name):
         return True
     if len(name) > 1 or name in "pP":
-        return not _is_glued(text, tag)
-    return _BEHIND_WORD.search(text, max(start - 8, 0), start) is None  # x <b> y
+        return not _is_glued(text, start)
+    before = text[max(start - 8, 0) : start].rstrip(" \t")  # x <b> y
+    return not _is_glued(before, len(before))
 
 
 EXAMPLES = [

@@ -40,11 +40,12 @@ class Rule:
     accounts: bool = option(True, help="mask QQ and WeChat ids that a word announces")
 
     def __call__(self, text: str) -> str | Drop:
-        while True:  # what stood beside one number may only now stand free
+        for _ in range(_MOST_PASSES):  # what stood beside one number may only now stand free
             masked = self._once(text)
             if masked == text:
                 return text
             text = masked
+        return Drop("numbers of persons beside one another without end")
 
     def _once(self, text: str) -> str:
         for wanted, near, pattern, mask in (
@@ -71,14 +72,19 @@ def _replace(pattern: re.Pattern[str], mask: Mask, text: str, near: re.Pattern[s
     pieces: list[str] = []
     at = 0
     for start, end in spans:
-        for match in pattern.finditer(folded, start, end):
-            word = mask(match)
-            if word is not None:
-                pieces += [text[at : match.start("it")], word]
-                at = match.end("it")
+        position = start
+        while match := pattern.search(folded, position, end):
+            position, shift = match.end(), 0
+            while match and (word := mask(match)) is not None:
+                pieces += [text[at : match.start("it") + shift], word]
+                at, position = match.end("it") + shift, match.end() + shift
+                # The next number of a row stands behind this mask now, no longer behind digits.
+                beside, shift = word + folded[at : at + _AROUND], at - len(word)
+                match = pattern.match(beside, len(word) + 1)
     return "".join([*pieces, text[at:]]) if pieces else text
 
 
+_MOST_PASSES = 8
 _AROUND = 80  # characters beside a number or an @ that a pattern may need
 
 
@@ -237,10 +243,12 @@ _QQ_BEFORE = re.compile(
     rf"(?:\s?(?:{_GROUP}|号码|号|账号))*\s?(?:是|为|[:：=+])?\s?[\[(（【“]?\s?"
     r"(?:[0-9]{5,11}\s?[、,，/;；或和]\s?)*\Z"
 )
+_QQ_WORDS = frozenset("qQ扣企球叩群裙")  # a quick look: numbers are many, and most are none
 
 
 def _qq(match: re.Match[str]) -> str | None:
-    return QQ if _QQ_BEFORE.search(_before(match)) else None
+    before = _before(match)
+    return None if _QQ_WORDS.isdisjoint(before) or not _QQ_BEFORE.search(before) else QQ
 
 
 _WECHAT = re.compile(  # begins with a plain set, which the engine searches for quickly
