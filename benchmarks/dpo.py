@@ -225,8 +225,7 @@ class Ours:
         rows = self.rows_of(number)
         with torch.no_grad():
             batch = pack_sequences([r.first for r in rows] + [r.second for r in rows], 0)
-            weight = self.reference.output_weight()
-            sums_S, _ = sequence_log_probs(self.reference.hidden, weight, batch)
+            sums_S, _ = sequence_log_probs(self.reference, batch)
         assert self.split.references is not None
         self.split.references[self.numbers_of(number)] = sums_S.numpy().reshape(2, -1).T
         started = time.perf_counter()

@@ -77,7 +77,7 @@ def compared(reference: Llama, given: list[Row]) -> Split:
     for row in given:
         for sequence in (row.first, row.second):
             batch = pack_sequences([sequence], 0)
-            sums_S, _ = sequence_log_probs(reference.hidden, reference.output_weight(), batch)
+            sums_S, _ = sequence_log_probs(reference, batch)
             values.append(float(sums_S[0]))
     return Split(given, np.array(values, dtype=np.float32).reshape(-1, 2))
 

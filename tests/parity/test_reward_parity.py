@@ -57,8 +57,7 @@ def pairs(folder: Path, base: Path) -> list[Row]:
 @torch.no_grad()
 def our_scores(model: RewardModel, rows: list[Row]) -> list[float]:
     batch = pack_sequences([s for row in rows for s in (row.first, row.second)], 0)
-    hidden = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-    scores: list[float] = model.scores(last_hidden(hidden, batch)).tolist()
+    scores: list[float] = model.scores(last_hidden(model, batch)).tolist()
     return scores
 
 

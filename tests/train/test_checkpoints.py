@@ -13,6 +13,7 @@ import torch
 import tiny
 from hanllama.base import fs
 from hanllama.base.errors import CorruptError, Interrupted, ResumeError, StorageError
+from hanllama.model import checkpoint as model_folder
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model
 from hanllama.model.llama import Llama
@@ -228,7 +229,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr(model_folder, "save_file", full)
     with pytest.raises(StorageError, match=r"step-000002"):
         trained.save(tmp_path, tokenizer, 2)
     assert [f.name for f in tmp_path.iterdir()] == ["step-000001"]

@@ -35,9 +35,8 @@ def sequences(lengths: list[int], seed: int = 0) -> list[TokenSequence]:
 @pytest.mark.parametrize("lengths", [[9], [7, 7], [20, 3, 5, 11, 2, 9, 20, 1]])
 def test_a_packed_sequence_scores_as_it_does_alone(model: Llama, lengths: list[int]) -> None:
     batch = pack_sequences(sequences(lengths), pad=0)
-    sums, counts = sequence_log_probs(model.hidden, model.output_weight(), batch)
-    hidden = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-    ends = last_hidden(hidden, batch)
+    sums, counts = sequence_log_probs(model, batch)
+    ends = last_hidden(model, batch)
     for number, sequence in enumerate(sequences(lengths)):
         ids = torch.from_numpy(sequence.ids)[None]
         logs = model(ids).log_softmax(-1)[0]
@@ -53,9 +52,9 @@ def test_a_packed_sequence_scores_as_it_does_alone(model: Llama, lengths: list[i
 def test_tokens_of_a_sequence_come_in_their_order(model: Llama) -> None:
     lengths = [6, 12, 4, 9]
     batch = pack_sequences(sequences(lengths), pad=0)
-    values, owner = log_probs(model.hidden, model.output_weight(), batch)
+    values, owner = log_probs(model, batch)
     for number, sequence in enumerate(sequences(lengths)):
-        alone, _ = log_probs(model.hidden, model.output_weight(), pack_sequences([sequence], 0))
+        alone, _ = log_probs(model, pack_sequences([sequence], 0))
         torch.testing.assert_close(values[owner == number], alone, atol=1e-4, rtol=1e-5)
 
 

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hanllama.model.llama import Llama
-from hanllama.train.sequences import SequenceBatch, TokenSequence, log_probs, pack_sequences
+from hanllama.train.sequences import (
+    SequenceBatch,
+    TokenSequence,
+    counted,
+    log_probs,
+    pack_sequences,
+)
 
 _BATCH = 16  # sequences at a time: their distributions are [N, V] in float32
 
@@ -49,7 +55,7 @@ def bits_per_byte(
     n_bytes = sum(int(token_bytes[sequence.ids[1:]].sum()) for sequence in sequences)
     nats = 0.0
     for batch in _batches(sequences, model.output_weight().device):
-        values_N, _ = log_probs(model.hidden, model.output_weight(), batch)
+        values_N, _ = log_probs(model, batch)
         nats -= float(values_N.sum())
     return nats / math.log(2) / n_bytes
 
@@ -61,6 +67,5 @@ def _batches(sequences: Sequence[TokenSequence], device: torch.device) -> Iterat
 
 def _log_distributions(model: Llama, batch: SequenceBatch) -> Tensor:
     """[N, V] float32, at the places whose next token counts."""
-    hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-    logits_NV = hidden_RTD[batch.labels_RT >= 0] @ model.output_weight().T
-    return logits_NV.float().log_softmax(-1)
+    hidden_ND, _, _ = counted(model, batch)
+    return (hidden_ND @ model.output_weight().T).float().log_softmax(-1)

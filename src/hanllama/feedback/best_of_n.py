@@ -409,8 +409,7 @@ def _model_scorer(config: BestOfNConfig) -> Scorer:
             return TOO_LONG
         batch = pack_sequences(sequences, pad, device)
         with torch.inference_mode():
-            hidden = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-            scores_S = model.scores(last_hidden(hidden, batch))
+            scores_S = model.scores(last_hidden(model, batch))
         return [float(s) for s in scores_S]
 
     return score

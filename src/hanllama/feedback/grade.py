@@ -215,7 +215,7 @@ def _measure(config: GradeConfig) -> Measure:
         flat = [sequence for group in groups for sequence in group]
         batch = pack_sequences(flat, pad=0, device=device)
         with torch.inference_mode():
-            sums_S, counts_S = sequence_log_probs(model.hidden, model.output_weight(), batch)
+            sums_S, counts_S = sequence_log_probs(model, batch)
         sums, counts, losses, at = sums_S.tolist(), counts_S.tolist(), [], 0
         for group in groups:
             here = slice(at, at + len(group))

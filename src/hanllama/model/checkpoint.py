@@ -59,8 +59,7 @@ def save_model(
     """
     adapter = model.adapter
     state = model.state_dict() if adapter is None else adapter_tensors(model)
-    tensors = _portable(state, dtype)
-    written = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    written = str(dtype or next(iter(state.values())).dtype).removeprefix("torch.")
     values = model.hf_config(written)
     if adapter is None:  # beside a config, transformers would look for a whole model's weights
         fs.write_json(folder / CONFIG, values)
@@ -75,15 +74,7 @@ def save_model(
         fs.write_json(folder / adapters.CONFIG, adapter.to_peft(architecture))
         fs.write_json(folder / adapters.BASE, {"weights": adapter.fingerprint})
     path = folder / (WEIGHTS if adapter is None else adapters.WEIGHTS)
-    try:
-        with fs.storage(path):
-            save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        # The library wraps the disk's refusals into an error of its own.
-        raise StorageError(
-            f"cannot write {path}: {error}; free some space or choose another folder"
-            " (what was complete before is untouched)"
-        ) from error
+    write_tensors(path, state, dtype=dtype, metadata={"format": "pt"})
 
 
 def load_model(
@@ -118,7 +109,7 @@ def load_model(
         fs.verify_sums(folder)
     with torch.device("meta"):
         model = Llama(config)
-    model.load_state_dict(_fitting(folder, model, torch.device(device), dtype), assign=True)
+    model.load_state_dict(_fitting(folder, model, device, dtype), assign=True)
     model.stop_ids = stop_ids(folder, config)
     return model.eval()
 
@@ -130,11 +121,11 @@ def load_weights(folder: Path, model: Llama) -> None:
     holds adapters on another base.
     """
     if model.adapter is None:
-        model.load_state_dict(_fitting(folder, model, torch.device("cpu"), None))
+        model.load_state_dict(_fitting(folder, model))
         return
     adapters.require_same_base(folder, model.adapter)
     path, own = folder / adapters.WEIGHTS, adapter_tensors(model)
-    tensors = _read([path], torch.device("cpu"), None)
+    tensors = read_tensors([path])
     _require_equal_shapes(folder, tensors, own)
     with torch.no_grad():
         for name, parameter in own.items():
@@ -151,15 +142,18 @@ def fill_from_adapter(folder: Path, model: Llama, *, verify: bool = True) -> Non
     path = folder / adapters.WEIGHTS
     if not path.is_file():
         raise InputError(f"{folder} has an {adapters.CONFIG}, but no {adapters.WEIGHTS}")
-    tensors = _read([path], torch.device("cpu"), None)
+    tensors = read_tensors([path])
     merge_adapter(model, adapters.read_adapter(folder), tensors, str(path))
 
 
 def _fitting(
-    folder: Path, model: Llama, device: torch.device, dtype: torch.dtype | None
+    folder: Path,
+    model: Llama,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> dict[str, Tensor]:
     """The folder's tensors, as many, as named and as shaped as the model's; CorruptError if not."""
-    tensors = _read(weight_files(folder), device, dtype)
+    tensors = read_tensors(weight_files(folder), device, dtype)
     if model.config.tie_word_embeddings and _HEAD in tensors:
         if not torch.equal(tensors[_HEAD], tensors.get(_EMBEDDING, torch.empty(0))):
             raise CorruptError(
@@ -171,27 +165,34 @@ def _fitting(
     return tensors
 
 
-def _portable(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """Contiguous CPU tensors, no two of which share memory (the file format has no sharing)."""
-    return {
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write a safetensors file; StorageError when the disk refuses."""
+    # Contiguous, no two of them in the same memory: the file format has no sharing.
+    plain = {
         name: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
-        for name, tensor in state.items()
+        for name, tensor in tensors.items()
     }
+    try:
+        with fs.storage(path):
+            save_file(plain, path, metadata=metadata)
+    except SafetensorError as error:
+        # The library wraps the disk's refusals into an error of its own.
+        raise StorageError(
+            f"cannot write {path}: {error}; free some space or choose another folder"
+            " (what was complete before is untouched)"
+        ) from error
 
 
-def _generation_config(model: Llama) -> dict[str, int | list[int] | None]:
-    stops = list(model.stop_ids)
-    values: dict[str, int | list[int] | None] = {
-        "bos_token_id": model.config.bos_token_id,
-        "eos_token_id": stops[0] if len(stops) == 1 else stops,
-        "pad_token_id": model.config.pad_token_id,
-    }
-    return {key: value for key, value in values.items() if value is not None and value != []}
-
-
-def _read(
-    files: Sequence[Path], device: torch.device, dtype: torch.dtype | None
+def read_tensors(
+    files: Sequence[Path], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
+    """The tensors of some safetensors files; CorruptError for what is none, or is there twice."""
     tensors: dict[str, Tensor] = {}
     for path in files:
         try:
@@ -208,6 +209,16 @@ def _read(
         except (SafetensorError, OSError) as error:
             raise CorruptError(f"{path} cannot be read as safetensors: {error}") from error
     return tensors
+
+
+def _generation_config(model: Llama) -> dict[str, int | list[int] | None]:
+    stops = list(model.stop_ids)
+    values: dict[str, int | list[int] | None] = {
+        "bos_token_id": model.config.bos_token_id,
+        "eos_token_id": stops[0] if len(stops) == 1 else stops,
+        "pad_token_id": model.config.pad_token_id,
+    }
+    return {key: value for key, value in values.items() if value is not None and value != []}
 
 
 def _require_equal_shapes(

@@ -21,14 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hanllama.base import fs
-from hanllama.base.errors import CorruptError, ResumeError, StorageError
+from hanllama.base.errors import CorruptError, ResumeError
 from hanllama.model.card import ModelCard
-from hanllama.model.checkpoint import load_weights, save_model
+from hanllama.model.checkpoint import load_weights, read_tensors, save_model, write_tensors
 from hanllama.model.llama import Llama
 
 _NAME = re.compile(r"step-(\d{6,})")
@@ -73,9 +71,9 @@ def save(
         fs.write_json(trainer / "state.json", asdict(state))
         fs.write_text(trainer / "config.yaml", config_yaml)
         modules = {"": model, **further}
-        _save_tensors(trainer / "optimizer.safetensors", _moments(optimizer, modules))
+        write_tensors(trainer / "optimizer.safetensors", _moments(optimizer, modules))
         for name, module in further.items():
-            _save_tensors(trainer / f"{name}.safetensors", module.state_dict())
+            write_tensors(trainer / f"{name}.safetensors", module.state_dict())
     return target
 
 
@@ -121,8 +119,8 @@ def restore(
     load_weights(checkpoint, model)
     modules = {"": model, **further}
     for name, module in further.items():
-        module.load_state_dict(_load_tensors(checkpoint / "trainer" / f"{name}.safetensors"))
-    moments = _load_tensors(checkpoint / "trainer" / "optimizer.safetensors")
+        module.load_state_dict(read_tensors([checkpoint / "trainer" / f"{name}.safetensors"]))
+    moments = read_tensors([checkpoint / "trainer" / "optimizer.safetensors"])
     for parameter, name in _named(modules).items():
         if not parameter.requires_grad:
             continue
@@ -196,21 +194,3 @@ def _moments(
         for parameter, entry in optimizer.state.items()
         for key, value in entry.items()
     }
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        with fs.storage(path):
-            save_file(plain, path)
-    except SafetensorError as error:
-        raise StorageError(
-            f"cannot write {path}: {error}; free some space or choose another folder"
-        ) from error
-
-
-def _load_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CorruptError(f"{path} cannot be read as safetensors: {error}") from error

@@ -10,7 +10,7 @@ Shapes: S sequences, R rows of T tokens, N tokens that count, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hanllama.batches.mix import IGNORE, PADDING, pack
+from hanllama.model.llama import Llama
 from hanllama.model.losses import token_log_probs
-
-Hidden = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
-"""tokens_RT, positions_RT, documents_RT -> hidden_RTD: `Llama.hidden`, or it compiled."""
 
 
 @dataclass(frozen=True)
@@ -94,45 +92,39 @@ def pack_sequences(
     return SequenceBatch(tokens_RT, positions_RT, labels_RT, sequences_RT, documents_RT, last_S)
 
 
-def log_probs(hidden: Hidden, weight_VD: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """The log-probability of every token that counts, and which sequence it belongs to.
+def counted(model: Llama, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every token that counts the hidden state it is predicted from, its id, its sequence.
 
-    Returns: float32 [N], differentiable, and int64 [N]. Within a sequence the tokens keep their
-    order; sequences come in the order of the rows.
+    Returns: [N, D], differentiable, int64 [N] and int64 [N]. Within a sequence the tokens keep
+    their order; sequences come in the order of the rows.
     """
-    hidden_RTD = hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-    return log_probs_of_hidden(hidden_RTD, weight_VD, batch)
+    hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
+    here = batch.labels_RT != IGNORE
+    return hidden_RTD[here], batch.labels_RT[here], batch.sequences_RT[here]
 
 
-def log_probs_of_hidden(
-    hidden_RTD: Tensor, weight_VD: Tensor, batch: SequenceBatch
+def log_probs(
+    model: Llama, batch: SequenceBatch, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """`log_probs` of hidden states that are there already."""
-    labels = batch.labels_RT.reshape(-1)
-    counted = labels != IGNORE
-    hidden_ND = hidden_RTD.reshape(-1, hidden_RTD.shape[-1])[counted]
-    values_N = token_log_probs(hidden_ND, weight_VD, labels[counted])
-    return values_N, batch.sequences_RT.reshape(-1)[counted]
+    """The log-probability of every token that counts [N], float32, and its sequence [N]."""
+    hidden_ND, labels_N, sequence_N = counted(model, batch)
+    if temperature != 1:  # logits are linear in the hidden states, and never whole in memory
+        hidden_ND = hidden_ND / temperature
+    return token_log_probs(hidden_ND, model.output_weight(), labels_N), sequence_N
 
 
-def sum_by_sequence(values_N: Tensor, sequence_N: Tensor, n_sequences: int) -> Tensor:
-    """The sum of each sequence's values, [S]."""
-    return values_N.new_zeros(n_sequences).index_add(0, sequence_N, values_N)
-
-
-def sequence_log_probs(
-    hidden: Hidden, weight_VD: Tensor, batch: SequenceBatch
-) -> tuple[Tensor, Tensor]:
+def sequence_log_probs(model: Llama, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     """Each sequence's log-probability, summed over the tokens that count, and their number.
 
     Returns: float32 [S], differentiable, and float32 [S].
     """
-    values_N, sequence_N = log_probs(hidden, weight_VD, batch)
-    sums_S = sum_by_sequence(values_N, sequence_N, batch.n_sequences)
-    counts_S = sum_by_sequence(torch.ones_like(values_N), sequence_N, batch.n_sequences)
-    return sums_S, counts_S
+    values_N, sequence_N = log_probs(model, batch)
+    zeros_S = values_N.new_zeros(batch.n_sequences)
+    counts_S = zeros_S.index_add(0, sequence_N, torch.ones_like(values_N))
+    return zeros_S.index_add(0, sequence_N, values_N), counts_S
 
 
-def last_hidden(hidden_RTD: Tensor, batch: SequenceBatch) -> Tensor:
+def last_hidden(model: Llama, batch: SequenceBatch) -> Tensor:
     """The hidden state at each sequence's last token, [S, D]."""
+    hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
     return hidden_RTD.reshape(-1, hidden_RTD.shape[-1])[batch.last_S]

@@ -107,7 +107,7 @@ class Preference(PreferenceObjective):
 
     def _log_probs(self, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
         batch = pack_sequences(sequences, self.pad, self.device)
-        return sequence_log_probs(self.model.hidden, self.model.output_weight(), batch)
+        return sequence_log_probs(self.model, batch)
 
     @torch.no_grad()
     def _count(
@@ -209,7 +209,7 @@ def _compared(
         sequences = [row.first for row in part] + [row.second for row in part]
         batch = pack_sequences(sequences, pad, session.device)
         with autocast(session.device, dtype):
-            sums_S, _ = sequence_log_probs(reference.hidden, reference.output_weight(), batch)
+            sums_S, _ = sequence_log_probs(reference, batch)
         return sums_S.double().cpu().numpy().reshape(2, -1).T
 
     def split(name: str, rows: Sequence[Row]) -> Split:

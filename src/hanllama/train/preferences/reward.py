@@ -73,8 +73,7 @@ class Reward(PreferenceObjective):
         """The rewards of the chosen and of the rejected answers of some pairs, [P] each."""
         sequences = [row.first for row in rows] + [row.second for row in rows]
         batch = pack_sequences(sequences, self.pad, self.device)
-        hidden_RTD = self.model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-        chosen_P, rejected_P = self.model.scores(last_hidden(hidden_RTD, batch)).chunk(2)
+        chosen_P, rejected_P = self.model.scores(last_hidden(self.model, batch)).chunk(2)
         return chosen_P, rejected_P
 
     def answer_tokens(self, row: Row) -> int:

@@ -25,7 +25,8 @@ from hanllama.train.rl.policy_loss import (
     clipped_policy_loss,
     sequence_log_ratio,
 )
-from hanllama.train.rl.rollouts import Rollout, answer_log_probs, together
+from hanllama.train.rl.rollouts import Rollout, together
+from hanllama.train.sequences import log_probs
 
 
 class Grpo(LearnsFromAnswers):
@@ -68,9 +69,7 @@ class Grpo(LearnsFromAnswers):
     def loss_of(self, learnable: Learnable) -> Tensor:
         """The weighted sum over the answers' tokens of policy loss and KL."""
         experience, config = self.experience, self.config
-        log_probs_N, sequence_N = answer_log_probs(
-            self.model, learnable.batch, self.rollout.temperature
-        )
+        log_probs_N, sequence_N = log_probs(self.model, learnable.batch, self.rollout.temperature)
         old_N = together(learnable.pick(experience.log_probs), sequence_N)
         log_ratio_N = log_probs_N - old_N
         token_A = self._weights([experience.rollouts[i] for i in learnable.answers])[0]

@@ -35,7 +35,8 @@ from hanllama.train.rl.command import Opened, check_reads_alike, open_policy
 from hanllama.train.rl.config import PpoConfig
 from hanllama.train.rl.experience import Experience, Learnable, LearnsFromAnswers, Setting
 from hanllama.train.rl.policy_loss import clipped_policy_loss, clipped_value_loss
-from hanllama.train.rl.rollouts import answer_log_probs, answer_values, together, values_of
+from hanllama.train.rl.rollouts import answer_values, together, values_of
+from hanllama.train.sequences import log_probs
 
 VALUE = "value"
 
@@ -126,7 +127,7 @@ class Ppo(LearnsFromAnswers):
     def loss_of(self, learnable: Learnable) -> Tensor:
         """The sum over the answers' tokens of policy loss and weighted value loss."""
         batch, config = learnable.batch, self.config
-        log_probs_N, sequence_N = answer_log_probs(self.model, batch, self.rollout.temperature)
+        log_probs_N, sequence_N = log_probs(self.model, batch, self.rollout.temperature)
 
         def now(values: Sequence[Tensor]) -> Tensor:
             return together(learnable.pick(values), sequence_N)

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hanllama.batches.mix import IGNORE
 from hanllama.model.batches import FittingBatches
 from hanllama.model.decode import generate_tokens
 from hanllama.model.llama import Llama
@@ -29,8 +28,9 @@ from hanllama.train.rl.config import RolloutConfig
 from hanllama.train.sequences import (
     SequenceBatch,
     TokenSequence,
+    counted,
     last_hidden,
-    log_probs_of_hidden,
+    log_probs,
     pack_sequences,
 )
 
@@ -106,21 +106,10 @@ def _sequence(prompt: Sequence[int], answer: Sequence[int]) -> TokenSequence:
     return TokenSequence(np.array([*prompt, *answer], dtype=np.int64), mask)
 
 
-def answer_log_probs(
-    model: Llama, batch: SequenceBatch, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """The log-probability of each answer token at a temperature [N], and its sequence [N]."""
-    hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-    # Logits over the temperature, without touching logits: they are linear in the hidden states.
-    return log_probs_of_hidden(hidden_RTD / temperature, model.output_weight(), batch)
-
-
 def answer_values(model: RewardModel, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     """The value of the state in which each answer token was chosen [N], and its sequence [N]."""
-    hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-    counted = batch.labels_RT.reshape(-1) != IGNORE
-    values_N = model.scores(hidden_RTD.reshape(-1, hidden_RTD.shape[-1])[counted])
-    return values_N, batch.sequences_RT.reshape(-1)[counted]
+    hidden_ND, _, sequence_N = counted(model, batch)
+    return model.scores(hidden_ND), sequence_N
 
 
 @torch.no_grad()
@@ -130,7 +119,7 @@ def log_probs_of(
     """The log-probabilities of each answer's tokens, [n] each; `size` answers at a time."""
     found: list[Tensor] = []
     for batch in _batches(rollouts, size, pad, model.output_weight().device):
-        found += apart(*answer_log_probs(model, batch, temperature), batch.n_sequences)
+        found += apart(*log_probs(model, batch, temperature), batch.n_sequences)
     return found
 
 
@@ -150,8 +139,7 @@ def scores_of(model: RewardModel, rollouts: Sequence[Rollout], *, size: int, pad
     """The reward model's score of each prompt with its answer, [A]."""
     found = []
     for batch in _batches(rollouts, size, pad, model.score.weight.device):
-        hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
-        found.append(model.scores(last_hidden(hidden_RTD, batch)))
+        found.append(model.scores(last_hidden(model, batch)))
     return torch.cat(found) if found else torch.zeros(0)
 
 
