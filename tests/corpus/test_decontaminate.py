@@ -150,7 +150,7 @@ def test_errors_say_what_to_do(
 
     assert "does not exist" in fails(corpus, "--eval", str(tmp_path / "absent"))
     assert "no question found" in fails(corpus, "--eval", str(tmp_path / "none"))
-    assert "is not valid JSON" in fails(corpus, "--eval", str(tmp_path / "bad"))
+    assert "a.json, line 1: invalid JSON" in fails(corpus, "--eval", str(tmp_path / "bad"))
     assert "cannot be read twice" in fails("-", "--eval", str(exam))
     assert "minimum_share" in fails(corpus, "--eval", str(exam), "--minimum-share", "0")
 

@@ -18,9 +18,9 @@ from hanllama import cli
 from hanllama.base import plugins
 from hanllama.base.errors import ConfigError
 from hanllama.corpus.fetch import sets
-from hanllama.corpus.fetch.sets import Misfit
-from hanllama.corpus.fetch.sets._layouts import Instruction, Pairs, Preference, Text, Turns
+from hanllama.corpus.fetch.sets import DataSet, Text
 from hanllama.reading import records
+from hanllama.talks.conversations import Unusable
 from lookalike_hub import Hub
 
 
@@ -277,21 +277,41 @@ def test_every_set_says_what_a_user_must_know(name: str) -> None:
 @pytest.mark.parametrize(
     ("layout", "record", "reason"),
     [
-        (Text("text"), {}, "no text in field 'text'"),
+        (Text("text"), {}, "field 'text' is missing or empty"),
         (Text("text"), {"text": " \n"}, "empty"),
-        (Text("text"), {"text": 3}, "no text"),
-        (Instruction(), {"instruction": "问", "output": ""}, "'output' is empty"),
-        (Pairs(), {"conversation": "你好"}, "no list of objects"),
-        (Pairs(), {"conversation": []}, "empty"),
-        (Turns(), {"conversations": [{"from": "moon", "value": "你好"}]}, "no known speaker"),
-        (Preference(), {"conversations": [{"from": "human", "value": "问"}]}, "no turn"),
+        (Text("text"), {"text": 3}, "'text' is not text"),
+        (Text("text"), [], "not a JSON object"),
+        ("alpaca", {"instruction": "问", "output": ""}, "an empty message of the assistant"),
+        ("alpaca", {"question": "问"}, "layout alpaca does not fit the fields question"),
+        ("firefly", {"conversation": "你好"}, "layout firefly does not fit"),
+        ("firefly", {"conversation": []}, "no message"),
+        (
+            "sharegpt",
+            {"conversations": [{"from": "moon", "value": "你好"}]},
+            "unknown role: moon",
+        ),
     ],
 )
 def test_a_record_of_another_form_is_refused_with_its_reason(
-    layout: sets.Layout, record: dict[str, Any], reason: str
+    layout: Any, record: Any, reason: str
 ) -> None:
-    with pytest.raises(Misfit, match=reason):
-        layout(record)
+    with pytest.raises(Unusable, match=reason):
+        a_set(layout).line(record)
+
+
+def a_set(layout: Any, **more: Any) -> DataSet:
+    told = {"licence": "", "size": "", "zh": "", "en": "", "verified": ""}
+    return DataSet("me/mine", ("*",), layout, **{"stage": "sft", **told, **more})
+
+
+def test_a_set_names_a_layout_and_its_own_fields() -> None:
+    fields = {"instruction": "q", "output": "a"}
+    line = a_set("alpaca", fields=fields).line({"q": "问", "a": "答", "input": "不取"})
+    assert spoken(line["messages"]) == [("user", "问"), ("assistant", "答")]
+    sides = {"chosen": {"from": "gpt", "value": "二"}, "rejected": {"from": "gpt", "value": ""}}
+    asked = {"conversations": [{"from": "human", "value": "一加一？"}]}
+    with pytest.raises(Unusable, match="the rejected answer is empty"):
+        a_set("sharegpt", stage="preference").line({**asked, **sides})
 
 
 def test_an_unknown_set_names_the_nearest() -> None:

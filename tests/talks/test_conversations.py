@@ -32,6 +32,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     },
     "alpaca": {"instruction": ASKED, "input": "", "output": SAID},
     "colossal": {"source": ASKED, "target": SAID, "category": "物理"},
+    "firefly": {"conversation": [{"human": ASKED, "assistant": SAID}]},
     "tinystories": {"instruction": {"prompt:": ASKED}, "story": "zero", "story_zh": SAID},
 }  # fmt: skip
 
@@ -72,7 +73,7 @@ def test_every_layout_gives_the_same_messages_and_is_named(tmp_path: Path) -> No
 def test_a_file_of_mixed_layouts_is_read_record_by_record(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "mixed.jsonl", *RECORDS.values(), *RECORDS.values(), {"text": "无"})
     found, reader = read(path)
-    assert len(found) == 10
+    assert len(found) == 2 * len(RECORDS)
     assert reader.layouts[str(path)] == Counter(dict.fromkeys(RECORDS, 2))
     assert reader.quarantine.reasons == {"no layout of conversations fits the fields text": 1}
 

@@ -41,7 +41,7 @@ from hanllama.talks.preferences import Pair, PreferenceReader, Ranked
 
 if TYPE_CHECKING:
     from hanllama.model.answers import Answerer
-    from hanllama.talks.conversations.intake import LayoutReader
+    from hanllama.talks.conversations.reader import LayoutReader
     from hanllama.train.rl.data import Prompt
     from hanllama.train.rl.scoring import WeightedRule
 

@@ -125,29 +125,38 @@ def pieces(path: Path, default: str = "") -> Iterator[Piece]:
     Args:
         default: the format of a file that is no archive and whose name ends like none of records.
     """
-    name = _shown(str(path))
-    source = Source(name, str(path), compression=bytes_of.compression_of(name))
+    file = source(path)
+    name = file.name
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             os.listdir(path)  # `survey` lists a folder only when this fails
         if not stat.S_ISREG(status.st_mode):
             # Opening a pipe that nobody writes to would wait for ever.
-            yield _rejected(source, "cannot be read: not a regular file")
+            yield _rejected(file, "cannot be read: not a regular file")
             return
         if archive.is_archive(name):
             for member in archive.members(name, str(path)):
                 if isinstance(member, Reject):
-                    yield Piece(source, lines=(member,))
-                elif _is_member(member.name[len(name) + 1 :]):
-                    yield from _cut(member)
+                    yield Piece(file, lines=(member,))
+                elif archive.is_nested(member.name):
+                    yield _rejected(member, "an archive inside of an archive: unpack it first")
+                elif is_member(member.name[len(name) + 1 :]):
+                    yield from cut(member)
         else:
-            yield from _cut(replace(source, size=status.st_size), default)
+            yield from cut(replace(file, size=status.st_size), default)
     except OSError as error:
-        yield _rejected(source, f"cannot be read: {error.strerror or error}")
+        yield _rejected(file, f"cannot be read: {error.strerror or error}")
 
 
-def _cut(source: Source, default: str = "") -> Iterator[Piece]:
+def source(path: Path, name: str = "") -> Source:
+    """The bytes of a file that is no archive, called `name` where they are shown."""
+    name = name or _shown(str(path))
+    return Source(name, str(path), compression=bytes_of.compression_of(name))
+
+
+def cut(source: Source, default: str = "") -> Iterator[Piece]:
+    """Bytes as pieces, by the format that the name says; `default` as in `pieces`."""
     name = _formats().get(source.suffix, default)
     if default and not hasattr(_format(name), "values"):
         name = default
@@ -426,7 +435,7 @@ def _is_corpus_name(name: str) -> bool:
     return archive.is_archive(name) or bytes_of.format_suffix(name) in _formats()
 
 
-def _is_member(name: str) -> bool:
+def is_member(name: str) -> bool:
     """Whether an archive's member of this name is read: by the rules for the files of a folder."""
     return not _is_hidden(name) and _is_corpus_name(name.rpartition("/")[2])
 

@@ -10,17 +10,19 @@ or label are not, since an explanation found elsewhere is no leaked question.
 from __future__ import annotations
 
 import ast
-import csv
 import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hanllama.base.errors import InputError
-from hanllama.reading.records import decode
+from hanllama.reading import records
+from hanllama.reading.formats import Source, csv
+from hanllama.reading.records import Reject, decode
+from hanllama.reading.rows import Row, rows
 
 STEMS = (
     "question", "input", "instruction", "prompt", "problem", "query", "stem", "content",
@@ -30,7 +32,6 @@ PASSAGES = ("passage", "context", "article", "paragraph", "story", "document")
 OPTIONS = ("options", "choices", "candidates", "endings")
 _OPTION = re.compile(r"[a-h]|(option|choice|solution|answer|sol|ending|opt)[_ ]?[a-h0-9]")
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-COMPRESSED = (".gz", ".zst")
 # Folder names that say which part of a benchmark, not which benchmark.
 _PARTS = {"dev", "test", "val", "valid", "validation", "train", "data", "auxiliary_train"}
 
@@ -66,7 +67,7 @@ def read(folders: tuple[str, ...]) -> Questions:
             raise InputError(f"evaluation folder {name} does not exist")
         paths = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
         for path in paths:
-            if _suffix(path) not in SUFFIXES:
+            if records.source(path).suffix not in SUFFIXES:
                 continue
             shown = path.relative_to(root).as_posix() if root.is_dir() else path.name
             texts = [t for record in _records(path) if (t := question_text(record)).strip()]
@@ -118,11 +119,6 @@ def _benchmark(root: Path, path: Path) -> str:
     return _stem(path) if collection else root.resolve().name
 
 
-def _suffix(path: Path) -> str:
-    path = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return path.suffix.lower()
-
-
 def _stem(path: Path) -> str:
     return path.name.partition(".")[0]
 
@@ -131,16 +127,13 @@ def _stem(path: Path) -> str:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            data = stream.read()
-    except OSError as error:
-        raise InputError(f"evaluation file {path} cannot be read: {error}") from error
-    kind = _suffix(path)
-    if kind == ".parquet":
-        yield from _parquet(path, data)
+    source = records.source(path)
+    data, why = source.whole()
+    if why:
+        raise InputError(f"evaluation file {path}: {why}")
+    if source.suffix == ".parquet":
+        for row in _rows(replace(source, data=data)):
+            yield row.value
         return
     if not data.strip():
         return
@@ -148,36 +141,21 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         text, _ = decode(data)
     except InputError as error:
         raise InputError(f"evaluation file {path}: {error}") from error
-    if kind in (".csv", ".tsv"):
-        yield from _table(path, text, "\t" if kind == ".tsv" else ",")
-    else:
-        yield from _json(path, text)
-
-
-def _parquet(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        yield from pq.read_table(pa.BufferReader(data)).to_pylist()
-    except pa.ArrowException as error:
-        raise InputError(f"evaluation file {path} is no Parquet: {error}") from error
-
-
-def _json(path: Path, text: str) -> Iterator[dict[str, Any]]:
-    """One value, or one a line whatever the suffix."""
-    try:
-        yield from _dicts(json.loads(text))
+    if source.suffix in (".csv", ".tsv"):
+        yield from _table(source, text)
         return
-    except json.JSONDecodeError as error:
-        lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        if len(lines) < 2:
-            raise InputError(f"evaluation file {path} is not valid JSON: {error}") from error
-    for number, line in lines:
-        try:
-            yield from _dicts(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise InputError(f"evaluation file {path}, line {number}: {error}") from error
+    # As an array, lines or one object, whatever the suffix says.
+    for row in _rows(replace(source, name="data.json", data=text.encode("utf-8", "surrogatepass"))):
+        yield from _dicts(row.value)
+
+
+def _rows(source: Source) -> Iterator[Row]:
+    for piece in records.cut(source):
+        for row in rows(piece):
+            if isinstance(row, Reject):
+                where = f"evaluation file {source.path}, line {row.line}"
+                raise InputError(f"{where}: {row.reason}: {row.raw:.80}")
+            yield row
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:
@@ -193,12 +171,12 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
                 yield from _dicts(item)
 
 
-def _table(path: Path, text: str, delimiter: str) -> Iterator[dict[str, Any]]:
-    try:
-        # strict: an unclosed quotation mark would swallow the rest of the file in silence.
-        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise InputError(f"evaluation file {path} is not valid CSV: {error}") from error
+def _table(source: Source, text: str) -> Iterator[dict[str, Any]]:
+    path, rows = source.path, list[list[str]]()
+    for item in csv.cells(source, io.StringIO(text, newline="\n")):
+        if isinstance(item, Reject):
+            raise InputError(f"evaluation file {path} is not valid CSV: {item.reason}")
+        rows.append(item[0])
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if not rows:
         return

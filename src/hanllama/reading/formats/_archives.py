@@ -69,9 +69,7 @@ def _unzipped(name: str, path: str) -> Iterator[Source | Reject]:
         shown = f"{name}!{inner}"
         if inner.endswith("/"):
             continue
-        if is_nested(inner):
-            yield Reject(shown, 1, "an archive inside of an archive: unpack it first")
-        elif info.flag_bits & _ENCRYPTED:
+        if info.flag_bits & _ENCRYPTED:
             yield Reject(shown, 1, "encrypted: unpack it with its password first")
         elif _is_bomb(info):
             yield Reject(shown, 1, f"{_BOMB} its packed size")
@@ -101,17 +99,14 @@ def _untarred(name: str, path: str) -> Iterator[Source | Reject]:
     try:
         with tarfile.open(path, "r|*", encoding="utf-8", errors="surrogateescape") as opened:
             for number, member in enumerate(opened, 1):
-                shown = f"{name}!{decode_name(os.fsencode(member.name))}"
+                shown = f"{name}!{decode_name(member.name.encode('utf-8', 'surrogateescape'))}"
                 total += member.size
                 if not member.isreg():
                     continue
                 if _is_too_much(total, path):
                     yield Reject(name, number, f"{_BOMB} the archive's size")
                     return
-                if is_nested(member.name):
-                    yield Reject(shown, 1, "an archive inside of an archive: unpack it first")
-                else:
-                    yield Source(shown, size=0, stream=_tar_chunks(opened, member))
+                yield Source(shown, stream=_tar_chunks(opened, member))
     except (tarfile.TarError, *_source.DAMAGE) as error:
         yield Reject(name, number, f"a tar archive that is damaged or cut short: {error}")
 

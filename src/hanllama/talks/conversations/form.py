@@ -96,6 +96,15 @@ def text(record: Record, field: str) -> str:
     return value
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text holds no half of a surrogate pair, which no encoding can write."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_list(record: Record, field: str) -> bool:
     """Whether a field holds a list, or the JSON of one: CSV has no other way to hold it."""
     value = record.get(field)
@@ -142,6 +151,17 @@ def turn(value: Any) -> Message:
 def turns(values: Sequence[Any]) -> list[Message]:
     """A list of turns as messages."""
     return [turn(value) for value in values]
+
+
+def dialogue(record: Record, field: str) -> list[Message]:
+    """The turns in a field as messages, after the system message of the record."""
+    return with_system(record, turns(items(record, field)))
+
+
+def question(record: Record) -> list[Message]:
+    """Alpaca's question: `history`, then `instruction` and, on a new line, `input`."""
+    asked = user(prompt(record, "instruction", "input"))
+    return with_system(record, [*history(record), asked])
 
 
 def with_system(record: Record, messages: list[Message]) -> list[Message]:

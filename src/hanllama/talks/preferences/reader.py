@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import ModuleType
 
 from hanllama.talks.conversations.form import Record, Unusable
-from hanllama.talks.conversations.intake import Labels, LayoutReader
+from hanllama.talks.conversations.reader import Labels, LayoutReader
 from hanllama.talks.preferences import form
 from hanllama.talks.preferences.form import Judged, Pair, Preference, Ranked
 

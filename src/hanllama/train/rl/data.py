@@ -20,8 +20,7 @@ from typing import Any
 from hanllama.base import fs, plugins
 from hanllama.base.errors import InputError
 from hanllama.talks.conversations.form import Message, Record, Unusable, assistant, prompt_hash
-from hanllama.talks.conversations.intake import Labels, LayoutReader
-from hanllama.talks.conversations.reader import problem
+from hanllama.talks.conversations.reader import Labels, LayoutReader, problem
 from hanllama.talks.preferences import PreferenceReader
 from hanllama.talks.preferences.form import Judged, Pair, Preference
 from hanllama.text.hashing import rank

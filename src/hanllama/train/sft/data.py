@@ -40,7 +40,7 @@ from hanllama.talks.conversations import (
     Unusable,
     parse_fill,
 )
-from hanllama.talks.conversations.intake import Labels
+from hanllama.talks.conversations.reader import Labels
 from hanllama.text.hashing import rank
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate, Encoded, Message

@@ -2,9 +2,9 @@
 
 A set file holds `SET = DataSet(...)`: where the set lies, which of its files are data, how its
 records become ours (`layout`), its licence as its page states it, and what is worth knowing. A
-layout is any function from a published record to a line of ours, so a set with a form of its own
-brings its own function (`baike.py`). A file of your own works as well: give its path, ending in
-`.py`, where the name would stand.
+layout is the name of one in `talks` or any function from a published record to a line of ours, so a
+set with a form of its own brings its own function (`baike.py`). A file of your own works as well:
+give its path, ending in `.py`, where the name would stand.
 
 What became of a record is one of
 - `{"text": ...}`, with `category` where the record has one: pretraining text;
@@ -18,19 +18,48 @@ them, and no training stage takes them by accident.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hanllama.base import plugins
 from hanllama.base.errors import ConfigError
+from hanllama.talks.conversations import form
+from hanllama.talks.conversations.form import Conversation, Record, Unusable
+from hanllama.talks.conversations.reader import fitting, problem
+from hanllama.talks.preferences.form import refusal
 
 PACKAGE = "hanllama.corpus.fetch.sets"
 
-Layout = Callable[[Mapping[str, Any]], dict[str, Any]]
+Layout = Callable[[Record], dict[str, Any]]
 
 
-class Misfit(Exception):
-    """A record that is not of the published form; its text says what is missing."""
+@dataclass(frozen=True)
+class Text:
+    """The layout of pretraining text: one field is the text.
+
+    Attributes:
+        headings: fields that stand on lines of their own before it, where they are not empty.
+        category: the field to keep as the document's category.
+    """
+
+    field: str
+    headings: tuple[str, ...] = ()
+    category: str = ""
+
+    def __call__(self, record: Record) -> dict[str, Any]:
+        heads = [str(record[name]).strip() for name in self.headings if record.get(name)]
+        line = {"text": "\n".join([*filter(None, heads), text(record, self.field)])}
+        if self.category and record.get(self.category):
+            line["category"] = str(record[self.category])
+        return line
+
+
+def text(record: Record, field: str) -> str:
+    """The text in a field; Unusable when it is missing, empty or no text."""
+    value = form.text(record, field)
+    if not value.strip():
+        raise Unusable(f"field {field!r} is missing or empty")
+    return value
 
 
 @dataclass(frozen=True)
@@ -41,7 +70,8 @@ class DataSet:
         repo: its name on Hugging Face; empty where it is only on ModelScope.
         modelscope: its name on ModelScope; empty where none is known.
         files: globs of the data files, as in `fnmatch` over the path inside the repository.
-        layout: a published record -> our line; None keeps the files as they are.
+        layout: a published record -> our line, or the name of a layout of conversations or
+            preferences; None keeps the files as they are.
         stage: what it is for.
         licence: as its page states it; "none stated" where it states none.
         size: of the files to download, in words.
@@ -50,21 +80,46 @@ class DataSet:
         verified: what was checked of all this, and against what.
         notes: gates, traps, what to do with it.
         modelscope_files: the globs there, where they differ.
+        fields: what a named layout calls a field -> what the set calls it; all others are left out.
     """
 
     repo: str
     files: tuple[str, ...]
-    layout: Layout | None
+    layout: Layout | str | None
     stage: Literal["pretrain", "sft", "preference", "eval"]
     licence: str
     size: str
-    languages: tuple[str, ...]
     zh: str
     en: str
     verified: str
     notes: str = ""
     modelscope: str = ""
     modelscope_files: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ("zh",)
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def line(self, record: Any) -> dict[str, Any]:
+        """A published record as our line; Unusable with the reason why it makes none."""
+        if not isinstance(self.layout, str):
+            assert self.layout is not None
+            if not isinstance(record, Mapping):
+                raise Unusable("not a JSON object")
+            return self.layout(record)
+        if self.fields and isinstance(record, Mapping):
+            record = {n: record[theirs] for n, theirs in self.fields.items() if theirs in record}
+        noun = "preference" if self.stage == "preference" else "conversation"
+        layout = plugins.load(f"hanllama.talks.{noun}s.layouts", self.layout)
+        fitting({self.layout: layout}, record, noun)
+        if noun == "preference":
+            pair = layout.preference(record)
+            reason = refusal(pair)
+        else:
+            pair = Conversation(layout.messages(record))
+            reason = problem(pair.messages)
+        if reason:
+            raise Unusable(reason)
+        line: dict[str, Any] = pair.record()
+        return line
 
 
 def names() -> list[str]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Instruction
 
 SET = DataSet(
     repo="shibing624/alpaca-zh",
     modelscope="llamafactory/alpaca_gpt4_zh",
     files=("alpaca_gpt4_data_zh.json",),
     modelscope_files=("*.json",),
-    layout=Instruction(),
+    layout="alpaca",
     stage="sft",
     licence="cc-by-4.0",
     size="35 MB",
-    languages=("zh",),
     zh="GPT-4 生成的中文 Alpaca 指令，约 4.9 万条",
     en="about 49,000 Alpaca instructions with GPT-4's answers, in Chinese",
     verified=(

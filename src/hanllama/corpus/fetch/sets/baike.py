@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hanllama.corpus.fetch.sets import DataSet, Misfit
-from hanllama.corpus.fetch.sets._layouts import text
+from hanllama.corpus.fetch.sets import DataSet, text
+from hanllama.talks.conversations.form import Unusable
 
 
 def article(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def article(record: Mapping[str, Any]) -> dict[str, Any]:
         parts += [str(section.get("title") or ""), str(section.get("content") or "")]
     kept = [part.strip() for part in parts if part.strip()]
     if len(kept) == 1:
-        raise Misfit("nothing but a title")
+        raise Unusable("nothing but a title")
     return {"text": "\n".join(kept)}
 
 
@@ -27,7 +27,6 @@ SET = DataSet(
     stage="pretrain",
     licence="none stated",
     size="17 GB, one file",
-    languages=("zh",),
     zh="百度百科词条，约 563 万条",
     en="5.63 million articles of Baidu Baike",
     verified=(

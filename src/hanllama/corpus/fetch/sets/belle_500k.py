@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Instruction
 
 SET = DataSet(
     repo="BelleGroup/train_0.5M_CN",
     modelscope="AI-ModelScope/train_0.5M_CN",
     files=("Belle_open_source_0.5M.json",),
     modelscope_files=("*.json",),
-    layout=Instruction(),
+    layout="alpaca",
     stage="sft",
     licence="gpl-3.0",
     size="286 MB",
-    languages=("zh",),
     zh="BELLE 中文指令，约 52 万条",
     en="BELLE: about 520,000 Chinese instructions",
     verified=(

@@ -11,7 +11,6 @@ SET = DataSet(
     stage="eval",
     licence="cc-by-nc-sa-4.0",
     size="1.6 MB",
-    languages=("zh",),
     zh="C-Eval：52 个学科的中文选择题",
     en="C-Eval: Chinese multiple-choice questions of 52 subjects",
     verified="file, size and licence: the repository's pages as stored",

@@ -11,7 +11,6 @@ SET = DataSet(
     stage="eval",
     licence="cc-by-nc-4.0",
     size="1.1 MB",
-    languages=("zh",),
     zh="CMMLU：67 个主题的中文选择题",
     en="CMMLU: Chinese multiple-choice questions on 67 topics",
     verified="file, size and licence: the repository's pages as stored",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Instruction
 
 SET = DataSet(
     repo="m-a-p/COIG-CQIA",
     modelscope="AI-ModelScope/COIG-CQIA",
     files=("COIG-CQIA-full.jsonl",),
-    layout=Instruction(),
+    layout="alpaca",
     stage="sft",
     licence="none stated",
     size="149 MB",
-    languages=("zh",),
     zh="COIG-CQIA：人工精选的中文互联网问答与考试，约 4.5 万条",
     en="COIG-CQIA: about 45,000 hand-picked Chinese instructions",
     verified=(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Preference
 
 SET = DataSet(
     repo="hiyouga/DPO-En-Zh-20k",
     files=("dpo_zh.json",),
-    layout=Preference(),
+    layout="sharegpt",
     stage="preference",
     licence="apache-2.0",
     size="29 MB",
-    languages=("zh",),
     zh="中文偏好对，约 1 万条，用于 DPO",
     en="about 10,000 Chinese preference pairs for DPO",
     verified="file, size, fields and licence: the repository's pages as stored",

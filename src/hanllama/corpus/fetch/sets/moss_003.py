@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Pairs
 
 SET = DataSet(
     repo="YeungNLP/moss-003-sft-data",
     files=("*.jsonl",),
-    layout=Pairs(),
+    layout="firefly",
     stage="sft",
     licence="none stated (MOSS: cc-by-nc-4.0)",
     size="8.7 GB, one file",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Pairs
 
 SET = DataSet(
     repo="shareAI/ShareGPT-Chinese-English-90k",
     files=("sharegpt_jsonl/*.jsonl",),
-    layout=Pairs(),
+    layout="firefly",
     stage="sft",
     licence="apache-2.0",
     size="about 1 GB",

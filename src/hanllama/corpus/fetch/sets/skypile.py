@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Text
+from hanllama.corpus.fetch.sets import DataSet, Text
 
 SET = DataSet(
     repo="Skywork/SkyPile-150B",
@@ -13,7 +12,6 @@ SET = DataSet(
     stage="pretrain",
     licence="Skywork Community License",
     size="about 620 GB",
-    languages=("zh",),
     zh="天工中文网页语料，约 1500 亿词元",
     en="Skywork's Chinese web text, about 150 billion tokens",
     verified=(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Text
+from hanllama.corpus.fetch.sets import DataSet, Text
 
 SET = DataSet(
     repo="adam89/TinyStoriesChinese",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Text
+from hanllama.corpus.fetch.sets import DataSet, Text
 
 SET = DataSet(
     repo="wdndev/webnovel-chinese",
@@ -12,7 +11,6 @@ SET = DataSet(
     stage="pretrain",
     licence="apache-2.0 (the uploader's)",
     size="39 GB in 10 files",
-    languages=("zh",),
     zh="约九千部中文网络小说，每条一章",
     en="about 9,000 Chinese web novels, a chapter a record",
     verified=(

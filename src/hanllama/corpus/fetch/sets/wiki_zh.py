@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Text
+from hanllama.corpus.fetch.sets import DataSet, Text
 
 SET = DataSet(
     repo="pleisto/wikipedia-cn-20230720-filtered",
@@ -13,7 +12,6 @@ SET = DataSet(
     stage="pretrain",
     licence="cc-by-sa-3.0",
     size="524 MB",
-    languages=("zh",),
     zh="过滤后的中文维基百科（2023 年 7 月），约 25.5 万条",
     en="Chinese Wikipedia of July 2023, filtered, about 255,000 articles",
     verified=(

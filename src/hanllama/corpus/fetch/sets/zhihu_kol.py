@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hanllama.corpus.fetch.sets import DataSet
-from hanllama.corpus.fetch.sets._layouts import Text
+from hanllama.corpus.fetch.sets import DataSet, Text
 
 SET = DataSet(
     repo="wangrui6/Zhihu-KOL",
@@ -14,7 +13,6 @@ SET = DataSet(
     stage="pretrain",
     licence="none stated",
     size="1.5 GB in 5 files",
-    languages=("zh",),
     zh="知乎问答，约一百万条，问题作为首行",
     en="about a million questions and answers from Zhihu; the question is the first line",
     verified=(

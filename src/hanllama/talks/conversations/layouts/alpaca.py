@@ -9,11 +9,9 @@ from hanllama.talks.conversations.form import (
     Message,
     Record,
     assistant,
-    history,
-    prompt,
+    question,
     text,
     user,
-    with_system,
 )
 
 
@@ -28,8 +26,7 @@ def fits(record: Record) -> bool:
 
 def messages(record: Record) -> list[Message]:
     """The earlier exchanges, the question, the answer."""
-    exchange = [user(prompt(record, "instruction", "input")), assistant(text(record, "output"))]
-    return with_system(record, [*history(record), *exchange])
+    return [*question(record), assistant(text(record, "output"))]
 
 
 EXAMPLES = [

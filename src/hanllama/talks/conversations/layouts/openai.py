@@ -6,11 +6,9 @@ from hanllama.talks.conversations.form import (
     Message,
     Record,
     assistant,
+    dialogue,
     is_list,
-    items,
-    turns,
     user,
-    with_system,
 )
 
 
@@ -22,7 +20,7 @@ def fits(record: Record) -> bool:
 
 def messages(record: Record) -> list[Message]:
     """The messages; a list of text parts becomes one text, calls of tools their JSON."""
-    return with_system(record, turns(items(record, "messages")))
+    return dialogue(record, "messages")
 
 
 EXAMPLES = [

@@ -11,11 +11,9 @@ from hanllama.talks.conversations.form import (
     Message,
     Record,
     assistant,
+    dialogue,
     is_list,
-    items,
-    turns,
     user,
-    with_system,
 )
 
 
@@ -26,7 +24,7 @@ def fits(record: Record) -> bool:
 
 def messages(record: Record) -> list[Message]:
     """The turns as messages, after the system message that `system` and `tools` make."""
-    return with_system(record, turns(items(record, "conversations")))
+    return dialogue(record, "conversations")
 
 
 EXAMPLES = [

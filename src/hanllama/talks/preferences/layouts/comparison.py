@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hanllama.talks.conversations.form import Record, assistant, history, prompt, user, with_system
+from hanllama.talks.conversations.form import Record, assistant, question, user
 from hanllama.talks.preferences.form import Pair, Preference, answer, margin
 
 
@@ -13,9 +13,8 @@ def fits(record: Record) -> bool:
 
 def preference(record: Record) -> Preference:
     """The pair; `history` and `system` are read as in conversations."""
-    question = [*history(record), user(prompt(record, "instruction", "input"))]
     sides = answer(record["chosen"], "chosen"), answer(record["rejected"], "rejected")
-    return Pair(with_system(record, question), *sides, margin=margin(record))
+    return Pair(question(record), *sides, margin=margin(record))
 
 
 EXAMPLES = [

@@ -11,11 +11,9 @@ from hanllama.talks.conversations.form import (
     Record,
     Unusable,
     assistant,
+    dialogue,
     is_list,
-    items,
-    turns,
     user,
-    with_system,
 )
 from hanllama.talks.preferences.form import Judged, Preference, answer, asked, split_last
 
@@ -34,7 +32,7 @@ def fits(record: Record) -> bool:
 def preference(record: Record) -> Preference:
     """The judgement."""
     if is_list(record, "messages"):
-        whole = with_system(record, turns(items(record, "messages")))
+        whole = dialogue(record, "messages")
         return Judged(*split_last(whole, "messages"), _good(record["label"], "label"))
     said, verdict = next(f for f in _FORMS if set(f) <= record.keys())
     return Judged(asked(record), answer(record[said], said), _good(record[verdict], verdict))

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from hanllama.talks.conversations.form import (
     Record,
-    history,
     is_list,
     items,
-    prompt,
+    question,
     user,
-    with_system,
 )
 from hanllama.talks.preferences.form import Preference, Ranked, answer, asked
 
@@ -29,9 +27,7 @@ def preference(record: Record) -> Preference:
     """The ranking."""
     if "answers" in record:
         return Ranked(asked(record), [answer(a, "an answer") for a in items(record, "answers")])
-    question = [*history(record), user(prompt(record, "instruction", "input"))]
-    found = [answer(a, "an answer") for a in items(record, "output")]
-    return Ranked(with_system(record, question), found)
+    return Ranked(question(record), [answer(a, "an answer") for a in items(record, "output")])
 
 
 EXAMPLES = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hanllama.talks.conversations.form import Record, is_list, items, turns, user, with_system
+from hanllama.talks.conversations.form import Record, dialogue, is_list, user
 from hanllama.talks.preferences.form import Pair, Preference, answer, margin
 
 
@@ -13,9 +13,8 @@ def fits(record: Record) -> bool:
 
 def preference(record: Record) -> Preference:
     """The pair."""
-    prompt = with_system(record, turns(items(record, "conversations")))
     sides = answer(record["chosen"], "chosen"), answer(record["rejected"], "rejected")
-    return Pair(prompt, *sides, margin=margin(record))
+    return Pair(dialogue(record, "conversations"), *sides, margin=margin(record))
 
 
 EXAMPLES = [
