@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -169,6 +170,56 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     )
     os.close(start_of_pipe)
     assert done.returncode == 141 and done.stderr == b""
+
+
+ODD = "😂他在土𠮷家⟦笑⟧了\u200d。é"
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "ascii", "gbk:strict", "cp936", "utf-8:strict"])
+def test_a_console_without_a_character_shows_its_code_and_goes_on(
+    tmp_path: Path, encoding: str
+) -> None:
+    """A Chinese Windows: stdout and stderr in GBK, on a console or in a pipe."""
+    story = tmp_path / "一.jsonl"
+    story.write_text(json.dumps({"text": ODD * 9, "id": ODD}) + "\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    for words, code in (
+        (["data", "view", str(story)], 0),
+        (["corpus", "check", str(story)], 0),
+        (["corpus", "check", str(tmp_path / ODD)], 2),
+        ([ODD], 2),
+        (["corpus", "words", "--output", ODD], 2),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "hanllama.cli", *words], capture_output=True, env=environment
+        )
+        assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr
+        shown = (done.stdout + done.stderr).decode(encoding.partition(":")[0])
+        assert ("𠮷" if encoding.startswith("utf") else r"\U00020bb7") in shown
+
+
+def test_a_bar_on_a_gbk_terminal_does_not_end_the_command(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    words = ["corpus", "stories", "--count", "3000", "--output", str(tmp_path / "一.jsonl")]
+    done = subprocess.Popen(
+        [sys.executable, "-m", "hanllama.cli", *words],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "PYTHONIOENCODING": "gbk:strict", "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    assert done.wait() == 0 and b"Traceback" not in shown
+    assert "3,000 stories" in shown.decode("gbk")
 
 
 def test_errors_users_cause_are_value_errors_for_those_who_import_the_library() -> None:

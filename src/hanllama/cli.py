@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -217,6 +218,11 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in words
     if debug:
         words.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):
+        # A console or a pipe in GBK, as on a Chinese Windows, has no emoji and no 𠮷: it shows
+        # their code, and the command goes on.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     atexit.register(gc.freeze)  # what ends with the process need not be searched for cycles
     try:
         code = _unwrapped(words)
