@@ -290,12 +290,11 @@ def datasketch(texts: list[str]) -> set[int]:
 def exact(texts: list[str]) -> set[int]:
     import numpy as np
 
-    from hanllama.corpus.dedup.arena import Arena
     from hanllama.corpus.dedup.scan import digests
 
     encoded = [text.encode() for text in texts]
     utf8 = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-    found = digests(utf8, np.cumsum([len(text) for text in encoded]), Arena())[:, 0]
+    found = digests(utf8, np.cumsum([len(text) for text in encoded]))[:, 0]
     _, first = np.unique(found, return_index=True)
     return set(range(len(texts))) - set(first.tolist())
 

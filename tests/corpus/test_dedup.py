@@ -15,10 +15,11 @@ import pytest
 from hanllama import cli
 from hanllama.base import config, fs
 from hanllama.base.errors import ConfigError, InputError
-from hanllama.corpus.dedup import kernels, plain_lines, scan, work
+from hanllama.corpus.dedup import kernels, scan, work
 from hanllama.corpus.dedup.dedup import dedup
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.work import SegmentWriter
+from hanllama.reading import records
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 
@@ -94,8 +95,8 @@ def test_ids_sources_and_texts_may_hold_any_character_and_none_is_lost(tmp_path:
     odd = ["\0", "\0\0", "a\0", "a", "", "\u2028", "\x85\x1f", '"\\', "\ud800", "a"]
     texts = ["\0" + text, "\0" + text, text + "\0", "\0", "\0\0", "\0", "x\0y", "x\0y", "y", "y\0"]
     source = tmp_path / "in.jsonl"
-    records = [{"text": t, "id": i, "source": i} for t, i in zip(texts, odd, strict=True)]
-    source.write_text("".join(json.dumps(r) + "\n" for r in records))
+    rows = [{"text": t, "id": i, "source": i} for t, i in zip(texts, odd, strict=True)]
+    source.write_text("".join(json.dumps(r) + "\n" for r in rows))
     dedup(
         config.load(
             DedupConfig,
@@ -105,9 +106,9 @@ def test_ids_sources_and_texts_may_hold_any_character_and_none_is_lost(tmp_path:
     )
     lines = (tmp_path / "out" / "part-00000.jsonl").read_bytes().split(b"\n")[:-1]
     place = f"{tmp_path.name}/in.jsonl"
-    records[4] |= {"id": f"{place}:5", "source": place}  # none given
-    records[8] |= {"id": f"{place}:9", "source": place}  # half a surrogate pair is none
-    assert [json.loads(line) for line in lines] == [records[n] for n in (0, 2, 3, 4, 6, 8, 9)]
+    rows[4] |= {"id": f"{place}:5", "source": place}  # none given
+    rows[8] |= {"id": f"{place}:9", "source": place}  # half a surrogate pair is none
+    assert [json.loads(line) for line in lines] == [rows[n] for n in (0, 2, 3, 4, 6, 8, 9)]
     removed = {
         (c["kept"]["id"], c["kept"]["source"], c["kept"]["text"], r["id"], r["text"])
         for c in clusters(tmp_path / "out").values()
@@ -391,9 +392,9 @@ def test_the_checksums_of_many_parts_are_those_of_their_files(
 def test_plain_and_odd_json_lines_are_written_as_the_general_reader_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every kind of line that the compiled reader takes, and those that it must leave alone."""
+    """Spans of bytes hold the records that lines hold; a line is what json.dumps makes of one."""
     text = '他说："好\\ 𠮷\t。"\u2028\x7f\r'
-    records = [
+    rows = [
         {"text": text, "id": "a", "source": "s"},
         {"id": "b", "text": text + "1", "category": "c", "extra": 'x"\n', "licence": "cc"},
         {"text": text + "2", "id": "", "source": ""},
@@ -401,7 +402,7 @@ def test_plain_and_odd_json_lines_are_written_as_the_general_reader_would(
         {"text": text + "4", "id": 'a"b', "license": "mit"},
         {"text": text + "5", "meta": {"text": "no"}, "n": None},
     ]
-    lines = [json.dumps(r, ensure_ascii=False).encode() for r in records]
+    lines = [json.dumps(r, ensure_ascii=False).encode() for r in rows]
     lines += [
         json.dumps({"text": text + "6"}).encode(),
         b' { "text" : "7\\/" , "id":"x" } ',
@@ -415,11 +416,19 @@ def test_plain_and_odd_json_lines_are_written_as_the_general_reader_would(
     source.write_bytes(b"\n".join(lines))
     options = {"max_quarantine_share": 0.9, "workers": 1}
     run(source, output=tmp_path / "plain", **options)
-    monkeypatch.setattr(plain_lines, "_raw", lambda part, arena: None)
+    monkeypatch.setattr(scan, "parts", lambda path, span_bytes: records.pieces(path))
     run(source, output=tmp_path / "general", **options)
     assert contents(tmp_path / "plain") == contents(tmp_path / "general")
-    rows = (tmp_path / "plain" / "part-00000.jsonl").read_bytes().split(b"\n")[:-1]
-    assert len(rows) == 10 and rows[0] == lines[0]
+    written = (tmp_path / "plain" / "part-00000.jsonl").read_bytes().split(b"\n")[:-1]
+    assert len(written) == 10 and written[0] == lines[0]
+    with records.Quarantine() as quarantine:
+        read = list(records.read([str(source)], quarantine))
+    entries = [{"text": d.text, "id": d.id, "source": d.source} for d in read]
+    entries = [
+        entry | {k: v for k in ("category", "licence") if (v := getattr(d, k))}
+        for entry, d in zip(entries, read, strict=True)
+    ]
+    assert written == [json.dumps(entry, ensure_ascii=False).encode() for entry in entries]
 
 
 def test_damaged_utf8_is_judged_as_the_general_reader_judges_it(
@@ -439,7 +448,7 @@ def test_damaged_utf8_is_judged_as_the_general_reader_judges_it(
     source.write_bytes(b"\n".join(lines))
     options = {"max_quarantine_share": 1.0, "workers": 1, "method": "none", "containment": 0.0}
     run(source, output=tmp_path / "plain", **options)
-    monkeypatch.setattr(plain_lines, "_raw", lambda part, arena: None)
+    monkeypatch.setattr(scan, "parts", lambda path, span_bytes: records.pieces(path))
     run(source, output=tmp_path / "general", **options)
     assert contents(tmp_path / "plain") == contents(tmp_path / "general")
     report = json.loads((tmp_path / "plain" / "report.json").read_text())
@@ -472,7 +481,7 @@ def test_cut_lines_and_every_way_to_store_them_give_what_the_general_reader_give
     options = {"exact_lines": True, "line_keep": keep, "workers": 1, "line_characters": 15}
     monkeypatch.setattr("hanllama.corpus.dedup.scan._JOB_BYTES", 5000)
     run(source.parent, output=tmp_path / "spans", **options)
-    monkeypatch.setattr(plain_lines, "_raw", lambda part, arena: None)
+    monkeypatch.setattr(scan, "parts", lambda path, span_bytes: records.pieces(path))
     run(source.parent, output=tmp_path / "general", **options)
     assert contents(tmp_path / "spans") == contents(tmp_path / "general")
     report = json.loads((tmp_path / "spans" / "report.json").read_text())

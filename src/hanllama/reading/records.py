@@ -28,6 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
 
+import orjson
+
 from hanllama.base import fs, plugins
 from hanllama.base.errors import InputError
 from hanllama.reading.encoding import decode, decode_name
@@ -41,6 +43,7 @@ from hanllama.reading.formats import (
     Reject,
     Source,
     Value,
+    _records,
     show,
 )
 from hanllama.reading.formats import _archives as archive
@@ -213,6 +216,25 @@ def values(piece: Piece, fields: Fields = _STANDARD) -> Iterator[Value | Reject]
         yield from (line for line in piece.lines if isinstance(line, Reject))
 
 
+def texts(piece: Piece, fields: Fields) -> Iterator[str | Reject]:
+    """The texts of the documents that `parse` gives; of JSON nothing but the text is looked at."""
+    if not piece.format or _format(piece.format).parse is not _records.parse:
+        for item in parse(piece, fields):
+            yield item if isinstance(item, Reject) else item.text
+        return
+    for value in _records.values(piece, fields):
+        if isinstance(value, Reject):
+            yield value
+            continue
+        _, record, _, is_unicode = value
+        text = record.get(fields.text) if is_unicode and isinstance(record, dict) else None
+        if isinstance(text, str):
+            yield text
+        else:
+            for item in _records.documents(piece, fields, [value]):
+                yield item if isinstance(item, Reject) else item.text
+
+
 def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
     """Write documents as JSON lines in one step, compressed by suffix; returns how many."""
     count = 0
@@ -225,11 +247,18 @@ def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
 
 def document_line(document: Document) -> bytes:
     """A document as one line of a corpus: `text`; `id`, `source`, `category`, `licence` if set."""
-    entry = {"text": document.text}
-    for name in ("id", "source", "category", "licence"):
-        if value := getattr(document, name):
-            entry[name] = value
-    return _json_line(entry)
+    try:  # the bytes of `_json_line`, in a fifth of its time
+        parts = [b'{"text": ', orjson.dumps(document.text)]
+        for name in _LABELS:
+            if value := getattr(document, name):
+                parts += _LABELS[name], orjson.dumps(value)
+        return b"".join((*parts, b"}\n"))
+    except orjson.JSONEncodeError:  # half a surrogate pair
+        entry = {name: getattr(document, name) for name in ("text", *_LABELS)}
+        return _json_line({name: value for name, value in entry.items() if value or name == "text"})
+
+
+_LABELS = {name: f', "{name}": '.encode() for name in ("id", "source", "category", "licence")}
 
 
 def reject_line(reject: Reject) -> bytes:

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from hanllama.base import fs, workers
 from hanllama.base.errors import ConfigError
 from hanllama.base.progress import Progress
-from hanllama.corpus.dedup import kernels, plain_lines
-from hanllama.corpus.dedup.arena import Arena, joined
+from hanllama.corpus.dedup import kernels, spans
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.spans import Span, parts
 from hanllama.corpus.dedup.work import (
@@ -36,7 +35,7 @@ from hanllama.corpus.dedup.work import (
     sorted_entries,
 )
 from hanllama.reading import records
-from hanllama.reading.records import Document, Piece, Reject
+from hanllama.reading.records import Piece, Reject
 from hanllama.text.letters import folded
 
 # One shingle of so many stands for the others when works are looked for inside larger ones: 12
@@ -138,18 +137,16 @@ def read(
 
 @dataclass
 class Read:
-    """The texts of a job's documents as UTF-8, and where they came from.
+    """The texts of a job's documents as UTF-8, and what was cut out of them.
 
     Attributes:
         utf8: all texts end to end.
         ends: [documents] where each ends, in bytes.
         characters: [documents] of each.
         rejects: why records could not be used.
-        part_lines: [parts, 2] how many lines each has, and how many of them are among the next two:
-            all or, where the general reader is better, none.
-        line_bytes, places: [lines of all parts] see `plain_lines.surveyed`.
-        cuts: [lines that were cut, 3] document, and where in its text the cut begins and ends.
+        part_lines: [parts] how many lines each has.
         emptied: [documents] whether nothing is left of it.
+        cuts: [lines that were cut, 3] document, and where in its text the cut begins and ends.
         removed: [boilerplate lines that were cut, 2] its row of BOILERPLATE, and how often.
         told, told_lines: the texts of the boilerplate lines that no document before had, end to
             end, without white space around; and [such lines, 2] row and bytes of each.
@@ -161,10 +158,8 @@ class Read:
     characters: NDArray[np.int64]
     rejects: Counter[str]
     part_lines: NDArray[np.int64]
-    line_bytes: NDArray[np.uint32]
-    places: plain_lines.Places
-    cuts: NDArray[np.int64]
     emptied: NDArray[np.bool_]
+    cuts: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), dtype=np.int64))
     removed: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
     told: bytes = b""
     told_lines: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
@@ -183,6 +178,7 @@ class Reader:
     """Reads a job's documents, without the lines that are boilerplate."""
 
     def __init__(self, config: DedupConfig, boilerplate: Path | None) -> None:
+        spans.hold_memory()
         self.fields = config.fields
         self.minimum = config.line_characters
         self.keep_first = config.line_keep == "first"
@@ -190,10 +186,8 @@ class Reader:
         if self.boilerplate is not None:
             self.known = Buckets(4 * len(self.boilerplate), config.memory)
             self.known.add(self.boilerplate["hash"], self.boilerplate["documents"])
-        self.arena = Arena()  # of one job
 
     def __call__(self, job: Job) -> Read:
-        self.arena.clear()
         read = self._read(job)
         if self.boilerplate is not None and len(self.boilerplate) and len(read):
             self._cut(read, job.first)
@@ -201,53 +195,28 @@ class Reader:
 
     def _read(self, job: Job) -> Read:
         rejects: Counter[str] = Counter()
-        texts: list[bytes | NDArray[np.uint8]] = []
-        sizes = [np.empty((0, 2), dtype=np.int64)]  # bytes and characters
+        texts: list[bytes] = []
+        characters: list[int] = []
         part_lines = []
-        line_bytes = [np.empty(0, dtype=np.uint32)]
-        places = [np.empty((0, plain_lines.PLACES), dtype=np.int32)]
-
-        def take(items: Iterator[Document | Reject]) -> None:
-            for item in items:
-                if isinstance(item, Reject):
-                    rejects[item.reason] += 1
-                else:
-                    texts.append(item.text.encode("utf-8"))
-                    sizes.append(np.array([[len(texts[-1]), len(item.text)]]))
-
         for part in job.parts:
-            surveyed = plain_lines.survey(part, self.fields, self.arena)
-            if surveyed is None:
-                pieces = plain_lines.pieces(part)
-                for piece in pieces:
-                    take(records.parse(piece, self.fields))
-                part_lines.append((sum(len(piece.lines) for piece in pieces), 0))
-                continue
-            lines, found = surveyed
-            part_lines.append((len(lines), len(lines)))
-            line_bytes.append(np.diff(lines.ends, prepend=0).astype(np.uint32))
-            places.append(lines.places)
-            ends = np.cumsum(found.sizes[:, 0])
-            done = 0
-            for run, plain in lines.runs():
-                if plain:
-                    end = int(ends[run.stop - 1])
-                    texts.append(found.utf8[done:end])
-                    sizes.append(found.sizes[run.start : run.stop])
-                    done = end
-                else:
-                    take(lines.parsed(run.start, self.fields))
-        of_texts = np.concatenate(sizes)
+            n_lines = 0
+            for piece in spans.pieces(part):
+                n_lines += len(piece.lines)
+                for item in records.texts(piece, self.fields):
+                    if isinstance(item, Reject):
+                        rejects[item.reason] += 1
+                    else:
+                        texts.append(item.encode("utf-8"))
+                        characters.append(len(item))
+            part_lines.append(n_lines)
         return Read(
-            joined(texts),
-            np.cumsum(of_texts[:, 0], dtype=np.int64),
-            of_texts[:, 1].copy(),
+            # Writable: numba has other machine code for what is not.
+            np.frombuffer(bytearray().join(texts), dtype=np.uint8),
+            np.cumsum([len(text) for text in texts], dtype=np.int64),
+            np.array(characters, dtype=np.int64),
             rejects,
-            np.array(part_lines, dtype=np.int64).reshape(-1, 2),
-            np.concatenate(line_bytes),
-            np.concatenate(places),
-            np.empty((0, 3), dtype=np.int64),
-            np.zeros(len(of_texts), dtype=bool),
+            np.array(part_lines, dtype=np.int64),
+            np.zeros(len(texts), dtype=bool),
         )
 
     def _cut(self, read: Read, first: int) -> None:
@@ -273,7 +242,7 @@ class Reader:
             return
         read.cuts = places[:, :3].copy()
         read.cuts[:, 1:] -= read.starts[read.cuts[:, :1]]
-        rest = self.arena.take(len(read.utf8))
+        rest = np.empty_like(read.utf8)
         rest_ends = np.empty_like(read.ends)
         before = int(read.characters.sum())
         size = kernels.without_cuts(
@@ -325,7 +294,6 @@ class Scanner:
     def __call__(self, job: Job) -> Batch:
         read = self.reader(job)
         utf8, ends = read.utf8, read.ends
-        arena = self.reader.arena
         n, config = len(read), self.config
         slots = config.bands * config.rows if config.method == "minhash" else 0
         counts = np.zeros((n, 5), dtype=np.uint32)
@@ -357,9 +325,7 @@ class Scanner:
             )
         least = max(config.min_letters, config.shingle)
         arrays: dict[str, NDArray[np.generic]] = {
-            "digest": (
-                digests(utf8, ends, arena) if config.exact_documents else np.empty((0, 2), "<u8")
-            ),
+            "digest": (digests(utf8, ends) if config.exact_documents else np.empty((0, 2), "<u8")),
             "counts": counts,
             "corpus": np.full(n, job.corpus, dtype=np.uint16),
             "sketch": sketches[:sketched],
@@ -370,8 +336,6 @@ class Scanner:
             "cut_characters": np.array([read.cut_characters]),
             # What the last pass need not find again.
             "part_lines": read.part_lines,
-            "line_bytes": read.line_bytes,
-            "places": read.places,
             "cut": read.cuts[:, 1:].astype(np.uint32),
             "cut_document": read.cuts[:, 0],
             "emptied": read.emptied,
@@ -383,7 +347,7 @@ class Scanner:
         return Batch(n, len(utf8), arrays, read.rejects)
 
 
-def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64], arena: Arena) -> NDArray[np.uint64]:
+def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
     """[documents, 2] XXH3 of each text without its white space, in 128 bits.
 
     Raises ConfigError when xxhash is not installed.
@@ -392,7 +356,7 @@ def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64], arena: Arena) -> N
         from xxhash import xxh3_128_digest
     except ImportError as error:
         raise ConfigError("this command needs xxhash: pip install 'hanllama[data]'") from error
-    bare = arena.take(len(utf8))
+    bare = np.empty_like(utf8)
     bare_ends = np.empty_like(ends)
     kernels.without_space(utf8, ends, bare, bare_ends)
     view = memoryview(bare)  # type: ignore[arg-type]

@@ -86,7 +86,9 @@ def _why_not(record: Any, text_field: str) -> str:
 def _label(record: dict[str, Any], name: str) -> str:
     """A field that should be a short text; numbers count as their digits, the rest as absent."""
     value = record.get(name)
-    if isinstance(value, str) and _is_unicode(value):
+    if value is None:
+        return ""
+    if isinstance(value, str) and (value.isascii() or _is_unicode(value)):
         return value
     return str(value) if isinstance(value, int) else ""
 
