@@ -115,6 +115,10 @@ def test_prompts_come_from_files_too(model_folder: Path, tmp_path: Path) -> None
 
     assert read("p.txt") == ["小明\u2028在", "红花"]
     assert read("p.jsonl") == ["小明\n在", ""]
+    for name in ("p.txt", "p.jsonl"):  # as a Windows editor leaves them
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+    assert read("p.txt") == ["小明\u2028在", "红花"]
+    assert read("p.jsonl") == ["小明\n在", ""]
     (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n{"text": "b"}\n')
     with pytest.raises(InputError, match=r"p.jsonl, line 2: needs a field `prompt`"):
         read("p.jsonl")

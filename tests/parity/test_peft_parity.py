@@ -19,11 +19,11 @@ import tiny
 from hanllama import cli
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, CorruptError, InputError
+from hanllama.model.adapter import LINEAR_LAYERS, LoraConfig
 from hanllama.model.card import ModelCard, read_card
 from hanllama.model.checkpoint import load_model, load_weights, save_model
 from hanllama.model.llama import Llama
 from hanllama.model.lora import LoraLinear, adapt, adapter_tensors, adapters_off
-from hanllama.model.lora_config import LINEAR_LAYERS, LoraConfig
 from hanllama.model.reward import load_reward_model, reward_model_from
 from hanllama.tokenizer.load import load_tokenizer
 

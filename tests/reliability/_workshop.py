@@ -73,10 +73,10 @@ def lines(path: Path, records: list[dict[str, Any]]) -> Path:
 def _adapter(place: Path) -> None:
     import torch
 
+    from hanllama.model.adapter import LoraConfig
     from hanllama.model.card import card_of
     from hanllama.model.checkpoint import load_model, save_model
     from hanllama.model.lora import adapt
-    from hanllama.model.lora_config import LoraConfig
 
     base = tiny.chat_model(place / "chat", 0)
     model = load_model(base, dtype=torch.float32)

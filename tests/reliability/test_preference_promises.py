@@ -17,9 +17,9 @@ import preference_tiny
 from hanllama.base import config as configs
 from hanllama.base import fs, plugins
 from hanllama.base.errors import Interrupted, NonFiniteError, ResumeError
+from hanllama.model.adapter import LoraConfig
 from hanllama.model.checkpoint import load_model
 from hanllama.model.llama import Llama
-from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import reward_model_from
 from hanllama.train import checkpoints
 from hanllama.train.parallel import World

@@ -20,8 +20,8 @@ import rl_tiny
 from hanllama.base import config as configs
 from hanllama.base import fs
 from hanllama.base.errors import InputError, Interrupted, NonFiniteError, ResumeError
+from hanllama.model.adapter import LoraConfig
 from hanllama.model.checkpoint import load_model
-from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import RewardModel, reward_model_from
 from hanllama.train import checkpoints
 from hanllama.train.rl.config import RolloutConfig, ScoringConfig

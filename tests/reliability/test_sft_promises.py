@@ -21,8 +21,8 @@ from hanllama.base import fs
 from hanllama.base.errors import Interrupted, NonFiniteError, ResumeError
 from hanllama.batches.mix import PackedRows
 from hanllama.batches.shards import open_shards
+from hanllama.model.adapter import LoraConfig
 from hanllama.model.checkpoint import load_model
-from hanllama.model.lora_config import LoraConfig
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints

@@ -1,11 +1,11 @@
-"""An adapter's folder in PEFT's format: what is in it, and which base it stands on.
+"""An adapter without torch: its options, its folder in PEFT's format, the base it stands on.
 
     adapter_config.json            PEFT's: rank, alpha, layers, where the base lies
     adapter_model.safetensors      what was trained, under PEFT's names
     adapter_base.json              the fingerprint of the base's weights, ours
 
-Read here without torch. An adapter on another base than its own gives fluent nonsense, so the base
-is compared by content where the fingerprint is there (PEFT itself writes none).
+An adapter on another base than its own gives fluent nonsense, so the base is compared by content
+where the fingerprint is there (PEFT itself writes none).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.base import fs
+from hanllama.base.config import Natural, Positive, checked, option
 from hanllama.base.errors import ConfigError, CorruptError, InputError, ResumeError
+from hanllama.base.plugins import nearest
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -36,6 +38,52 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "use_qalora": (False, None),
     "trainable_token_indices": (None,),
 }
+
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ALL_LINEAR = "all-linear"
+
+
+@checked
+class LoraConfig:
+    """Adapters (LoRA): how large, how strong, and beside which layers.
+
+    One group of options for every command that trains a model which exists already: rank 16 freezes
+    the base and trains adapters beside its linear layers; rank 0 trains the whole model.
+    """
+
+    rank: Natural = option(0, help="rank of the adapters; 0 trains the whole model instead")
+    alpha: Positive = option(16.0, help="adapters count alpha/rank times; keep it if rank changes")
+    dropout: float = option(0.0, ge=0, lt=1, help="share of adapters' inputs dropped in training")
+    targets: tuple[str, ...] = option(
+        (ALL_LINEAR,), help=f"layers that get adapters: {ALL_LINEAR}, or some of q_proj k_proj …"
+    )
+
+    def __post_init__(self) -> None:
+        known = [ALL_LINEAR, *LINEAR_LAYERS]
+        for name in self.targets:
+            if name not in known:
+                raise ConfigError(
+                    f"lora.targets: no layer is called {name!r}{nearest(name, known)}"
+                )
+        if not self.targets:
+            raise ConfigError("lora.targets names no layer")
+        if not self.rank and (self.alpha, self.dropout, self.targets) != (16.0, 0.0, (ALL_LINEAR,)):
+            raise ConfigError(
+                "lora.alpha, lora.dropout and lora.targets are about adapters, and without"
+                " lora.rank there are none: the whole model would be trained; give --lora.rank 16,"
+                " say"
+            )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers that get adapters, in the model's order."""
+        every = ALL_LINEAR in self.targets
+        return tuple(name for name in LINEAR_LAYERS if every or name in self.targets)
+
+    @property
+    def scale(self) -> float:
+        """What an adapter's output is multiplied by."""
+        return self.alpha / self.rank
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ both give the same text: never half a character, and nothing from a stop text on
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hanllama.base import fs
-from hanllama.base.errors import CorruptError, InputError
+from hanllama.base.errors import InputError
 from hanllama.model.batches import FittingBatches
 from hanllama.model.checkpoint import load_model
 from hanllama.model.decode import (
@@ -27,6 +26,7 @@ from hanllama.model.decode import (
 from hanllama.model.device import choose_device, choose_dtype
 from hanllama.model.folder import load_config, stop_ids
 from hanllama.model.sampling import GenerateConfig
+from hanllama.reading.rows import of_file
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 
@@ -134,27 +134,23 @@ def _prompts(config: GenerateConfig) -> list[str]:
 
 
 def _read_prompts(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"prompts file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"prompts file {path} is not UTF-8: {error}") from error
-    # On \n alone: U+2028 and its like occur inside real text.
-    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise InputError(f"prompts file {path} holds no prompt")
-    if path.suffix != ".jsonl":
-        return [line.removesuffix("\r") for _, line in lines]
-    prompts = []
-    for number, line in lines:
+    if path.suffix == ".jsonl":
+        records = list(of_file(path, "prompts file"))
+        for row in records:
+            if not isinstance(row.value, dict) or not isinstance(row.value.get("prompt"), str):
+                raise InputError(f"{path}, line {row.line}: needs a field `prompt` with text")
+        prompts = [row.value["prompt"] for row in records]
+    else:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise CorruptError(f"{path}, line {number}: not JSON: {error}") from error
-        if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
-            raise InputError(f"{path}, line {number}: needs a field `prompt` with text")
-        prompts.append(record["prompt"])
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise InputError(f"prompts file {path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"prompts file {path} is not UTF-8: {error}") from error
+        # On \n alone: U+2028 and its like occur inside real text.
+        prompts = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    if not prompts:
+        raise InputError(f"prompts file {path} holds no prompt")
     return prompts
 
 

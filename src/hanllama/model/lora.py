@@ -21,10 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanllama.base.errors import CorruptError, InputError
-from hanllama.model.adapter import PREFIX, Adapter, is_adapter
+from hanllama.model.adapter import PREFIX, Adapter, LoraConfig, is_adapter
 from hanllama.model.folder import weights_fingerprint
 from hanllama.model.llama import Linear, Llama
-from hanllama.model.lora_config import LoraConfig
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 

@@ -22,12 +22,12 @@ import torch
 
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError
+from hanllama.model.adapter import LoraConfig
 from hanllama.model.card import ModelCard, card_of
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import choose_device
 from hanllama.model.llama import Llama
 from hanllama.model.lora import adapt
-from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import RewardModel
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer

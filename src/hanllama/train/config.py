@@ -10,7 +10,7 @@ from typing import Literal
 
 from hanllama.base.config import Count, Natural, NonNegative, Positive, Share, checked, option
 from hanllama.base.errors import ConfigError
-from hanllama.model.lora_config import LoraConfig
+from hanllama.model.adapter import LoraConfig
 from hanllama.model.presets import LlamaConfig, preset
 
 DEFAULT_CONTEXT = 512  # of a model given by explicit dimensions

@@ -11,8 +11,8 @@ import torch
 
 import preference_tiny
 from hanllama.base.errors import InputError
+from hanllama.model.adapter import LoraConfig
 from hanllama.model.checkpoint import load_model
-from hanllama.model.lora_config import LoraConfig
 from hanllama.model.reward import is_reward_model, load_reward_model
 from hanllama.train import run_report, speed
 from hanllama.train.preferences.reward import bradley_terry, calibrated, length_bias, reward
