@@ -232,6 +232,22 @@ def test_an_adapted_reward_model_is_opened_by_peft_and_merged(base: Path, tmp_pa
 
 
 @torch.no_grad()
+def test_a_reward_adapter_as_peft_saves_it_scores_as_peft_does(base: Path, tmp_path: Path) -> None:
+    """It has no generation_config.json to say what it pads with."""
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    plain.config.pad_token_id = 3
+    settings = peft.LoraConfig(r=3, target_modules="all-linear", task_type="SEQ_CLS")
+    theirs = peft.get_peft_model(plain, settings).eval()
+    for name, parameter in theirs.named_parameters():
+        if "lora_B" in name:
+            parameter.normal_(0.0, 0.2, generator=torch.Generator().manual_seed(2))
+    theirs.save_pretrained(tmp_path / "adapter")
+    opened = load_reward_model(tmp_path / "adapter")
+    expected = theirs(ROWS).logits[:, 0]
+    assert (opened.scores(opened.hidden(ROWS)[:, -1]) - expected).abs().max() < 1e-4
+
+
+@torch.no_grad()
 def test_fresh_adapters_change_nothing_and_can_be_turned_off(base: Path) -> None:
     plain = load_model(base)(ROWS)
     model = load_model(base)

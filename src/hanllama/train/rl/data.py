@@ -25,7 +25,7 @@ from hanllama.talks.preferences import PreferenceReader
 from hanllama.talks.preferences.form import Judged, Pair, Preference
 from hanllama.text.hashing import rank
 from hanllama.tokenizer.chat import ChatTemplate
-from hanllama.train import prompt_layout
+from hanllama.train.rl import prompt_layout
 
 LEFT_OUT = "left_out.jsonl"
 _PREFERENCE = "preference"
