@@ -106,7 +106,7 @@ def test_every_command_names_what_cannot_be_read_and_goes_on(
     assert any("dangling.txt" in line for line in kept)
     if command != "decontaminate":  # it lists them all
         said = capsys.readouterr().out.partition("quarantined:")[2].partition("not read:")[0]
-        numbers = re.findall(r"(\d+) x |and (\d+) more", " ".join(said.split()))
+        numbers = re.findall(r"(\d+) x |(\d+) more", " ".join(said.split()))
         assert sum(int(named or more) for named, more in numbers) == len(kept)
 
 

@@ -38,7 +38,7 @@ def corpus(path: Path, count: int = 120) -> Path:
 
 
 def config(source: Path, out: Path) -> DedupConfig:
-    return DedupConfig((str(source),), str(out), exact_lines=True, workers=1)
+    return DedupConfig(inputs=(str(source),), output=str(out), exact_lines=True, workers=1)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -179,7 +179,9 @@ def test_dedup_with_other_options_starts_the_stages_concerned_afresh(
         with pytest.raises(Stop):
             dedup(config(source, tmp_path / "out"))
     before = {path.name for path in (tmp_path / ".dedup-out").iterdir() if path.is_dir()}
-    other = DedupConfig((str(source),), str(tmp_path / "out"), exact_lines=True, threshold=0.9)
+    other = DedupConfig(
+        inputs=(str(source),), output=str(tmp_path / "out"), exact_lines=True, threshold=0.9
+    )
     capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setattr("hanllama.corpus.dedup.write.write", stop)
@@ -192,7 +194,7 @@ def test_dedup_with_other_options_starts_the_stages_concerned_afresh(
     os.utime(source, (1, 1))  # as if it had been written again
     dedup(other)
     fresh = tmp_path / "fresh"
-    dedup(DedupConfig((str(source),), str(fresh), exact_lines=True, threshold=0.9))
+    dedup(DedupConfig(inputs=(str(source),), output=str(fresh), exact_lines=True, threshold=0.9))
     assert contents(tmp_path / "out") == contents(fresh)
 
 
