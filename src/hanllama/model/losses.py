@@ -15,6 +15,7 @@ Shapes: N tokens, V vocabulary, D hidden size, C tokens of one chunk.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -82,67 +83,22 @@ class _CrossEntropySum(torch.autograd.Function):
         chunk: int,
         dtype: torch.dtype,
     ) -> Tensor:
-        with torch.autocast(hidden_ND.device.type, enabled=False):
-            return _CrossEntropySum._forward(ctx, hidden_ND, weight_VD, labels_N, chunk, dtype)
-
-    @staticmethod
-    def _forward(
-        ctx: Any,
-        hidden_ND: Tensor,
-        weight_VD: Tensor,
-        labels_N: Tensor,
-        chunk: int,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        hidden, weight = hidden_ND.detach().to(dtype), weight_VD.detach().to(dtype)
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_weight = (
-            torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-            if needs_weight
-            else None
+        trained_N = (labels_N != IGNORE).float()
+        log_probs_N, *grads = _walk(
+            hidden_ND, weight_VD, labels_N, chunk, dtype, trained_N, ctx.needs_input_grad
         )
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for start in range(0, hidden.shape[0], chunk):
-            rows = slice(start, start + chunk)
-            hidden_CD = hidden[rows]
-            valid_C = labels_N[rows] != IGNORE
-            label_C = labels_N[rows].clamp(min=0)
-            log_probs_CV = _log_softmax_(hidden_CD @ weight.T)
-            picked_C = log_probs_CV.gather(1, label_C[:, None])[:, 0]
-            total -= (picked_C * valid_C).sum()
-            if not (needs_hidden or needs_weight):
-                del log_probs_CV
-                continue
-            # d(sum)/d(logits) = probs - onehot. The onehot part touches one row of the weight a
-            # token, so it is applied to the D-wide results and not to the C x V matrix.
-            probs_CV = log_probs_CV.exp_().to(dtype)
-            mask_C1 = valid_C[:, None].to(dtype)
-            if grad_hidden is not None:
-                part = torch.mm(probs_CV, weight)
-                part -= weight[label_C]
-                grad_hidden[rows] = part * mask_C1
-            if grad_weight is not None:
-                masked_CD = hidden_CD * mask_C1
-                if dtype == torch.float32:
-                    grad_weight.addmm_(probs_CV.T, masked_CD)
-                else:
-                    grad_weight += probs_CV.T @ masked_CD
-                grad_weight.index_add_(0, label_C, masked_CD.float(), alpha=-1)
-            del log_probs_CV, probs_CV  # or the next chunk is made while this one still stands
-        ctx.save_for_backward(*(g for g in (grad_hidden, grad_weight) if g is not None))
-        ctx.has = (grad_hidden is not None, grad_weight is not None)
+        ctx.save_for_backward(*grads)
         ctx.dtypes = (hidden_ND.dtype, weight_VD.dtype)
-        return total
+        return -(log_probs_N * trained_N).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grads[0]
-        saved = list(ctx.saved_tensors)
         # In place: each gradient is used once, and a second V x D buffer would be wasted.
-        grad_hidden = saved.pop(0).mul_(scale).to(ctx.dtypes[0]) if ctx.has[0] else None
-        grad_weight = saved.pop(0).mul_(scale).to(ctx.dtypes[1]) if ctx.has[1] else None
-        return grad_hidden, grad_weight, None, None, None
+        hidden, weight = (
+            None if g is None else g.mul_(grads[0]).to(dtype)
+            for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        )
+        return hidden, weight, None, None, None
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -157,59 +113,75 @@ class _TokenLogProbs(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(hidden_ND, weight_VD, labels_N)
         ctx.chunk, ctx.dtype = chunk, dtype
-        result = torch.zeros(labels_N.shape, dtype=torch.float32, device=hidden_ND.device)
-        with torch.autocast(hidden_ND.device.type, enabled=False):
-            hidden, weight = hidden_ND.detach().to(dtype), weight_VD.detach().to(dtype)
-            for start in range(0, hidden.shape[0], chunk):
-                rows = slice(start, start + chunk)
-                label_C = labels_N[rows].clamp(min=0)
-                log_probs_CV = _log_softmax_(hidden[rows] @ weight.T)
-                picked_C = log_probs_CV.gather(1, label_C[:, None])[:, 0]
-                result[rows] = picked_C * (labels_N[rows] != IGNORE)
-                del log_probs_CV
-        return result
+        log_probs_N, *_ = _walk(hidden_ND, weight_VD, labels_N, chunk, dtype)
+        return log_probs_N * (labels_N != IGNORE)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden_ND, weight_VD, labels_N = ctx.saved_tensors
-        dtype, chunk = ctx.dtype, ctx.chunk
-        grad_N = grads[0] * (labels_N != IGNORE)
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        with torch.autocast(hidden_ND.device.type, enabled=False):
-            hidden, weight = hidden_ND.to(dtype), weight_VD.to(dtype)
-            grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-            grad_weight = (
-                torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-                if needs_weight
-                else None
-            )
-            for start in range(0, hidden.shape[0], chunk):
-                rows = slice(start, start + chunk)
-                hidden_CD, label_C = hidden[rows], labels_N[rows].clamp(min=0)
-                scale_C1 = grad_N[rows, None].to(dtype)
-                # d(log p)/d(logits) = onehot - probs, scaled by what arrives from above.
-                probs_CV = _log_softmax_(hidden_CD @ weight.T).exp_().to(dtype)
-                if grad_hidden is not None:
-                    grad_hidden[rows] = (weight[label_C] - probs_CV @ weight) * scale_C1
-                if grad_weight is not None:
-                    scaled_CD = hidden_CD * scale_C1
-                    grad_weight -= (probs_CV.T @ scaled_CD).float()
-                    grad_weight.index_add_(0, label_C, scaled_CD.float())
-                del probs_CV
+        scale_N = -grads[0] * (labels_N != IGNORE)
+        _, grad_hidden, grad_weight = _walk(
+            hidden_ND, weight_VD, labels_N, ctx.chunk, ctx.dtype, scale_N, ctx.needs_input_grad
+        )
         return (
-            grad_hidden.to(hidden_ND.dtype) if grad_hidden is not None else None,
-            grad_weight.to(weight_VD.dtype) if grad_weight is not None else None,
+            None if grad_hidden is None else grad_hidden.to(hidden_ND.dtype),
+            None if grad_weight is None else grad_weight.to(weight_VD.dtype),
             None,
             None,
             None,
         )
 
 
-def _log_softmax_(logits_CV: Tensor) -> Tensor:
-    """log_softmax in float32 over the last dimension, in place where the dtype allows it."""
-    if logits_CV.dtype != torch.float32:
-        return torch.log_softmax(logits_CV, dim=-1, dtype=torch.float32)
-    return torch.log_softmax(logits_CV, dim=-1, out=logits_CV)
+def _walk(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    labels_N: Tensor,
+    chunk: int,
+    dtype: torch.dtype,
+    scale_N: Tensor | None = None,
+    needs_grad: Sequence[bool] = (False, False),
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """log p(label) of each position, float32 [N], and where needed the gradients of
+    sum(scale x -log p) in both matrices.
+
+    All chunks use one buffer, and in it the logits become probabilities, in place in float32.
+    """
+    with torch.autocast(hidden_ND.device.type, enabled=False):
+        hidden, weight = hidden_ND.detach().to(dtype), weight_VD.detach().to(dtype)
+        log_probs_N = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if needs_grad[0] else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_grad[1] else None
+        buffer_CV = hidden.new_empty(min(chunk, len(hidden)), len(weight))
+        for start in range(0, len(hidden), chunk):
+            rows = slice(start, start + chunk)
+            hidden_CD, label_C = hidden[rows], labels_N[rows].clamp(min=0)
+            logits_CV = torch.mm(hidden_CD, weight.T, out=buffer_CV[: len(hidden_CD)])
+            label_logit_C1 = logits_CV.gather(1, label_C[:, None]).float()
+            largest_C1, at_C1 = logits_CV.max(1, keepdim=True)
+            if dtype == torch.float32:
+                probs_CV = torch.softmax(logits_CV, 1, out=logits_CV)
+            else:
+                probs_CV = torch.softmax(logits_CV, 1, dtype=torch.float32)
+            # The largest probability is at least 1/V, so its logarithm is exact: log-sum-exp.
+            norm_C1 = largest_C1.float() - probs_CV.gather(1, at_C1).log()
+            log_probs_N[rows] = (label_logit_C1 - norm_C1)[:, 0]
+            if scale_N is None:
+                continue
+            # d(-log p)/d(logits) = probs - onehot. The onehot part touches one row of the weight a
+            # token, so it is applied to the D-wide results and not to the C x V matrix.
+            scale_C1 = scale_N[rows, None].to(dtype)
+            probs_CV = logits_CV if dtype == torch.float32 else logits_CV.copy_(probs_CV)
+            if grad_hidden is not None:
+                part_CD = torch.mm(probs_CV, weight, out=grad_hidden[rows])
+                part_CD.sub_(weight[label_C]).mul_(scale_C1)
+            if grad_weight is not None:
+                scaled_CD = hidden_CD * scale_C1
+                if dtype == torch.float32:
+                    grad_weight.addmm_(probs_CV.T, scaled_CD)
+                else:
+                    grad_weight += probs_CV.T @ scaled_CD
+                grad_weight.index_add_(0, label_C, scaled_CD.float(), alpha=-1)
+    return log_probs_N, grad_hidden, grad_weight
 
 
 def _compute_dtype(hidden_ND: Tensor) -> torch.dtype:
