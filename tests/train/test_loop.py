@@ -11,7 +11,10 @@ import pytest
 import torch
 
 import tiny
+from hanllama.base import allocator
 from hanllama.base.errors import ConfigError, HanllamaError, InputError, NonFiniteError
+from hanllama.model import device
+from hanllama.model.device import products_used
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import pretrain as pretraining
 from hanllama.train import run_report, samples
@@ -45,6 +48,19 @@ def test_a_run_learns_and_leaves_a_whole_folder(data: Path, tmp_path: Path) -> N
     assert not (tmp_path / "run" / "model" / "trainer").exists()
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "Training loss went from" in page and "<svg" in page and "heldout" in page
+
+
+def test_the_first_lines_say_how_a_cpu_multiplies_and_why(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(tiny.pretrain_config(data, tmp_path / "run", max_steps=1))
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line == f"{products_used(torch.device('cpu'))}, heap kept"
+    monkeypatch.setattr(device, "onednn", lambda: (False, "no AVX-512"))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    pretrain(tiny.pretrain_config(data, tmp_path / "elsewhere", max_steps=1))
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line == "fp32 products by torch alone (no AVX-512), heap given back"
 
 
 def test_bits_per_byte_is_the_loss_over_the_bytes_of_the_text(data: Path, tmp_path: Path) -> None:

@@ -384,7 +384,7 @@ def _model_scorer(config: BestOfNConfig) -> Scorer:
     """
     import torch
 
-    from hanllama.model.device import choose_device
+    from hanllama.model.device import choose_device, fast_products
     from hanllama.model.reward import load_reward_model, padding_id
     from hanllama.tokenizer.chat import ChatTemplate
     from hanllama.tokenizer.load import load_tokenizer
@@ -408,7 +408,7 @@ def _model_scorer(config: BestOfNConfig) -> Scorer:
         if max(s.ids.size for s in sequences) > context:
             return TOO_LONG
         batch = pack_sequences(sequences, pad, device)
-        with torch.inference_mode():
+        with torch.inference_mode(), fast_products(device):
             scores_S = model.scores(last_hidden(model, batch))
         return [float(s) for s in scores_S]
 

@@ -198,7 +198,7 @@ def _measure(config: GradeConfig) -> Measure:
     import torch
 
     from hanllama.model.checkpoint import load_model
-    from hanllama.model.device import choose_device
+    from hanllama.model.device import choose_device, fast_products
     from hanllama.tokenizer.chat import ChatTemplate, Encoded
     from hanllama.tokenizer.load import load_tokenizer
     from hanllama.train.sequences import TokenSequence, pack_sequences, sequence_log_probs
@@ -214,7 +214,7 @@ def _measure(config: GradeConfig) -> Measure:
         """The mean loss a token that counts, nats, over the sequences of each group."""
         flat = [sequence for group in groups for sequence in group]
         batch = pack_sequences(flat, pad=0, device=device)
-        with torch.inference_mode():
+        with torch.inference_mode(), fast_products(device):
             sums_S, counts_S = sequence_log_probs(model, batch)
         sums, counts, losses, at = sums_S.tolist(), counts_S.tolist(), [], 0
         for group in groups:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanllama.base.errors import InputError
+from hanllama.model.device import fast_products
 from hanllama.model.llama import KVCache, Llama
 from hanllama.model.sampling import Sampling
 
@@ -127,8 +128,10 @@ def decode(
 
 def _next_logits(model: Llama, tokens_BT: Tensor, cache: KVCache) -> Tensor:
     """The logits after the last token, fp32 [B, V]; the others are never computed."""
-    hidden_BTD = model.hidden(tokens_BT, cache=cache)
-    return F.linear(hidden_BTD[:, -1], model.output_weight()).float()
+    weight_VD = model.output_weight()
+    with fast_products(weight_VD.device, len(tokens_BT)):
+        hidden_BTD = model.hidden(tokens_BT, cache=cache)
+        return F.linear(hidden_BTD[:, -1], weight_VD).float()
 
 
 def room_for(model: Llama, prompts: Sequence[Sequence[int]], wanted: int) -> list[int]:

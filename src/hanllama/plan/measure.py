@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hanllama.base import allocator
 from hanllama.plan.jobs import Job
 
 # A measurement takes about this long, but never fewer or more steps than these.
@@ -69,7 +70,10 @@ def measure(job: Job, micros: int, expected_micro: float) -> tuple[float, float]
         source = RandomTokens(n_rows, job.context, job.llama.vocab_size, job.documents)
     model = Llama(job.llama, torch.Generator().manual_seed(0))
     model.gradient_checkpointing = job.loop.gradient_checkpointing
-    model.to(choose_device(job.loop.device))
+    device = choose_device(job.loop.device)
+    if device.type == "cpu":
+        allocator.keep_heap()  # as a training does
+    model.to(device)
     loop = dataclasses.replace(
         job.loop, batch_size=rows_of_step, max_steps=steps + 2, stop_at=0, auto_micro_batch=False
     )

@@ -27,8 +27,8 @@ GIB = 1 << 30
 # for the context and the cuBLAS and cuDNN workspaces, not yet checked on a device.
 BASE_BYTES: dict[Kind, int] = {"cpu": 350 * MIB, "gpu": 800 * MIB}
 # The share of what is asked for that the allocator holds beyond it. CPU: three runs of
-# benchmarks/plan_accuracy.py held 0.26, 0.33 and 0.64 more (24M, 58M, and a 10M model in two
-# micro-batches); with this margin their forecasts are 1.05, 1.01 and 0.86 of what they took. GPU:
+# benchmarks/plan_accuracy.py held 0.20, 0.33 and 0.47 more (24M, 58M, and a 10M model in two
+# micro-batches); with this margin their forecasts are 1.10, 1.01 and 0.94 of what they took. GPU:
 # an assumption.
 MARGIN: dict[Kind, float] = {"cpu": 0.35, "gpu": 0.05}
 # Elements of the loss's largest temporary, as in hanllama.model.losses.

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from hanllama.base import fs
+from hanllama.base import allocator, fs
 from hanllama.base.errors import ConfigError
 from hanllama.model.adapter import LoraConfig
 from hanllama.model.card import ModelCard, card_of
 from hanllama.model.checkpoint import load_model
-from hanllama.model.device import choose_device
+from hanllama.model.device import choose_device, products_used
 from hanllama.model.llama import Llama
 from hanllama.model.lora import adapt
 from hanllama.model.reward import RewardModel
@@ -142,6 +142,8 @@ class Session:
             )
         if self.run is not None:
             print(announcement, flush=True)
+            if how := products_used(self.device):
+                print(f"{how}, heap {'kept' if allocator.kept else 'given back'}", flush=True)
         Loop(
             objective,
             optim,
@@ -182,6 +184,8 @@ def training(config: Any, loop: LoopConfig) -> Iterator[Session]:
     damaged.
     """
     device = choose_device(loop.device)
+    if device.type == "cpu":
+        allocator.keep_heap()
     output = Path(config.output)
     with world(device) as processes, fs.alone(output) if processes.is_main else nullcontext():
         run = RunFolder(output, config) if processes.is_main else None

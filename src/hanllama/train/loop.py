@@ -30,7 +30,7 @@ from hanllama.base.errors import HanllamaError, Interrupted, NonFiniteError
 from hanllama.base.progress import Progress
 from hanllama.model.batches import is_out_of_memory
 from hanllama.model.card import ModelCard, Stage
-from hanllama.model.device import autocast, choose_dtype
+from hanllama.model.device import autocast, choose_dtype, fast_products
 from hanllama.tokenizer.load import load_tokenizer
 from hanllama.train import checkpoints
 from hanllama.train.config import LoopConfig, OptimConfig
@@ -165,7 +165,8 @@ class Loop:
         """A step; on out-of-memory with a smaller micro-batch, which gives the same result."""
         while True:
             try:
-                return self._one_step(step)
+                with fast_products(self.device):
+                    return self._one_step(step)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -302,7 +303,7 @@ class Loop:
 
     def _evaluate(self, progress: Progress | None) -> None:
         self.modules.eval()
-        with torch.no_grad(), autocast(self.device, self.dtype):
+        with torch.no_grad(), fast_products(self.device), autocast(self.device, self.dtype):
             self.figures = self.objective.evaluate()
         self.modules.train()
         if self.run is not None and self.figures:

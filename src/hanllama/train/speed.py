@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 
+from hanllama.model.device import fast_products
 from hanllama.model.presets import LlamaConfig
 from hanllama.train.devices import match
 
@@ -68,7 +69,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
             return 0.0
         return 1e12 * (found.tflops_32 if dtype == torch.float32 else found.tflops_16)
     if device.type == "cpu":
-        return max(_measured_matmul_flops(each) for each in {dtype, torch.float32})
+        with fast_products(device):
+            return max(_measured_matmul_flops(each) for each in {dtype, torch.float32})
     return 0.0
 
 
