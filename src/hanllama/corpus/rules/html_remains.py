@@ -57,8 +57,9 @@ _QUOTES = {"“": "”", "‘": "’", "「": "」", "『": "』"}
 _LABEL = re.compile(r" ?标签(?![:：云])")
 _SPOKEN_OF = frozenset([*_QUOTES.values(), " ", "标"])
 
-_WITH_CONTENT = re.compile(
-    rf"<(?P<name>script|style|iframe){_REST}>|(?P<comment><!--)|(?P<image>\[img[^\]]{{0,30}}\])",
+_WITH_CONTENT = re.compile(  # plain signs first, which the engine searches for quickly
+    rf"<(?:(?P<name>script|style|iframe){_REST}>|(?P<comment>!--))"
+    r"|\[(?P<image>img)[^\]]{0,30}\]",
     re.IGNORECASE,
 )
 _CLOSING = {
@@ -74,8 +75,8 @@ _CLOSING = {
 _AMPERSAND = re.compile("&(?:amp;|#38;|#x26;)++", re.IGNORECASE)  # escaped up to twenty times
 _ENTITY = re.compile(r"&(?:#\d{2,7}|#[xX][0-9a-fA-F]{2,6}|[a-zA-Z]{2,8}\d{0,2});")
 
-# Backticks with, at the start of a line, its indentation, and, behind the last ones, its rest.
-_BACKTICKS = re.compile(r"(?m)(^[ \t>]*+)?(`+)([^`\n]*$)?")
+# Backticks and, behind the last ones of a line, its rest.
+_BACKTICKS = re.compile(r"(?m)(`+)([^`\n]*$)?")
 _HIDDEN = re.compile("\0(\\d*)\0")
 _MOST_PASSES = 5
 
@@ -125,11 +126,13 @@ def _hide(text: str, hidden: list[str]) -> str:
     on_line: dict[int, int] = {}
     fences: dict[int, int] = {}
     for number in range(len(runs) - 1, -1, -1):  # so that the nearest run behind is known
-        indent, ticks, rest = runs[number].groups()
-        size = len(ticks)
+        ticks, rest = runs[number].groups()
+        size, start = len(ticks), runs[number].start()
+        is_fence = False
         if rest is not None:  # the last run of its line
             on_line.clear()
-        is_fence = size > 2 and indent is not None and rest is not None and rest.isascii()
+            if size > 2 and rest.isascii():
+                is_fence = not text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>")
         behind = fences if is_fence else on_line
         if size in behind:
             closing[number] = behind[size]
@@ -139,7 +142,7 @@ def _hide(text: str, hidden: list[str]) -> str:
     kept, done, number = [], 0, 0
     while number < len(runs):
         if number in closing:
-            start, end = runs[number].start(2), runs[closing[number]].end(2)
+            start, end = runs[number].start(), runs[closing[number]].end(1)
             kept.append(text[done:start] + f"\0{len(hidden)}\0")
             hidden.append(text[start:end])
             done, number = end, closing[number]
@@ -169,10 +172,14 @@ def _without_contents(text: str) -> str:
 
 def _without_tags(text: str) -> str:
     tags = list(_TAG.finditer(text))
-    closed = _closed(text, tags)
+    closed: set[int] | None = None  # asked for last: most tags are known without
     kept, done = [], 0
     for number, tag in enumerate(tags):
-        if _is_markup(text, tag, number in closed):
+        known = _is_markup(text, tag)
+        if known is None:
+            closed = _closed(text, tags) if closed is None else closed
+            known = number in closed
+        if known:
             start, end = tag.span()
             if tag["block"]:  # one line end for the tag and those around it
                 start -= start > done and text[start - 1] == "\n"
@@ -206,8 +213,8 @@ def _is_glued(text: str, start: int) -> bool:
     return text[max(start - 1, 0) : start] in _IDENTIFIER
 
 
-def _is_markup(text: str, tag: re.Match[str], closed: bool) -> bool:
-    """Whether what is written as a tag is one."""
+def _is_markup(text: str, tag: re.Match[str]) -> bool | None:
+    """Whether what is written as a tag is one; None: when it is closed."""
     ends, block, inline, rest, code_ends, code, value = tag.groups()
     start, end = tag.span()
     after = text[end : end + 1]
@@ -216,18 +223,16 @@ def _is_markup(text: str, tag: re.Match[str], closed: bool) -> bool:
     ):
         return False
     if code:
-        return bool(code_ends) or closed or (bool(value) and not _is_glued(text, start))
+        return bool(code_ends) or (bool(value) and not _is_glued(text, start)) or None
     name = block or inline
     if name is None or ends:  # <!doctype> or a closing tag
         return True
     if rest and _NO_VALUES.fullmatch(rest) is None:
         return (_VALUE if len(name) > 1 else _KNOWN_VALUE).search(rest) is not None
-    if closed or _LAYOUT.fullmatch(name):
-        return True
     if len(name) > 1 or name in "pP":
-        return not _is_glued(text, start)
+        return not _is_glued(text, start) or _LAYOUT.fullmatch(name) is not None or None
     before = text[max(start - 8, 0) : start].rstrip(" \t")  # x <b> y
-    return not _is_glued(before, len(before))
+    return not _is_glued(before, len(before)) or None
 
 
 EXAMPLES = [
