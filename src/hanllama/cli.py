@@ -17,6 +17,7 @@ from typing import Any
 
 from hanllama import __version__
 from hanllama.base.errors import HanllamaError, Interrupted
+from hanllama.reading.encoding import READABLE
 
 
 @dataclass(frozen=True)
@@ -220,9 +221,9 @@ def main(argv: list[str] | None = None) -> int:
         words.remove("--debug")
     for stream in (sys.stdout, sys.stderr):
         # A console or a pipe in GBK, as on a Chinese Windows, has no emoji and no 𠮷: it shows
-        # their code, and the command goes on.
+        # their code, and the command goes on. Names of files need not be UTF-8.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=READABLE)
     atexit.register(gc.freeze)  # what ends with the process need not be searched for cycles
     try:
         code = _unwrapped(words)

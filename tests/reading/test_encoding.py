@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
 from hanllama.base.errors import InputError
-from hanllama.reading.encoding import decode, decode_lines, decode_name, decode_names
+from hanllama.reading.encoding import READABLE, decode, decode_lines, decode_name, decode_names
 from reading import SENTENCE
 
 JAPANESE = "昔々あるところに、お爺さんとお婆さんが住んでいました。コンピュータのソフトウェアです。"
@@ -98,6 +99,20 @@ def test_names_are_decoded_together_and_never_fail() -> None:
     assert decode_names([]) == []
     assert decode_name("渡口.txt".encode("gbk")) == "渡口.txt"
     assert decode_name(b"\xff\xff.txt") == "\\xff\\xff.txt"
+    assert decode_name("müller/书/".encode() + "红楼梦.txt".encode("gbk")) == "müller/书/红楼梦.txt"
+
+
+def test_a_name_that_is_no_utf8_is_written_readably() -> None:
+    name = "紅樓夢.txt".encode("big5").decode("utf-8", "surrogateescape")
+    told = f"in/{name}: cannot be read"
+    assert told.encode("utf-8", READABLE).decode() == "in/紅樓夢.txt: cannot be read"
+    assert told.encode("gbk", READABLE).decode("gbk") == "in/紅樓夢.txt: cannot be read"
+    assert "书 \U0001f600 \ud800 \udcff".encode("gbk", READABLE) == (
+        "书 ".encode("gbk") + b"\\U0001f600 \\ud800 \\udcff"
+    )
+    assert json.loads(json.dumps({"a": name}, ensure_ascii=False).encode("utf-8", READABLE)) == {
+        "a": "紅樓夢.txt"
+    }
 
 
 def test_random_bytes_are_no_text() -> None:

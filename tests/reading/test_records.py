@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hanllama import cli
 from hanllama.base.errors import InputError
 from hanllama.reading import records
 from hanllama.reading.formats import _source
@@ -399,3 +401,49 @@ def test_nothing_to_read_is_an_error_that_says_what_would_be_read(tmp_path: Path
         (tmp_path / "a.doc").write_text("x")
         with pytest.raises(InputError, match=r"a\.doc: cannot read files of this kind"):
             records.read([str(tmp_path / "a.doc")], quarantine)
+
+
+# --- names that are not UTF-8 --------------------------------------------------------------------
+
+
+@pytest.fixture
+def gbk(tmp_path: Path) -> Path:
+    """A folder as `unzip` leaves an archive of GBK: a book, records, a picture, what is no text."""
+    folder = tmp_path / as_gbk("小说集")
+    folder.mkdir()
+    (folder / as_gbk("红楼梦.txt")).write_text(SIMPLIFIED, encoding="utf-8")
+    (folder / as_gbk("记录.jsonl")).write_text('{"text": "一"}\n{"a": 1}\n', encoding="utf-8")
+    (folder / as_gbk("坏的.txt")).write_bytes(random.Random(1).randbytes(500))
+    (folder / as_gbk("封面.xyz")).write_bytes(b"x")
+    return folder
+
+
+def as_gbk(name: str) -> str:
+    return os.fsdecode(name.encode("gbk"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("verb", ["clean", "dedup", "decontaminate"])
+def test_files_with_names_in_gbk_are_read_and_named(
+    gbk: Path, tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / as_gbk("出来")
+    (exam := tmp_path / as_gbk("考题.csv")).write_text(f"question,A\n{SIMPLIFIED[:40]},B\n")
+    more = {
+        "clean": ["--rules", "none", "--max-quarantine-share", "0.9"],
+        "dedup": ["--max-quarantine-share", "0.9"],
+        "decontaminate": ["--eval", str(exam), "--remove", "passages"],
+    }
+    assert cli.main([verb, str(gbk), "--output", str(output), *more[verb]]) == 0
+    said = "".join(capsys.readouterr())
+    written = [path.read_bytes().decode("utf-8") for path in output.iterdir()]
+    for text in (said, *written):
+        assert "\\udc" not in text and not any(0xDC80 <= ord(c) <= 0xDCFF for c in text)
+    (part,) = output.glob("part-*.jsonl")
+    sources = {json.loads(line)["source"] for line in part.read_text("utf-8").splitlines()}
+    assert sources == {"小说集/红楼梦.txt", "小说集/记录.jsonl"}
+    rejects = (output / "quarantine.jsonl").read_text("utf-8").splitlines()
+    shown = sorted(json.loads(line)["file"].rpartition("小说集/")[2] for line in rejects)
+    assert shown == ["坏的.txt", "记录.jsonl"]
+    again = cli.main(["clean", str(tmp_path / as_gbk("没有")), "--output", str(tmp_path / "x")])
+    assert again == 2 and "没有 does not exist" in capsys.readouterr().err

@@ -114,7 +114,7 @@ class Contents:
 def of_json(value: object) -> str:
     """The sha256 of a JSON value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def of_code(*modules: str, quick: bool = False) -> str:

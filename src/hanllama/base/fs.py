@@ -8,6 +8,7 @@ are swept by the next writer of the same place.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -21,6 +22,10 @@ from typing import IO, Any
 from hanllama.base.errors import CorruptError, InputError, StorageError
 
 SUMS = "SHA256SUMS"
+# How text is encoded that may hold a file's name, which need not be UTF-8. Who guesses encodings
+# (reading/encoding.py) registers itself in the place of the backslashes.
+READABLE = "readable"
+codecs.register_error(READABLE, codecs.backslashreplace_errors)
 _FULL_ERRNOS = {"EFBIG", "ENOSPC", "EDQUOT"}  # only ever said of a write
 _IN_THE_WAY_ERRNOS = {"EEXIST", "ENOTDIR", "ENAMETOOLONG"}  # a file where a folder should be
 _STORAGE_ERRNOS = _FULL_ERRNOS | _IN_THE_WAY_ERRNOS | {"EROFS", "EACCES", "EPERM", "EIO"}
@@ -77,7 +82,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` with `text` (UTF-8, newlines as they are) in one step."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", READABLE))
 
 
 def write_json(path: Path, value: Any) -> None:

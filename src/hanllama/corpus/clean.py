@@ -243,7 +243,7 @@ class _Merge:
         self.listed: list[tuple[str, str]] = []  # duplicates: id, digest in hexadecimal
         if state:
             self._restore(state)
-        self.funnel.ignored = [str(path) for path in source.ignored]
+        self.funnel.ignored = [records.shown(path) for path in source.ignored]
         sizes = state.get("sizes", {})
         self.parts = Parts(self.corpus, state.get("parts"))
         self.logs = {

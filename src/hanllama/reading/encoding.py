@@ -11,12 +11,14 @@ characters, and refused by name rather than read as nonsense.
 from __future__ import annotations
 
 import codecs
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 
 from hanllama.base.errors import InputError
+from hanllama.base.fs import READABLE as READABLE
 
 _BOMS = (  # the longer mark first: UTF-32-LE begins with UTF-16-LE's
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -156,8 +158,25 @@ def decode_names(names: Sequence[bytes]) -> list[str]:
 
 
 def decode_name(name: bytes) -> str:
-    """A file name in an unknown encoding."""
-    return decode_names([name])[0]
+    """A path of which some parts may be in another encoding than UTF-8."""
+    parts = name.split(b"/")
+    return "/".join(
+        decode_names([part])[0] if (text := _decode_or_none(part, "utf-8")) is None else text
+        for part in parts
+    )
+
+
+def _decode_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What a text that is written down says where it holds the name of a file that is not UTF-8."""
+    if isinstance(error, UnicodeEncodeError) and (name := _NAME.match(error.object, error.start)):
+        decoded = decode_name(name[0].encode("utf-8", "surrogateescape"))
+        if "\\" not in decoded:
+            return decoded.encode(error.encoding, "backslashreplace"), name.end()
+    return codecs.backslashreplace_errors(error)
+
+
+_NAME = re.compile(r"[\udc80-\udcff][^/\\\s\"'<>|:;,!\ud800-\udc7f]*")
+codecs.register_error(READABLE, _decode_escaped)
 
 
 def _most_plausible(

@@ -65,6 +65,7 @@ __all__ = [
     "read",
     "read_file",
     "reject_line",
+    "shown",
     "stamp",
     "standard_input",
     "survey",
@@ -154,7 +155,7 @@ def pieces(path: Path, default: str = "") -> Iterator[Piece]:
 
 def source(path: Path, name: str = "") -> Source:
     """The bytes of a file that is no archive, called `name` where they are shown."""
-    name = name or _shown(str(path))
+    name = name or shown(path)
     return Source(name, str(path), compression=bytes_of.compression_of(name))
 
 
@@ -404,11 +405,11 @@ def survey(inputs: Sequence[str]) -> Survey:
             if _is_corpus_name(path.name) or os.path.isdir(path):
                 found.setdefault(os.path.realpath(path), path)
             elif explicit:
-                raise InputError(f"{path}: cannot read files of this kind; {_understood()}")
+                raise InputError(f"{shown(path)}: cannot read files of this kind; {_understood()}")
             elif not _NOT_CORPUS.fullmatch(path.name):
                 ignored.append(path)
     if not found:
-        where = ", ".join(str(name) for name in inputs) or "no input"
+        where = ", ".join(map(shown, inputs)) or "no input"
         raise InputError(f"{where}: no file to read; {_understood()}")
     for path in found.values():
         if archive.is_archive(path.name):
@@ -429,8 +430,8 @@ def _expand(name: str, again: list[Path]) -> list[Path]:
             folders = {m for m in matches if os.path.isdir(m)}
             walked = ([Path(m)] if m not in folders else _walk(Path(m), again) for m in matches)
             return [file for found in walked for file in found]
-        raise InputError(f"{name}: no file matches")
-    raise InputError(f"{name} does not exist; give a file, a folder or a glob")
+        raise InputError(f"{shown(name)}: no file matches")
+    raise InputError(f"{shown(name)} does not exist; give a file, a folder or a glob")
 
 
 def _walk(folder: Path, again: list[Path]) -> list[Path]:
@@ -519,6 +520,7 @@ def _size(path: Path) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def _shown(path: str) -> str:
+def shown(path: str | Path) -> str:
     """A path to print and to keep; a file's name need not be UTF-8 on disk."""
+    path = str(path)
     return path if path.isascii() else decode_name(os.fsencode(path))
