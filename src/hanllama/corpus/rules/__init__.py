@@ -5,11 +5,11 @@ A rule file holds
 - `@checked class Rule`: its parameters as fields with defaults, and
   `__call__(text) -> str | Drop`, a function of the text alone: the text as it was, a changed
   text, or `Drop(reason)` for the whole document;
-- `EXAMPLES`: pairs (text, what the rule with its default parameters makes of it), or triples with
-  the parameters in the middle. They document the rule and are its tests.
+- `EXAMPLES`: pairs (text, the rule's result with default parameters), or triples with the
+  parameters in the middle. They document the rule and are its tests.
 
-A rule applied twice must do what it does once. A file of your own works as well: give its path,
-ending in `.py`, where the name would stand.
+A rule applied twice must do what it does once. A file of your own also works: give its path,
+ending in `.py`, in place of the name.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The document is not to be kept. `reason` is counted, so it holds no part of the text."""
+    """Drop the document. `reason` is counted, so it must hold no part of the text."""
 
     reason: str
 
 
 class CleaningRule(Protocol):
-    """What a rule's `Rule` is."""
+    """The interface of a rule's class `Rule`."""
 
     def __call__(self, text: str) -> str | Drop: ...

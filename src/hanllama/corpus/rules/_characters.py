@@ -1,8 +1,8 @@
-"""What kind of character each is, counted for a whole text at once.
+"""Count the characters of a text by kind.
 
 The rules that judge a document by shares (Han, punctuation, digits and symbols) count with one
-look-up table over code points: a book of a megabyte takes a few milliseconds, where a loop over
-its characters would take longer than all other rules together.
+look-up table over code points. A book of a megabyte takes a few milliseconds; a loop over its
+characters would take longer than all other rules together.
 
 Source of the kinds: the general categories of the Unicode character database; Han is the
 Unicode property Script=Han without its radicals.
@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPACE, HAN, LETTER, DIGIT, PUNCTUATION, SYMBOL, OTHER = range(7)
-_BLOCK = 1 << 20  # characters counted at a time, so that memory does not grow with the book
+_BLOCK = 1 << 20  # characters counted at a time: memory does not grow with the book
 _ASTRAL = 0x10000
 
-# Signs that Unicode calls symbols and a Chinese text uses as punctuation.
+# Unicode calls these symbols; a Chinese text uses them as punctuation.
 _SYMBOLS_THAT_PUNCTUATE = "～"
 
 
@@ -54,14 +54,14 @@ def count(text: str) -> Counts:
 
 
 def word_points(text: str) -> NDArray[np.uint32]:
-    """The code points of Han, letters and digits alone, what words consist of."""
+    """The code points of Han, letters and digits, without all others."""
     points = code_points(text)
     kinds = _table()[points]
     return points[(kinds >= HAN) & (kinds <= DIGIT)]
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """[len(text)]: the code points. Lone surrogates, which no file holds, are passed through."""
+    """[len(text)]: the code points. Lone surrogates pass through, although no file holds one."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
@@ -72,10 +72,10 @@ def _table() -> NDArray[np.uint8]:
     for point in range(_ASTRAL):
         table[point] = _kind(chr(point))
     for start, end, kind in (
-        (0x1D400, 0x1D7CE, LETTER),  # mathematical alphabets, which adverts write addresses in
+        (0x1D400, 0x1D7CE, LETTER),  # mathematical alphabets: adverts write addresses in them
         (0x1D7CE, 0x1D800, DIGIT),
         (0x1F000, 0x1FB00, SYMBOL),  # emoji, cards, arrows
-        (0x20000, 0x40000, HAN),  # extensions B and on
+        (0x20000, 0x40000, HAN),  # extensions from B
     ):
         table[start:end] = kind
     return table

@@ -1,7 +1,7 @@
-"""Which line is the heading of a chapter? Asked by three rules.
+"""Recognize the headings of chapters and the numbers of sections.
 
-第一章 风雪夜, 第3回, 卷二, 楔子, Chapter 5, （三）, 十二: short, alone on a line, and without the
-mark that ends a sentence. 第一章读完了。is a sentence.
+第一章 风雪夜, 第3回, 卷二, 楔子, Chapter 5, （三）, 十二: short, alone on a line, without a mark
+that ends a sentence. 第一章读完了。is a sentence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HEADING = re.compile(
     rf"\s*(?:正文\s{{0,2}})?[【\[]?(?:{_NUMBERED}{_TITLE}|{_VOLUME}(?:\s[^。！？!?；;\n]{{0,40}})?|"
     rf"(?:{_NAMED})(?:[\s:：·—（(《][^。！？!?；;，,\n]{{0,30}})?|{_LATIN}(?:\s*[:：.—-]?\s[^。！？\n]{{0,60}})?)\s*"
 )
-# A number alone, as books count their sections: 三, （三）, 3, (3), 三、
+# A number alone, as books number their sections: 三, （三）, 3, (3), 三、
 _SECTION = re.compile(rf"\s*[（(]?[{NUMERAL}]{{1,4}}[）)、.．]?\s*")
 _LONGEST = 60
 _FIRST = frozenset("第弟卷篇楔序自代前引绪导尾终后後番附结跋正【[cCpPvVeE")
@@ -36,5 +36,5 @@ def is_heading(line: str) -> bool:
 
 
 def is_section_number(line: str) -> bool:
-    """Whether `line` is nothing but the number of a section."""
+    """Whether `line` holds only the number of a section."""
     return len(line) <= _LONGEST and bool(_SECTION.fullmatch(line))

@@ -1,4 +1,4 @@
-"""Change the few lines of a book that a rule is about, without cutting the book into lines."""
+"""Change a few lines of a book without splitting the book into lines."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 
 
 def change_lines(text: str, positions: Iterable[int], change: Callable[[str], str | None]) -> str:
-    """`text` with `change` done to the lines that hold `positions`, each once.
+    """`text` with `change` applied once to each line that holds one of `positions`.
 
     Args:
-        text: any number of lines that end with a newline.
         positions: offsets into `text`, in rising order.
-        change: given a line without its newline, what to put there; None takes the line out.
+        change: takes a line without its newline and returns the new line; None removes the line.
     """
     kept, done = [], 0
     for position in positions:

@@ -1,20 +1,18 @@
-"""How much of a text repeats itself, in character n-grams, compiled.
+"""Measure how much of a text repeats itself, by character n-grams.
 
-`repetition(points)` takes the code points of a text and gives two kinds of shares:
-- top: the share of the characters that the most frequent n-gram makes up, occurrences that
-  overlap counted once;
-- duplicate: the share of the characters that lie inside an n-gram which occurred before.
+`repetition(points)` takes the code points of a text and returns two kinds of shares:
+- top: the share of characters inside the most frequent n-gram; overlapping occurrences count once;
+- duplicate: the share of characters inside n-grams that occurred earlier in the text.
 
-Long texts are measured in blocks of `BLOCK` characters and the shares averaged. A share grows
-with the length of what is searched (in a library everything has been said before), so blocks make
-one threshold right for an article and for a book; and tables of one block fit into the cache of a
-core, which makes the cost per character the same for any length. What repeats over a greater
-distance is for deduplication to find.
+A long text is measured in blocks of `BLOCK` characters, and the shares are averaged. A share grows
+with the length of the text searched (in a library everything has been said before). With blocks,
+one threshold fits an article and a book. The tables of one block also fit into the cache of a core,
+so the cost per character is the same for any length. Deduplication finds more distant repeats.
 
-How: an n-gram's hash is the difference of two prefix hashes (a polynomial modulo 2**64), kept in
-an open table. A duplicate (n+1)-gram begins where a duplicate n-gram begins, so that only the
-shortest duplicate length looks at every position. Two different n-grams of a block share a hash
-with a probability of about 1e-10, which for a share does not matter.
+Method: an n-gram's hash is the difference of two prefix hashes (a polynomial modulo 2**64), stored
+in an open-addressing table. A duplicate (n+1)-gram begins where a duplicate n-gram begins, so only
+the shortest duplicate length looks at every position. Two different n-grams of a block share a
+hash with a probability of about 1e-10, which does not change a share.
 """
 
 from __future__ import annotations
@@ -37,12 +35,12 @@ Shares = tuple[NDArray[np.float64], NDArray[np.float64]]
 def repetition(
     points_N: NDArray[np.uint32], top: tuple[int, ...], duplicate: tuple[int, ...]
 ) -> Shares:
-    """(shares of the top n-grams, shares in duplicate n-grams), each in the order asked for.
+    """(shares of the top n-grams, shares in duplicate n-grams), in the order of the lengths.
 
     Args:
         points_N: code points.
-        top: lengths n of the n-grams whose most frequent one is measured.
-        duplicate: lengths of the n-grams whose duplicates are measured, ascending.
+        top: the lengths n for which the most frequent n-gram is measured.
+        duplicate: the lengths n for which duplicate n-grams are measured, ascending.
     """
     scan = _compiled()
     tops = np.zeros(len(top))
@@ -58,14 +56,14 @@ def repetition(
 
 
 def check_installed() -> None:
-    """Raises ConfigError when numba is missing: before a run begins, not at its first document."""
+    """Raise ConfigError when numba is missing: before a run begins, not at its first document."""
     if find_spec("numba") is None:
         raise ConfigError("repeated_ngrams needs numba: pip install 'hanllama[data]'")
 
 
 @cache
 def _compiled() -> Callable[..., NDArray[np.int64]]:
-    """`_scan` as machine code; here and not at import, since numba is slow to import."""
+    """`_scan` as machine code, compiled at the first call: numba is slow to import."""
     return compiled(_scan)
 
 
@@ -89,7 +87,7 @@ def _scan(
     shift = np.uint64(64 - bits)
     keys = np.zeros(size, dtype=np.uint64)  # 0: free
     counts = np.zeros(size, dtype=np.int32)
-    ends = np.zeros(size, dtype=np.int32)  # where the last counted occurrence ended
+    ends = np.zeros(size, dtype=np.int32)  # end of the last counted occurrence
 
     for which in range(len(top)):
         n = top[which]
@@ -114,10 +112,10 @@ def _scan(
                 ends[slot] = i + n
             if counts[slot] > best:
                 best = int(counts[slot])
-        # Once is no repetition, however short the text.
+        # One occurrence is no repetition, however short the text.
         covered[which] = best * n if best > 1 else 0
 
-    starts = np.arange(length, dtype=np.int32)  # where an n-gram may be a duplicate
+    starts = np.arange(length, dtype=np.int32)  # positions at which an n-gram may be a duplicate
     slots = np.zeros(length, dtype=np.int32)
     for which in range(len(duplicate)):
         n = duplicate[which]
@@ -125,7 +123,7 @@ def _scan(
         for _ in range(n):
             power *= base
         keys[:] = np.uint64(0)
-        reached = 0  # everything before is covered or was passed over
+        reached = 0  # everything before it has been counted
         found = 0
         used = 0
         for start in starts:

@@ -1,4 +1,4 @@
-"""Where a sentence ends."""
+"""Recognize the end of a sentence."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ _CLOSING = "”’」』）》】)\"'〕］]　 \t\r①②③④⑤⑥⑦⑧⑨�
 
 
 def ends_sentence(line: str) -> bool:
-    """Whether the last character of `line`, closing marks and notes aside, ends a sentence."""
+    """Whether `line` ends a sentence, apart from closing quotes and notes."""
     return line.rstrip(_CLOSING)[-1:] in _ENDS if line.strip() else False

@@ -1,15 +1,15 @@
-"""Take out what sites and authors write around a novel: adverts, pleas for votes, notices.
+"""Remove the adverts, pleas for votes and notices that sites and authors put into a novel.
 
-手机用户请浏览…, 本书来自…, 求推荐票, (本章未完): on pirate sites one line in fifty, and the first
-thing a model learns by heart. What goes is the smallest part that is certainly an advert, a
+手机用户请浏览…, 本书来自…, 求推荐票, (本章未完): one line in fifty on pirate sites, and the first
+thing a model learns by heart. The rule removes the smallest part that is certainly an advert: a
 bracket, a sentence, or one clause of a long sentence.
 
-A word proves nothing: people in novels download, subscribe, and buy a 月票 for the bus. So a
-pattern is a phrase in the voice of a site, or of an author who turns to readers, made of two or
-three parts within one sentence. Quoted speech is left alone but for what nobody says aloud. Names
-torn apart to escape a search (小^说*网) are known by the tearing and a site's words in them.
+A single word proves nothing: people in novels download, subscribe, and buy a 月票 for the bus. So a
+pattern is a phrase of two or three parts within one sentence, as a site writes it, or an author who
+speaks to readers. In quoted speech only phrases that nobody says aloud are removed. Names of sites
+broken up to escape a search (小^说*网) are recognized by the signs between their words.
 
-Source: collected by the authors from Chinese novels as public mirrors give them.
+Source: collected by the authors from Chinese novels on public mirrors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from functools import cache
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._lines import change_lines
 
-# Parts of a phrase are separated by … (up to 16 characters of the same sentence), and | separates
-# alternatives. NOBODY_SAYS holds in quoted speech as well.
+# … separates the parts of a phrase (up to 16 characters of the same sentence), | alternatives.
+# NOBODY_SAYS also applies to quoted speech.
 NOBODY_SAYS = (
     "手机用户|手机阅读|手机站|手机版|手机看书|手机端"
     " … 请浏览|请访问|请到|请用|请登|登陆|登录|阅读下载|点击",
@@ -88,15 +88,14 @@ TO_READERS = (
 _GAP = r"[^。！？!?\n]{0,16}?"
 _SPEECH = ("“", "「", "『", '"')
 _LONGEST_ADVERT = 150
-_LONGEST_TAIL = 40  # characters that go with a phrase; of a longer sentence only its clause goes
+_LONGEST_TAIL = 40  # characters removed with a phrase; of a longer sentence only the clause goes
 
 _OPEN, _CLOSE = re.compile(r"[（(【\[<＜｛{]"), re.compile(r"[）)】\]>＞｝}]")
 _SENTENCE_START = re.compile(r"[。！？!?…”」』；;　]")
 _SENTENCE_END = re.compile(r"([。！？!?]++|…++)[”」』]?")
 _CLAUSE_START, _CLAUSE_END = re.compile(r"[，,；;：:\s]"), re.compile(r"[，,；;]|\s")
-_MOST_NESTED = 8  # adverts that only appear when others are out: nobody writes such a line
-# 【某某书屋】: the name of a site in brackets that enclose no name of a person or a thing; or who
-# made the file, 【某某整理校对】.
+_MOST_NESTED = 8  # adverts that appear only when others are removed: nobody writes such a line
+# 【某某书屋】: the name of a site in brackets; or the maker of the file, 【某某整理校对】.
 _NAME = re.compile(
     r"[【『\[｛{<＜](?:[^【】『』\[\]｛｝。，！？\s]{1,6}"
     r"(?:小说网?|书[屋吧城]|(?:文学|中文|阅读|读书)[网城])"
@@ -104,10 +103,10 @@ _NAME = re.compile(
     r"(?:(?:编辑|收集|录入|扫描)(?:整理|校对|制作)|(?:整理|校对)(?:制作|上传|校对)))[】』\]｝}>＞]"
 )
 
-# 小^说*网, 电|子|书: short pieces with signs between them, of a site's words in all.
+# 小^说*网, 电|子|书: the words of a site with signs between them.
 _TEAR = r"[\^~*|`_＊｜～＾＿]"
 _RUN = "[A-Za-z0-9①-⑳㈠-㈩. ]"
-# A run is entered at its start alone, or each of its places is read on to its end.
+# A run matches only from its start; otherwise each position would be read to the run's end.
 _TORN = re.compile(
     rf"(?:(?<!{_RUN}){_RUN}++)?[一-鿿]?(?<!{_TEAR})(?:{_TEAR}++[一-鿿A-Za-z]{{1,6}})+{_TEAR}++"
     r"(?:小?说?网|书[网城屋吧]?|说|堂|站)?(?:[ 0-9A-Za-z①-⑳㈠-㈩.]|[一-鿿](?=\.[a-z]))*"
@@ -134,10 +133,10 @@ class Rule:
 
 
 def _suspects(text: str) -> list[int]:
-    """Where a line stands that holds an advert, by a quick look.
+    """A position in each line that may hold an advert, found quickly.
 
-    Looking for the rarest words of the phrases one by one, and for their phrases only in the lines
-    found, is many times as fast as one pattern of all phrases.
+    Searching for the rarest word of each phrase, then for the phrases in the lines found, is many
+    times as fast as one pattern of all phrases.
     """
     found = {match.start() for match in _SITE_TRIGGER.finditer(text)}
     found.update(match.start() for match in _NAME.finditer(text))
@@ -154,7 +153,7 @@ def _suspects(text: str) -> list[int]:
 
 
 def _without_adverts(line: str) -> str | None:
-    """The line without its adverts; None when it was one, or little else."""
+    """The line without its adverts; None when little else is left."""
     for _ in range(_MOST_NESTED):
         spans = sorted(_adverts(line))
         if not spans:
@@ -183,7 +182,7 @@ def _adverts(line: str) -> Iterator[tuple[int, int]]:
     torn += _NAME.finditer(line)
     if torn:
         yield from (name.span() for name in torn)
-        return  # the sentence is looked at again without them
+        return  # the rest of the sentence is searched again without them
     phrases = _phrases()
     spoken = line.lstrip().startswith(_SPEECH)
     patterns = (phrases.nobody_says,) if spoken else (phrases.nobody_says, phrases.to_readers)
@@ -198,7 +197,7 @@ def _blank(found: re.Match[str]) -> str:
 
 
 class _Signs:
-    """Where the signs of a line stand, looked for once: a line may hold a megabyte of adverts."""
+    """The positions of a line's signs, found once: a line may hold a megabyte of adverts."""
 
     def __init__(self, line: str) -> None:
         self.indent = len(line) - len(line.lstrip())
@@ -233,18 +232,18 @@ def _places(sign: re.Pattern[str], line: str) -> list[int]:
 
 
 def _before(places: list[int], start: int) -> int:
-    """The last of the places before `start`; -1 when there is none."""
+    """The last place before `start`; -1 when there is none."""
     at = bisect_left(places, start)
     return places[at - 1] if at else -1
 
 
 _Phrase = list[list[str]]
-"""The parts of a phrase, each the words that may stand there."""
+"""The parts of a phrase; each part lists its alternatives."""
 
 
 @dataclass(frozen=True)
 class _Phrases:
-    """The phrases above as patterns: of either list, and by a word that each of them needs."""
+    """The phrases above as patterns: one of each list, and one for each rare word."""
 
     nobody_says: re.Pattern[str]
     to_readers: re.Pattern[str]
@@ -266,7 +265,7 @@ def _phrases() -> _Phrases:
 
 
 def _any_of(phrases: list[_Phrase]) -> re.Pattern[str]:
-    """A pattern of all phrases, which are tried only where one of their first characters stands."""
+    """A pattern of all phrases, tried only at one of their first characters."""
     first = sorted({re.escape(word[0]) for parts in phrases for word in parts[0]})
     ways = [
         _GAP.join(f"(?:{'|'.join(map(re.escape, part))})" for part in parts) for parts in phrases

@@ -1,7 +1,7 @@
-"""Strip white space at line ends, and let no more than `maximum` blank lines stand together.
+"""Strip white space at line ends, and keep at most `maximum` blank lines in a row.
 
-Pages turned into text leave lines of spaces and runs of ten empty lines, which teach a model to
-write empty lines. Indents are kept: in Chinese books two U+3000 begin a paragraph.
+Converted pages hold lines of spaces and runs of ten empty lines, which teach a model to write
+empty lines. Indents are kept: in Chinese books two U+3000 begin a paragraph.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from hanllama.corpus.rules import Drop
 
 @checked
 class Rule:
-    maximum: Natural = option(1, help="blank lines that may stand together")
+    maximum: Natural = option(1, help="the most blank lines in a row")
 
     def __call__(self, text: str) -> str | Drop:
         kept: list[str] = []
-        blank = self.maximum  # none at the beginning
+        blank = self.maximum  # no blank line at the beginning
         for line in text.split("\n"):
             line = line.rstrip()
             blank = 0 if line else blank + 1

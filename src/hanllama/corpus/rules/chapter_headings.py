@@ -1,8 +1,8 @@
-"""Give chapter headings one form, or take them out.
+"""Give chapter headings one form, or remove them.
 
-Kept, as a novel wants them: 　　第 一 回　风雪 becomes 第一回 风雪, without indent, after a
-blank line. Taken out (`keep: false`), where chapters are documents of their own and the heading
-only numbers them. What a heading is: `_headings.py`.
+Kept, for novels: 　　第 一 回　风雪 becomes 第一回 风雪, without indent, after a blank line.
+Removed (`keep: false`), where each chapter is a document and the heading only numbers it.
+`_headings.py` defines a heading.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SPACES = re.compile(r"\s+")
 
 @checked
 class Rule:
-    keep: bool = option(True, help="keep headings, in one form; false takes them out")
+    keep: bool = option(True, help="keep headings, in one form; false removes them")
 
     def __call__(self, text: str) -> str | Drop:
         lines: list[str] = []

@@ -1,11 +1,11 @@
-r"""Remove characters that no reader sees: controls, zero-width characters, bidirectional marks.
+r"""Remove invisible characters: controls, zero-width characters, bidirectional marks.
 
-Web novels carry them as watermarks, as traces of page breaks and of Windows line ends; each costs
-a small vocabulary three byte tokens, and makes 祥子 and 祥<zero-width space>子 two words. Every
+Web novels hold them as watermarks and as traces of page breaks and Windows line ends. Each costs
+a small vocabulary three byte tokens and makes 祥子 and 祥<zero-width space>子 two words. Every
 line end (`\r\n`, `\r`, vertical tab, form feed, U+0085, U+2028, U+2029) becomes `\n`; tabs stay.
 
-The two joiners are content where they join: ZWJ builds emoji (👨‍👩‍👧), ZWNJ spells Persian. They go
-only where a neighbour is Han, ASCII, punctuation or nothing, where they can join nothing.
+The two joiners are content where they join: ZWJ builds emoji (👨‍👩‍👧), ZWNJ spells Persian. They
+are removed only beside Han, ASCII, punctuation or nothing, where they cannot join.
 
 Source: the categories Cc and Cf of the Unicode character database, less the above.
 """
@@ -19,7 +19,7 @@ from hanllama.corpus.rules import Drop
 
 _LINE_ENDS = re.compile("[\r\x0b\x0c\x85\u2028\u2029]")
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"  # C0 and C1 controls, but tab and line ends
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"  # C0 and C1 controls except tab and line ends
     "\xad\u061c\u180e\u200b\u200e\u200f\u2060-\u2064\ufeff"  # soft hyphen, zero width, marks
     "\u202a-\u202e\u2066-\u206f"  # bidirectional embeddings, overrides, isolates
     "\ufdd0-\ufdef\ufff9-\ufffb\ufffe\uffff]+"  # non-characters, interlinear annotation
@@ -35,7 +35,7 @@ class Rule:
     def __call__(self, text: str) -> str | Drop:
         text = _LINE_ENDS.sub("\n", text.replace("\r\n", "\n"))
         text = _INVISIBLE.sub("", text)
-        if "\u200c" in text or "\u200d" in text:  # the slow pattern only where it is needed
+        if "\u200c" in text or "\u200d" in text:  # the pattern is slow
             text = _IDLE_JOINER.sub("", text)
         return text
 

@@ -1,8 +1,8 @@
-"""Drop a document in which digits and symbols are more than `maximum` of all but white space.
+"""Drop a document in which digits and symbols are more than `maximum` of the characters.
 
-Price lists, logs, tables of results, pages of box drawing or of mojibake: there is no language in
-them to learn. Symbols are what Unicode calls so (currency, mathematics, arrows, frames, emoji,
-U+FFFD), digits also Roman and circled ones; Chinese numerals are Han.
+Price lists, logs, tables of results, pages of box drawing or mojibake hold no language to learn.
+Symbols are Unicode's symbols (currency, mathematics, arrows, frames, emoji, U+FFFD); digits include
+Roman and circled ones; Chinese numerals are Han. White space does not count.
 
 Source: the symbol-to-word limit of Gopher (Rae et al. 2021, appendix A.1.1: 0.1 for `#` and
 `...`), widened to digits and counted in characters; threshold measured on Chinese, see

@@ -1,11 +1,11 @@
-"""Drop a document in which Han characters are less than `minimum` of all but white space.
+"""Drop a document in which Han characters are less than `minimum` of the characters.
 
-A folder of Chinese text also holds what is none: English pages, code, tables of numbers, text
-in a wrong encoding. Chinese prose consists to four fifths of Han, and a short document says
+A folder of Chinese text also holds English pages, code, tables of numbers and text in a wrong
+encoding. Four fifths of Chinese prose are Han. White space does not count. A short document says
 too little about its share, hence `shortest`.
 
-Source: the idea is the alphabetic share of Gopher (Rae et al. 2021, appendix A.1.1), there 80 %
-of the words; the threshold is measured on Chinese, see docs/rules.md.
+Source: the alphabetic share of Gopher (Rae et al. 2021, appendix A.1.1: 80 % of the words); the
+threshold is measured on Chinese, see docs/rules.md.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
 """Join lines that were cut at a fixed width back into paragraphs.
 
 Texts from terminals, e-mail and scanners break every line after 30 to 40 characters, in the middle
-of words. A model trained on them breaks lines there too.
+of words. A model trained on them does the same.
 
-Whether a text is wrapped is decided for the whole of it, from the widths of its lines (a Han
-character is two columns wide): a width is the text's margin when at least `full` of the lines end
-within a few columns before it, next to none reach beyond, and at least half of those break off in
-the middle of a sentence. Verse does not: its lines are short or end in a mark. Nor do paragraphs,
-whose lengths spread.
+The widths of all lines decide whether a text is wrapped (a Han character is two columns wide). A
+width is the text's margin when at least `full` of the lines end within a few columns before it,
+almost none reach beyond it, and at least half of the lines at the margin break off in the middle of
+a sentence. Lines of verse are short or end in a mark; paragraphs differ in length.
 
-Then a line is joined to the one before when that one reaches the margin, unless it begins a
-paragraph (deeper indent, a blank line before it), speech after an ended sentence, a list item or a
-heading. A text with a blank line after every line is read as if it had none.
+A line is joined to a line before it that reaches the margin, unless it begins a paragraph (deeper
+indent, a blank line before it), speech after an ended sentence, a list item or a heading. A blank
+line after every line is ignored.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from hanllama.corpus.rules._headings import is_heading, is_section_number
 from hanllama.corpus.rules._sentences import ends_sentence
 
 NARROWEST, WIDEST = 36, 160  # columns of a margin: 18 Han characters; nobody wraps beyond 80
-_RAGGED = 6  # columns before the margin: a mark that may not begin a line, a word of Latin
-_BEYOND = 4  # marks that hang over the margin
+_RAGGED = 6  # columns before the margin: room for a mark that may not begin a line, a Latin word
+_BEYOND = 4  # columns of marks that hang over the margin
 _FEWEST_LINES, _FEWEST_FULL = 6, 4
 _ITEM = re.compile(
     r"\s*(?:[-*•·●○■□◆※]\s|[(（]?(?:\d{1,3}|[一二三四五六七八九十]{1,3})[)）、.．]|[①-⑳]|[>|#])"
@@ -48,20 +47,20 @@ class Rule:
 
 
 def _without_spacing(lines: list[str]) -> list[str]:
-    """The lines; without the blank ones where a blank line follows nearly every line."""
+    """The lines, without blank lines where one follows nearly every line."""
     written = [line for line in lines if line.strip()]
     pairs = sum(1 for line, after in pairwise(lines) if line.strip() and not after.strip())
     return written if len(written) > _FEWEST_LINES and pairs > 0.9 * len(written) else lines
 
 
 def _margin(lines: list[str], full: float) -> int | None:
-    """The column at which the text was wrapped; None when it was not."""
+    """The column at which the text was wrapped; None when it was not wrapped."""
     written = [stripped for line in lines if (stripped := line.rstrip())]
     if len(written) < _FEWEST_LINES:
         return None
     widths = [_columns(line) for line in written]
     counts = Counter(width for width in widths if NARROWEST <= width <= WIDEST)
-    # Most texts are not wrapped: that no width is frequent says so before anything is searched.
+    # Most texts are not wrapped and have no frequent width: leave early.
     if not counts or 2 * sum(counts.values()) < full * len(written):
         return None
     margin, _ = max(counts.items(), key=lambda item: (_reaching(counts, item[0]), item[0]))
@@ -102,7 +101,7 @@ def _join(lines: list[str], margin: int) -> str:
 
 
 def _continues(before: str, line: str, usual: int, marks_paragraphs: bool) -> bool:
-    """Whether `line` goes on with the paragraph of the full line before it."""
+    """Whether `line` continues the paragraph of the full line before it."""
     if not line.strip() or not before.strip() or _indent(line) > usual or is_heading(line):
         return False
     if _ITEM.match(line) or is_section_number(line) or is_heading(before):
@@ -118,7 +117,7 @@ def _indent(line: str) -> int:
 
 
 def _columns(line: str) -> int:
-    """How wide a terminal shows the line: GBK spends a byte on each column."""
+    """The line's width on a terminal: GBK has one byte for each column."""
     return len(line) if line.isascii() else len(line.encode("gb18030", "replace"))
 
 

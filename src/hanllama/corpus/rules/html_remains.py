@@ -1,18 +1,16 @@
-"""Take out the tags, entities and forum codes that a careless extraction left in the text.
+"""Remove the tags, entities and forum codes that a careless extraction left in the text.
 
-`&nbsp;&nbsp;他走了。<br/>` is what many crawls hold. Entities become their characters; tags that
-begin a new line in a browser become a line end, all others nothing; scripts and styles go with
-what they hold. Programs and mathematics use the same signs, so a tag is a tag only where its name,
-its closing and its context say so:
+Many crawls hold `&nbsp;&nbsp;他走了。<br/>`. Entities become their characters; tags that begin a
+new line in a browser become a line end, other tags are removed, scripts and styles with their
+content. Programs and mathematics use the same signs. So a tag counts only when:
 
-- HTML or forums (UBB: `[b]`, `[img]…[/img]`) have a tag of that name: 若a<y>b and [附记] stay;
+- its name is a tag of HTML or of forums (UBB: `[b]`, `[img]…[/img]`): 若a<y>b and [附记] stay;
 - its attributes are attributes: 若 a<b 且 b>c stays;
-- a forum code is closed, and so is a tag behind an identifier: `a[i]` and `List<Object>` stay;
-- it is not spoken of: “<br>” and <b> 标签 stay.
+- it is closed, if it is a forum code or follows an identifier: `a[i]` and `List<Object>` stay;
+- the text does not speak about it: “<br>” and <b> 标签 stay.
 
-Code between ``` fences or in `backticks` on one line is left alone; a fence that is not closed is
-none. Where markup is wrapped in markup more than a few times, nobody wrote it, and the document is
-dropped.
+Code between ``` fences or in `backticks` on one line is left alone; an unclosed fence is no fence.
+A document whose markup is wrapped in markup more than a few times is dropped: nobody wrote it.
 
 Source: the block and inline elements of HTML 4.01 and 5; the codes of Discuz! forums.
 """
@@ -31,7 +29,7 @@ _BLOCK += "|html|li|main|nav|ol|option|p|pre|section|select|table|tbody|td|th|th
 _INLINE = "a|abbr|acronym|b|big|cite|code|del|em|font|i|iframe|img|input|ins|label|link|meta|nobr"
 _INLINE += "|object|param|ref|s|script|small|span|strike|strong|style|sub|sup|tt|u|wbr"
 _FORUM = "b|i|u|s|url|size|color|font|quote|code|align|img|email|list|hide"
-_REST = r"(?:\s[^<>]{0,500})?"  # longer ones are a lost `>`, not a tag
+_REST = r"(?:\s[^<>]{0,500})?"  # anything longer is a lost `>`, not a tag
 _TAG = re.compile(
     rf"<(?P<ends>/?)(?:(?P<block>{_BLOCK})|(?P<inline>{_INLINE}))(?P<rest>{_REST})/?>"
     rf"|\[(?P<code_ends>/?)(?P<code>{_FORUM})(?P<value>(?:=[^\[\]\n]{{0,200}})?)\]"
@@ -44,12 +42,12 @@ _NO_VALUES = re.compile(
     re.IGNORECASE,
 )
 _VALUE = re.compile(r"\s[a-z][\w:-]*\s*=", re.IGNORECASE | re.ASCII)
-_KNOWN_VALUE = re.compile(  # of tags with one letter, which are variables as well
+_KNOWN_VALUE = re.compile(  # for names of one letter, which are also variables
     r"\s(?:href|name|id|class|style|title|target|align|rel|lang|dir|on[a-z]+|data-\w+)\s*=",
     re.IGNORECASE,
 )
 _IDENTIFIER = frozenset(string.ascii_letters + string.digits + "_)]")
-# No program has types of these names, so they are tags wherever they stand.
+# No program has types of these names, so they are always tags.
 _LAYOUT = re.compile(
     "br|center|dd|div|dt|font|h[1-6]|hr|img|li|nobr|span|td|th|tr|wbr", re.IGNORECASE
 )
@@ -75,7 +73,7 @@ _CLOSING = {
 _AMPERSAND = re.compile("&(?:amp;|#38;|#x26;)++", re.IGNORECASE)  # escaped up to twenty times
 _ENTITY = re.compile(r"&(?:#\d{2,7}|#[xX][0-9a-fA-F]{2,6}|[a-zA-Z]{2,8}\d{0,2});")
 
-# Backticks and, behind the last ones of a line, its rest.
+# Backticks, with the rest of the line when they are its last.
 _BACKTICKS = re.compile(r"(?m)(`+)([^`\n]*$)?")
 _HIDDEN = re.compile("\0(\\d*)\0")
 _MOST_PASSES = 5
@@ -92,7 +90,7 @@ class Rule:
 
 
 def _clean(text: str) -> str:
-    """One pass over all but the code, for which marks stand meanwhile."""
+    """One pass over the text; marks replace the code during the pass."""
     if not ("&" in text or "<" in text or "[" in text):
         return text
     if "`" not in text:
@@ -120,12 +118,12 @@ def _character(entity: re.Match[str]) -> str:
 
 
 def _hide(text: str, hidden: list[str]) -> str:
-    """`text` with a mark for each piece of code, which is added to `hidden`."""
+    """`text` with a mark in place of each piece of code; the code is added to `hidden`."""
     runs = list(_BACKTICKS.finditer(text))
     closing: dict[int, int] = {}
     on_line: dict[int, int] = {}
     fences: dict[int, int] = {}
-    for number in range(len(runs) - 1, -1, -1):  # so that the nearest run behind is known
+    for number in range(len(runs) - 1, -1, -1):  # backwards: the next run is known already
         ticks, rest = runs[number].groups()
         size, start = len(ticks), runs[number].start()
         is_fence = False
@@ -156,7 +154,7 @@ def _hide(text: str, hidden: list[str]) -> str:
 def _without_contents(text: str) -> str:
     """`text` without comments, scripts, styles and images that a forum shows."""
     kept, done, at = [], 0, 0
-    never_closed = set()  # looking again and again for what is not there takes hours
+    never_closed = set()  # searching again for each opening would take hours
     while opening := _WITH_CONTENT.search(text, at):
         kind = (opening["name"] or str(opening.lastgroup)).lower()
         at = opening.end()
@@ -190,9 +188,9 @@ def _without_tags(text: str) -> str:
 
 
 def _closed(text: str, tags: list[re.Match[str]]) -> set[int]:
-    """Which of the tags are closed: each closing tag closes the nearest open one of its name.
+    """The numbers of the closed tags: a closing tag closes the nearest open tag of its name.
 
-    One that stands behind an identifier is closed only when no other can be.
+    An open tag behind an identifier is closed only when there is no other.
     """
     free: dict[str, list[int]] = {}
     glued: dict[str, list[int]] = {}
@@ -209,12 +207,12 @@ def _closed(text: str, tags: list[re.Match[str]]) -> set[int]:
 
 
 def _is_glued(text: str, start: int) -> bool:
-    """Whether an identifier or a bracket stands right before, as before an index."""
+    """Whether an identifier or a bracket stands right before `start`, as before an index."""
     return text[max(start - 1, 0) : start] in _IDENTIFIER
 
 
 def _is_markup(text: str, tag: re.Match[str]) -> bool | None:
-    """Whether what is written as a tag is one; None: when it is closed."""
+    """Whether a match of the tag pattern is markup, not code or prose; None: if it is closed."""
     ends, block, inline, rest, code_ends, code, value = tag.groups()
     start, end = tag.span()
     after = text[end : end + 1]

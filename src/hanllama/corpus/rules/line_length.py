@@ -1,9 +1,9 @@
 """Drop lines that are shorter than `minimum` or longer than `maximum` characters.
 
-The rule of baby-llama2-chinese, literally: of 429 web novels it keeps the lines of 10 to 4,096
-characters. It takes out page furniture and headings, and with them every short line of dialogue
-(“好。”) and every blank line, hence the ends of paragraphs and stanzas. That is why it belongs to
-the preset `baby-llama2` and not to `default`. White space around a line does not count.
+The rule of baby-llama2-chinese: it keeps the lines of 10 to 4,096 characters of 429 web novels. It
+removes page furniture and headings, but also every short line of dialogue (“好。”) and every blank
+line, hence the ends of paragraphs and stanzas. So it belongs to the preset `baby-llama2` and not to
+`default`. White space around a line does not count.
 """
 
 from __future__ import annotations

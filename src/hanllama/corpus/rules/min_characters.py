@@ -1,6 +1,6 @@
 """Drop a document of fewer than `minimum` characters, white space not counted.
 
-An empty record teaches nothing but to stop. The default drops nothing else: a poem has twenty
+An empty record only teaches a model to stop. The default drops nothing else: a poem has twenty
 characters, a proverb four.
 """
 
@@ -15,7 +15,7 @@ class Rule:
     minimum: Natural = option(1, help="the fewest characters of a document that is kept")
 
     def __call__(self, text: str) -> str | Drop:
-        # Most documents are long enough without counting the white space of a whole book.
+        # The beginning of most documents is long enough: do not split a whole book.
         beginning = text[: 4 * self.minimum]
         if len("".join(beginning.split())) >= self.minimum:
             return text

@@ -1,21 +1,21 @@
-"""Repair text that was decoded with the wrong table; take out what cannot be repaired.
+"""Repair text that was decoded with the wrong table; remove text beyond repair.
 
-Four accidents make nearly all of it, and each leaves its mark:
+Nearly all of it comes from four accidents:
 
 - UTF-8 read as GBK (绛夊晩绛 for 等啊等) or as Latin-1 (ä»– for 他), and GBK read as Latin-1 (ÔçÉÏ
-  for 早上). Where nothing is lost, the line is encoded back and decoded as it should have been;
-  that counts only if it decodes strictly and becomes plausible. Where bytes are lost, it goes.
-- A byte too many in GBK: a Macintosh's no-break space is A0, half a character to everybody else,
-  and to the end of the run every character is made of two halves. It becomes a space, and the rest
-  is decoded anew if that makes it plausible. Where the last byte was lost as well, to make the
-  number even, the last character is U+FFFD.
-- A byte lost in GBK, after which every character is made of two halves. Where such signs cluster
-  in a line among characters that nobody writes, the sentence goes.
+  for 早上). The line is encoded back and decoded as it should have been, if it decodes strictly
+  and becomes plausible. A line that lost bytes is removed.
+- A byte too many in GBK: the no-break space of a Macintosh is the byte A0, elsewhere half of a
+  character, so every following character of the run is made of two halves. The byte becomes a
+  space, and the rest is decoded again if that makes it plausible. Where the last byte is lost as
+  well, the last character becomes U+FFFD.
+- A byte lost in GBK, so that every following character is made of two halves. A sentence in which
+  such signs cluster among implausible characters is removed.
 - Characters lost for good: 锟斤拷 (U+FFFD as UTF-8, read as GBK), 烫烫烫 and 屯屯屯 (memory that
-  a Windows program never set), U+FFFD. A sentence with such a run goes.
+  a Windows program never set), U+FFFD. A sentence with such a run is removed.
 
-A single odd sign stays: a lost rare character is no reason to lose its sentence. A document of
-which more than `maximum_share` would go is dropped.
+A single odd sign stays: a lost rare character is no reason to lose its sentence. A document that
+would lose more than `maximum_share` is dropped.
 
 Source of plausibility: `encoding.plausibility`, from the first levels of GB 2312 and Big5.
 """
@@ -29,7 +29,7 @@ from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._lines import change_lines
 from hanllama.reading.encoding import plausibility
 
-# What the lead bytes of common Chinese characters in UTF-8 (E4-E9, EF BC, E3 80, E2 80) become.
+# The lead bytes of common Chinese characters in UTF-8 (E4-E9, EF BC, E3 80, E2 80), misread.
 _AS_GBK = re.compile("[锛銆鈥鐨涓浠鍦鏄绗鎴涔杩璇鍙]")
 _AS_LATIN = re.compile("[\xc0-\xff][\x80-\xbf\xc0-\xff\u0152-\u017e\u02c6\u02dc\u2013-\u2122]")
 _LATIN_RUN = re.compile("[\x21-\xff\u0152-\u017e\u0192\u02c6\u02dc\u2013-\u2122\ufffd ]+")
@@ -37,11 +37,11 @@ _LETTER = re.compile("[A-Za-z0-9\u4e00-\u9fff]")
 _HALVES = re.compile(
     "(?:[\xe2-\xe9\xef][\x80-\xbf\u0152-\u017e\u0192\u02c6\u02dc\u2013-\u2122\ufffd]{1,2}[ ?]?){3,}"
 )
-# A0 and the byte behind it, what follows up to ASCII, and an ASCII byte that may be a second half.
+# A0 and the byte after it, the run up to ASCII, and an ASCII byte that may be a second half.
 _A0 = "".join(bytes((0xA0, second)).decode("gbk") for second in range(0xA1, 0xFF))
 _SHIFTED = re.compile(rf"[{_A0}][^\x00-\x7f]{{2,}}[@-~]?")
-_SHIFTED_GAIN = 0.5  # names in headings score 0.2, but what they are shifted into is below 0
-_FEWEST_MENDED = 3  # Han characters: fewer may become plausible by chance
+_SHIFTED_GAIN = 0.5  # names in headings score 0.2, their shifted forms below 0
+_FEWEST_MENDED = 3  # Han characters; fewer may become plausible by chance
 _PLAUSIBLE, _GAIN = 0.6, 0.3
 _FEWEST_LEADS = 2
 
@@ -51,14 +51,14 @@ _ODD = "?Ａ-Ｚａ-ｚ０-９Α-Ωα-ωА-яёЁ⑴-⒛㈠-㈩ⅰ-ⅹ─-╿ㄅ
 _SIGN = re.compile(rf"[\ue000-\uf8ff\ufffd]|[{_ODD}](?<=[{_HAN}].)(?=[{_HAN}?])")
 _NEAR = 16  # characters between two signs of one cluster
 _FEWEST_SIGNS, _SHORTEST = 5, 24
-_NOBODY_WRITES = 0.5  # plausibility of the Han characters of a cluster; of real text 0.75 and more
+_NOBODY_WRITES = 0.5  # plausibility of the Han characters in a cluster; real text has 0.75 and more
 _NOT_HAN = re.compile(rf"[^{_HAN}]+")
 _SENTENCE_END = re.compile("[。！？]+[”’」』）]?|\\Z")
 
 
 @checked
 class Rule:
-    maximum_share: Share = option(0.2, help="drop a document of which more would go than this")
+    maximum_share: Share = option(0.2, help="drop a document that would lose a larger share")
 
     def __call__(self, text: str) -> str | Drop:
         repaired = text
@@ -79,7 +79,7 @@ class Rule:
 
 
 def _from_gbk(line: str) -> str | None:
-    """The line with its bytes in GBK read as UTF-8; None if it was that, and has lost some."""
+    """The line's GBK bytes read as UTF-8; None when the line is misread and has lost bytes."""
     data = b"".join(
         b"\x80" if part == "€" else part.encode("gb18030", "surrogatepass")
         for part in re.split("(€)", line)
@@ -93,7 +93,7 @@ def _from_gbk(line: str) -> str | None:
 
 
 def _from_shifted(line: str) -> str:
-    """The line with what follows a no-break space of one byte put together again."""
+    """The line with the runs after a one-byte no-break space decoded again."""
     return _SHIFTED.sub(lambda run: _from_shifted_run(run[0]), line)
 
 
@@ -107,7 +107,7 @@ def _from_shifted_run(run: str) -> str:
 
 
 def _from_latin(line: str) -> str | None:
-    """The line with its runs of Latin-1 decoded again, where their bytes are UTF-8 or GBK."""
+    """The line with its Latin-1 runs decoded again as UTF-8 or GBK; None when no letter is left."""
     repaired = _LATIN_RUN.sub(lambda run: _from_latin_run(run[0]), line)
     return repaired if repaired == line or _LETTER.search(repaired) else None
 
@@ -124,7 +124,7 @@ def _from_latin_run(run: str) -> str:
             return _better(run, data.decode(codec))
         except UnicodeDecodeError:
             continue
-    return _HALVES.sub("", run)  # some of their bytes are lost, and no language writes them
+    return _HALVES.sub("", run)  # bytes are lost, and no language writes such signs
 
 
 def _latin_byte(character: str) -> bytes:
@@ -144,7 +144,7 @@ def _without_lost(line: str) -> str | None:
 def _without_clusters(line: str) -> str | None:
     """The line without the sentences in which halves of characters cluster."""
     kept: str | None = line
-    while kept is not None:  # what is left may stand together as a cluster of its own
+    while kept is not None:  # the rest may form another cluster
         line, kept = kept, _without_sentences(kept, _clusters(kept))
         if kept == line:
             return line
@@ -152,7 +152,7 @@ def _without_clusters(line: str) -> str | None:
 
 
 def _clusters(line: str) -> list[tuple[int, int]]:
-    """Where signs stand close to one another, among characters that nobody writes."""
+    """The spans in which signs stand close together among implausible characters."""
     clusters: list[list[int]] = []
     for sign in _SIGN.finditer(line):
         if clusters and sign.start() - clusters[-1][-1] <= _NEAR:

@@ -1,11 +1,11 @@
-"""Take out what belongs to a page and not to the text: its number, rules, menus, imprint.
+"""Remove the parts of a page that are not text: page numbers, rules, menus, imprints.
 
-“第 12 页”, “- 12 -”, “上一章 目录 下一章”, lines of dashes, “Copyright …”: only lines that are
-nothing but that. Of a menu with one entry a line, two different ones must follow each other. A rule
-of signs becomes a blank line, since it parted two scenes; `***` and a line of …… are an author's
-own. A bare number may be the number of a section, as in many novels. It counts as the number of a
-page where numbers rise through the text and mostly stand in the middle of sentences; the blank
-lines around it go with it, so that `hard_wraps` can join what it parted.
+“第 12 页”, “- 12 -”, “上一章 目录 下一章”, lines of dashes, “Copyright …”: only lines that hold
+nothing else. In a menu of one entry a line, two different entries must follow each other. A line of
+dashes becomes a blank line, since it separates two scenes; `***` and a line of …… stay, since
+authors write them. A bare number may be a section's number, as in many novels. It counts as a page
+number where numbers rise through the text and mostly stand inside sentences; the blank lines around
+it are removed too, so that `hard_wraps` can join the two parts.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _line(line: str) -> str | None:
 
 
 def _without_entries(lines: list[str]) -> list[str]:
-    """The lines without menus of one entry a line, with or without blank lines between them."""
+    """The lines without menus of one entry a line; blank lines may separate the entries."""
     taken: list[int] = []
     run: dict[int, str] = {}
     for index, line in enumerate([*map(str.strip, lines), "end"]):
@@ -95,7 +95,7 @@ def _without_entries(lines: list[str]) -> list[str]:
 
 
 def _without_page_numbers(lines: list[str]) -> list[str]:
-    """The lines without bare page numbers and the blank lines around those."""
+    """The lines without bare page numbers and the blank lines around them."""
     bare = [(index, int(line)) for index, line in enumerate(lines) if _BARE.fullmatch(line)]
     rising = [
         (index, number)
@@ -114,7 +114,7 @@ def _without_page_numbers(lines: list[str]) -> list[str]:
 
 
 def _near(number: int, bare: list[tuple[int, int]], place: int) -> bool:
-    """Whether the neighbour at `place` is the number of a page just before or after."""
+    """Whether the neighbour at `place` is the number of a page nearby."""
     return 0 <= place < len(bare) and 0 < abs(bare[place][1] - number) <= 3
 
 

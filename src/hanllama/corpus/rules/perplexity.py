@@ -1,13 +1,13 @@
 """Drop text that surprises a character language model too much: gibberish, broken or foreign text.
 
 `model` is a folder that `hanllama quality lm` fitted on text known to be good. The threshold is the
-perplexity below which `percentile` percent of that text's held-out passages lie, read from the
-folder, so it does not move with the corpus that is cleaned; or `maximum`, where given. With
-`scope: lines` only the lines that are too surprising go, each judged alone. What is shorter than
-`shortest` characters is not judged: a few characters have no stable perplexity. `minimum` drops
-what is too predictable, as endless repetition is.
+perplexity at `percentile` of that text's held-out passages, read from the folder, so it does not
+depend on the corpus that is cleaned; or `maximum`, where given. `scope: lines` judges each line
+alone and drops only the surprising ones. A text shorter than `shortest` characters is not judged: a
+few characters have no stable perplexity. `minimum` drops text that is too predictable, such as
+endless repetition.
 
-Source: CCNet (Wenzek et al. 2020) and LLaMA (Touvron et al. 2023), which filter web pages so; by
+Source: the filters of web pages in CCNet (Wenzek et al. 2020) and LLaMA (Touvron et al. 2023); by
 characters instead of pieces.
 """
 
@@ -39,7 +39,7 @@ class Rule:
             raise ConfigError("perplexity needs a model: `perplexity: {model: FOLDER}`")
         from hanllama.corpus.quality import ngram_lm
 
-        # Not a field: a rule travels to other processes by its parameters.
+        # Not a field: only parameters travel to worker processes.
         model = ngram_lm.load(self.model)
         object.__setattr__(self, "_model", model)
         object.__setattr__(self, "_limit", self.maximum or model.reference.at(self.percentile))
@@ -75,7 +75,7 @@ class Rule:
 
 @functools.cache
 def _examples() -> list[Any]:
-    """Examples need a model, so a small one is fitted when they are asked for."""
+    """The examples. They need a model, so a small one is fitted at the first call."""
     from hanllama.corpus.quality.commands import lm
     from hanllama.corpus.quality.options import LmConfig
 

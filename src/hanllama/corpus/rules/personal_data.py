@@ -1,14 +1,14 @@
-r"""Mask what belongs to a person: mobile, identity and card numbers, addresses, QQ and WeChat ids.
+r"""Mask personal data: mobile, identity and card numbers, addresses, QQ and WeChat ids.
 
-A model repeats what it has read; a telephone number it has read twice it can recite. Each find is
-replaced by a stated word in brackets, so that the sentence stays a sentence:
+A model can recite a telephone number that it has read twice. A word in brackets replaces each find,
+so the sentence stays a sentence:
 [手机号] [身份证号] [银行卡号] [电话号码] [邮箱] [QQ号] [微信号].
 
-A number alone proves nothing, since novels, tables and bibliographies are full of numbers. So each
-kind has to pass what its issuer prescribes: an identity number its checksum, a province and a date
-of birth; a card number its checksum, an issuer's prefix, and for cards other than UnionPay a word
-like 卡 before it; a QQ or WeChat id the word that says so. Amounts and sizes (13800000000 元) are
-no mobile numbers.
+A number alone proves nothing: novels, tables and bibliographies are full of numbers. So each kind
+must meet its issuer's rules: an identity number has a checksum, a province and a date of birth; a
+card number has a checksum, an issuer's prefix, and for cards other than UnionPay a word like 卡
+before it; a word must announce a QQ or WeChat id. Amounts and sizes (13800000000 元) are no mobile
+numbers.
 
 Sources: resident identity numbers GB 11643-1999 (check digit ISO 7064 MOD 11-2); card numbers
 ISO/IEC 7812 (check digit by Luhn); mobile numbers 1[3-9] and eleven digits by the numbering plan
@@ -33,14 +33,14 @@ EMAIL, QQ, WECHAT = "[邮箱]", "[QQ号]", "[微信号]"
 class Rule:
     mobile: bool = option(True, help="mask mobile numbers")
     identity: bool = option(True, help="mask resident identity numbers of 18 digits")
-    identity_15: bool = option(False, help="mask old ones of 15 digits too, which have no checksum")
+    identity_15: bool = option(False, help="mask old ones of 15 digits too (without checksum)")
     bank_cards: bool = option(True, help="mask bank card numbers")
     landlines: bool = option(True, help="mask landline numbers written with their area code")
     email: bool = option(True, help="mask e-mail addresses")
     accounts: bool = option(True, help="mask QQ and WeChat ids that a word announces")
 
     def __call__(self, text: str) -> str | Drop:
-        for _ in range(_MOST_PASSES):  # what stood beside one number may only now stand free
+        for _ in range(_MOST_PASSES):  # the neighbour of a masked number may match only now
             masked = self._once(text)
             if masked == text:
                 return text
@@ -67,7 +67,7 @@ Mask = Callable[[re.Match[str]], str | None]  # None: leave it
 
 
 def _replace(pattern: re.Pattern[str], mask: Mask, text: str, near: re.Pattern[str] | None) -> str:
-    """`text` with the group `it` of each find masked; searched only around what is `near`."""
+    """`text` with the group `it` of each find masked; searches only around finds of `near`."""
     folded, spans = _searched(text, near)
     pieces: list[str] = []
     at = 0
@@ -78,7 +78,7 @@ def _replace(pattern: re.Pattern[str], mask: Mask, text: str, near: re.Pattern[s
             while match and (word := mask(match)) is not None:
                 pieces += [text[at : match.start("it") + shift], word]
                 at, position = match.end("it") + shift, match.end() + shift
-                # The next number of a row stands behind this mask now, no longer behind digits.
+                # The next number of a row now follows this mask, no longer digits.
                 beside, shift = word + folded[at : at + _AROUND], at - len(word)
                 match = pattern.match(beside, len(word) + 1)
     return "".join([*pieces, text[at:]]) if pieces else text
@@ -88,9 +88,9 @@ _MOST_PASSES = 8
 _AROUND = 80  # characters beside a number or an @ that a pattern may need
 
 
-@lru_cache(maxsize=3)  # most texts hold nothing, and then every pattern asks the same
+@lru_cache(maxsize=3)  # most texts have no find, and then every pattern asks the same
 def _searched(text: str, near: re.Pattern[str] | None) -> tuple[str, list[tuple[int, int]]]:
-    """(the text with plain digits, where in it to search): little of a novel."""
+    """(the text with ASCII digits, the spans of it to search)."""
     folded = _fold(text)
     if near is None:
         return folded, [(0, len(text))]
@@ -108,7 +108,7 @@ _FULL = re.compile("[０-９＠]")
 
 
 def _fold(text: str) -> str:
-    """Full-width digits and @ as their ASCII twins; each is one character as well."""
+    """The text with full-width digits and @ in ASCII; the length stays."""
     for full in sorted(set(_FULL.findall(text))):
         text = text.replace(full, chr(ord(full) - 0xFEE0))
     return text
@@ -116,10 +116,8 @@ def _fold(text: str) -> str:
 
 # --- numbers -----------------------------------------------------------------------------------
 
-_RUN = re.compile(r"[0-9](?:[-. ·()（）]{0,2}[0-9]){4,}")  # what every number below contains
-
-
-_FREE = r"(?<![0-9A-Za-z_])(?<![0-9]\.)"  # no part of a longer number, a name, a decimal
+_RUN = re.compile(r"[0-9](?:[-. ·()（）]{0,2}[0-9]){4,}")  # every number below contains it
+_FREE = r"(?<![0-9A-Za-z_])(?<![0-9]\.)"  # not part of a longer number, a name, a decimal
 _END = r"(?![0-9A-Za-z_])(?!\.[0-9])"
 _MEASURE = re.compile(
     r"\s*(?:[多余]|[万亿]|元|块|圆|美元|人|字|年|吨|公里|[米克斤里次个册卷章回倍颗])"
@@ -165,7 +163,7 @@ def _born(province: str, date: str) -> bool:
 
 
 def _check_digit(digits: str) -> str:
-    """ISO 7064 MOD 11-2 of 17 digits."""
+    """The check digit (ISO 7064 MOD 11-2) of 17 digits."""
     remainder = 0
     for digit in digits:
         remainder = (remainder + int(digit)) * 2 % 11
@@ -209,7 +207,7 @@ def _luhn(digits: str) -> bool:
     return total % 10 == 0 and len(set(digits)) > 1
 
 
-# 010 and 02x with eight digits, 0xxx with seven or eight; with brackets or a sign between.
+# 010 and 02x with eight digits, 0xxx with seven or eight; brackets or a sign set the code off.
 _LANDLINE = re.compile(
     r"(?<![0-9A-Za-z_])(?<![0-9][-. ])(?P<it>(?:\+86[- ]?)?"
     r"(?:\(0(?:10|2[0-9])\) ?|（0(?:10|2[0-9])） ?|0(?:10|2[0-9])[- ])[2-8][0-9]{3}[- ]?[0-9]{4}"
@@ -226,8 +224,8 @@ _EMAIL = re.compile(
     r"(?![A-Za-z0-9])"
 )
 
-# An account is looked for where its form stands, which is rare, and judged by what stands before.
-_CONTEXT = 40  # characters before that are looked at
+# The form of an account is rare, so it is searched first; the words before it decide.
+_CONTEXT = 40  # characters before it that decide
 
 _QQ_NUMBER = re.compile(
     r"(?<![0-9_.])(?P<it>[1-9][0-9]{4,10})(?![0-9A-Za-z_@])"
@@ -243,7 +241,7 @@ _QQ_BEFORE = re.compile(
     rf"(?:\s?(?:{_GROUP}|号码|号|账号))*\s?(?:是|为|[:：=+])?\s?[\[(（【“]?\s?"
     r"(?:[0-9]{5,11}\s?[、,，/;；或和]\s?)*\Z"
 )
-_QQ_WORDS = frozenset("qQ扣企球叩群裙")  # a quick look: numbers are many, and most are none
+_QQ_WORDS = frozenset("qQ扣企球叩群裙")  # a quick test: most numbers are no account
 
 
 def _qq(match: re.Match[str]) -> str | None:
@@ -251,7 +249,7 @@ def _qq(match: re.Match[str]) -> str | None:
     return None if _QQ_WORDS.isdisjoint(before) or not _QQ_BEFORE.search(before) else QQ
 
 
-_WECHAT = re.compile(  # begins with a plain set, which the engine searches for quickly
+_WECHAT = re.compile(  # begins with a plain set: the engine finds it quickly
     r"[微威薇VvWw](?:(?<=[微威薇])[信❤]|(?<=[Vv])信"
     r"|(?:(?<=[Ww])(?i:echat|eixin)|(?<=[VvWw])[Xx]|(?<=[Vv]))(?![A-Za-z0-9]))"
     r"(?P<says>\s?(?:公众号|账号|帐号|号码|号|[Ii][Dd])?\s?(?:是|为)?\s?[:：=]?)\s?[\[(（【“]?\s?"
@@ -262,7 +260,7 @@ _NOT_AN_ID = frozenset({"wechat", "weixin", "android", "iphone", "windows", "har
 
 
 def _wechat(match: re.Match[str]) -> str | None:
-    """A bare V announces an id only after 加; the word 微信 only with 号, a colon or 加."""
+    """The mask. A bare V announces an id only after 加; 微信 only with 号, a colon or 加."""
     before, says = _before(match), match["says"]
     inside_a_word = before[-1:].isascii() and before[-1:].isalnum()
     bare_v = match.start("says") == match.start() + 1

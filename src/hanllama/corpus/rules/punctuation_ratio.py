@@ -1,10 +1,10 @@
-"""Drop a document that is mostly punctuation, or a long one with next to none.
+"""Drop a document that is mostly punctuation, or a long one with almost none.
 
-Where every second character is a mark, there is a table of contents with dot leaders, a frame
-drawn in characters, a list of file names. A long text with none at all is a list of key words
-made for search engines, the output of speech recognition, or a text whose punctuation was lost
-in a conversion; a model that reads it learns sentences that never end. A line end closes a
-sentence as well, so that poems without marks stay.
+A text in which every second character is a mark is a table of contents with dot leaders, a frame
+drawn in characters, a list of file names. A long text without marks is a list of key words for
+search engines, the output of speech recognition, or a text that lost its punctuation in a
+conversion; from it a model learns sentences that never end. A line end also closes a sentence, so
+poems without marks stay.
 
 Source: the bullet and ellipsis limits of Gopher (Rae et al. 2021, appendix A.1.1) and the
 terminal punctuation rule of C4 (Raffel et al. 2020), restated as shares of characters;

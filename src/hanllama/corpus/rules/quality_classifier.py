@@ -1,10 +1,9 @@
-"""Drop text that a classifier, fitted on good and bad examples of the user's own, finds bad.
+"""Drop text that a classifier, fitted on the user's good and bad examples, finds bad.
 
-`model` is a folder that `hanllama quality classifier` fitted. A score is between 0 and 1; below
-`minimum` a document goes. With `percentile` above 0 the threshold is the score below which that
-percent of good held-out passages lie, read from the folder: `percentile: 2` loses about two in a
-hundred good passages, whatever the scores mean. What is shorter than `shortest` characters is not
-judged.
+`model` is a folder that `hanllama quality classifier` fitted. A score is between 0 and 1; a
+document below `minimum` is dropped. With `percentile` above 0 the threshold is the score at that
+percentile of the good held-out passages, read from the folder: `percentile: 2` loses about two in a
+hundred good passages. A text shorter than `shortest` characters is not judged.
 
 Source: the quality classifier of GPT-3 (Brown et al. 2020, appendix A), by characters.
 """
@@ -52,7 +51,7 @@ class Rule:
 
 @functools.cache
 def _examples() -> list[Any]:
-    """Examples need a model, so a small one is fitted when they are asked for."""
+    """The examples. They need a model, so a small one is fitted at the first call."""
     from hanllama.corpus.quality.commands import fit_classifier
     from hanllama.corpus.quality.options import ClassifierConfig
 

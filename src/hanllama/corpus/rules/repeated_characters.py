@@ -1,13 +1,12 @@
-"""Shorten what repeats one or two characters without end: 哈哈哈哈哈哈…, ------------, =-=-=-=-.
+"""Shorten long runs of one or two repeated characters: 哈哈哈哈哈哈…, ------------, =-=-=-=-.
 
-Laughter, screams and rows of dots may go on for a line; frames and separators are drawn with
-hundreds of dashes. Nothing is said after the first few, and a model learns to go on with them. A
-run keeps `maximum` repeats. Digits are left alone (1000000000 is a number), and so is white space,
-which indents.
+Laughter, screams and rows of dots may fill a line; frames and separators hold hundreds of dashes.
+Only the first few say something, and a model learns to repeat them. A run keeps `maximum` repeats.
+Digits stay (1000000000 is a number), and so does white space, which indents.
 
-Source: our own; the paper's measure is the n-gram share of `repeated_ngrams`, which sees a document
-only as a whole. In the clean corpora measured hardly anything but separators and frames of tables
-is longer than the default, and lost characters are written as up to ten □ (docs/rules.md).
+Source: ours; Gopher's n-gram share (`repeated_ngrams`) judges a document only as a whole. In the
+clean corpora measured, hardly anything but separators and frames of tables is longer than the
+default, and lost characters are written as up to ten □ (docs/rules.md).
 """
 
 from __future__ import annotations
@@ -50,14 +49,14 @@ class Rule:
 
 
 def _stretches(text: str, maximum: int) -> list[tuple[int, int]]:
-    """Where more than `maximum` repeats stand, by comparing the text with itself shifted.
+    """The spans of more than `maximum` repeats, found by comparing the text with itself shifted.
 
-    The pattern alone would need ten times as long for a book.
+    The pattern alone would take ten times as long for a book.
     """
     points = code_points(text)
     found: list[tuple[int, int]] = []
     for unit in range(1, _LONGEST_UNIT + 1):
-        equal = np.flatnonzero(points[unit:] == points[:-unit])  # to the one `unit` further on
+        equal = np.flatnonzero(points[unit:] == points[:-unit])  # to the character `unit` later
         edges = np.flatnonzero(np.diff(equal, prepend=-2, append=len(points) + 2) != 1)
         for k in np.flatnonzero(np.diff(edges) >= unit * maximum):
             first, last = int(equal[edges[k]]), int(equal[edges[k + 1] - 1])

@@ -1,10 +1,9 @@
-"""A line that stands `run` times or more in succession becomes one; a document of repeats goes.
+"""Reduce `run` or more equal lines in a row to one; drop a document of repeats.
 
 Scrapers write the same advert or heading again and again, and comments repeat a slogan for pages.
-A run of equal lines, blank lines between them allowed, is reduced to its first line; two equal
-lines stay, since verse and dialogue say things twice. A document in which too many lines or
-paragraphs (what blank lines separate) were there before is dropped whole: it is a menu, a log, a
-form.
+A run of equal lines, with or without blank lines between them, is reduced to its first line; two
+equal lines stay, since verse and dialogue say things twice. A document in which too many lines or
+paragraphs (separated by blank lines) equal earlier ones is a menu, a log, a form: it is dropped.
 
 Source: Gopher, Rae et al. 2021, table A1 (duplicate lines 0.30 and 0.20 of the characters,
 duplicate paragraphs the same). Thresholds re-derived on clean Chinese corpora: 1.2 times the
@@ -26,10 +25,10 @@ PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
 
 @checked
 class Rule:
-    run: int = option(3, ge=2, help="so many equal lines in succession become one")
-    lines: Share = option(0.6, help="the largest share of lines that were there before")
+    run: int = option(3, ge=2, help="this many equal lines in a row, or more, become one")
+    lines: Share = option(0.6, help="the largest share of lines that equal an earlier line")
     line_characters: Share = option(0.3, help="the largest share of characters in such lines")
-    paragraphs: Share = option(0.25, help="the largest share of paragraphs that were there before")
+    paragraphs: Share = option(0.25, help="the largest share of paragraphs that equal an earlier")
     paragraph_characters: Share = option(0.15, help="the largest share of their characters")
     fewest: Count = option(10, help="documents of fewer lines or paragraphs are not judged by them")
 
@@ -55,7 +54,7 @@ class Rule:
 
 
 def filled(parts: Iterable[str]) -> list[str]:
-    """The parts that hold more than white space, without the white space around them."""
+    """The parts that are not blank, stripped of white space."""
     return [stripped for part in parts if (stripped := part.strip())]
 
 
@@ -71,7 +70,7 @@ def repeated(parts: Iterable[str]) -> tuple[float, float]:
 
 
 def _collapse(lines: list[str], run: int) -> str:
-    """The text without the repeats of runs; the blank lines between the repeats go with them."""
+    """The text without the repeats of runs and the blank lines between them."""
     kept: list[str] = []
     held: list[str] = []  # the run so far: equal lines, and blank ones between and after
     current, times = "", 0

@@ -1,16 +1,15 @@
-"""Drop a document that says the same over and over: shares of repeated character n-grams.
+"""Drop a document that repeats itself too much, by shares of repeated character n-grams.
 
-Spam made for search engines, texts caught in a loop of a scraper or of a language model, lists in
-which one word changes. A model trained on them learns to loop. Only Han, letters and digits are
-counted: the most frequent trigram of every novel would otherwise be a full stop and two quotes.
+Spam for search engines, texts caught in a loop of a scraper or of a language model, lists in which
+one word changes: a model trained on them learns to loop. Only Han, letters and digits count:
+otherwise the most frequent trigram of every novel would be a full stop and two quotes.
 
 Source: Gopher, Rae et al. 2021, table A1: the share of the most frequent word n-gram (n = 2, 3, 4)
 and the share of characters in duplicate word n-grams (n = 5 to 10). A Chinese word has about 1.6
-characters in running text, so these became 3, 5, 6 and 8, 10, 11, 13, 14, 16 characters. The
-thresholds are re-derived, not copied: each is 1.2 times the highest 99.9th percentile of any clean
-corpus measured (novels, prose, articles, statutes, poems; numbers in docs/rules.md), rounded up to
-0.05. Gopher's own 0.15 to 0.10 for duplicates would drop 85 % of the technical articles and of the
-statutes, which repeat their terms.
+characters in running text, so these became 3, 5, 6 and 8, 10, 11, 13, 14, 16 characters. Each
+threshold is 1.2 times the highest 99.9th percentile of any clean corpus measured (novels, prose,
+articles, statutes, poems; numbers in docs/rules.md), rounded up to 0.05. Gopher's own 0.15 to 0.10
+for duplicates would drop 85 % of the technical articles and statutes, which repeat their terms.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""Act on terms from a list of the user's own: drop the document, drop the line, or mask the term.
+"""Act on terms from the user's list: drop the document, drop the line, or mask the term.
 
-What must not be in a corpus differs from project to project and from country to country, so no
-list is shipped. `file` holds one term a line, `#` begins a comment; `terms` takes a few without a
-file. The longest term at a place counts; ASCII letters match in either case.
+Projects and countries differ in the terms that a corpus must not hold, so hanllama ships no list.
+`file` holds one term a line, `#` begins a comment; `terms` takes a few without a file. The longest
+term at a place counts; ASCII letters match in either case. Below `minimum` or `share` nothing is
+done, so one quotation does not cost a book.
 
-`minimum` and `share` keep one quotation from costing a book: below either nothing is done.
-
-How: one search for the set of first characters, and at each find a comparison with the terms that
-begin so, longest first; the cost hardly grows with the length of the list.
-Source: the "bad words" filter of C4 (Raffel et al. 2020), which drops a page for one word; hence
-the two thresholds, whose absence there is known to have cost much harmless text.
+Method: one search for the set of first characters, and at each find a comparison with the terms
+that begin with it, longest first; the cost hardly grows with the length of the list.
+Source: the "bad words" filter of C4 (Raffel et al. 2020). It drops a page for one word and so lost
+much harmless text; hence the two thresholds.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Rule:
     )
     minimum: Count = option(1, help="finds in a document below which nothing is done")
     share: Share = option(0.0, help="share of characters in finds below which nothing is done")
-    mask: str = option("*", help="what stands for each character of a masked term")
+    mask: str = option("*", help="the character that replaces each one of a masked term")
 
     def __post_init__(self) -> None:
         if len(self.mask) != 1 or self.mask.isspace():
@@ -47,7 +46,7 @@ class Rule:
 
     def __call__(self, text: str) -> str | Drop:
         finder: _Finder = self._finder  # type: ignore[attr-defined]
-        while True:  # a masked term may leave another one, where a term contains the mask
+        while True:  # masking may form another term, if a term contains the mask
             spans = finder(text)
             inside = sum(end - start for start, end in spans)
             if len(spans) < self.minimum or inside < self.share * len(text):
@@ -115,7 +114,7 @@ _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 def _lower(text: str) -> str:
-    """ASCII letters in lower case; unlike str.lower it never changes the length."""
+    """`text` with ASCII letters in lower case; unlike str.lower this keeps the length."""
     return text.lower() if text.isascii() else text.translate(_LOWER)
 
 

@@ -1,9 +1,9 @@
-"""Take out a table of contents: headings one after another that also stand over chapters.
+"""Remove a table of contents: a run of headings that also stand above chapters.
 
-A model that has read tables of contents writes chapter after chapter without a text. Headings that
-follow one another are not enough, since a crawl may have lost the texts between them: it is a table
-when 目录 stands above it, when its lines end in page numbers after dots, or when at least half of
-its entries come elsewhere in the text. What follows the table, the first chapter's heading, stays.
+A model that has read tables of contents writes chapter headings without text. A run of headings is
+not enough, since a crawl may have lost the texts between them. It is a table when 目录 stands above
+it, when its lines end in page numbers after dots, or when at least half of its entries occur
+elsewhere in the text. The first chapter's heading after the table stays.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LEADER = re.compile(
 )
 _NUMBERED = re.compile(r"\s*(\d{1,3}[.．、]\s*\S[^\n。，]{0,30}?)\s+\d{1,4}\s*")  # 3. 风雪 41
 _PAGE = re.compile(r"\s+\d{1,4}\s*$")
-_ANNOUNCED = 3  # so many entries are a table under the word 目录
+_ANNOUNCED = 3  # entries that make a table under the word 目录
 
 
 @checked
@@ -57,7 +57,7 @@ class Rule:
 
 
 def _entry(line: str) -> str:
-    """What `line` lists, without spaces and page number; nothing when it is no entry."""
+    """The title in `line`, without spaces and page number; "" when the line is no entry."""
     if len(line) > 100:
         return ""
     leader = _LEADER.fullmatch(line) or _NUMBERED.fullmatch(line)
@@ -66,7 +66,7 @@ def _entry(line: str) -> str:
 
 
 def _runs(lines: list[str], entries: dict[int, str]) -> list[list[int]]:
-    """The entries that follow one another with nothing but blank lines between, three or more."""
+    """Runs of three or more entries with only blank lines between them."""
     runs: list[list[int]] = [[]]
     for index, line in enumerate(lines):
         if index in entries:
@@ -77,7 +77,7 @@ def _runs(lines: list[str], entries: dict[int, str]) -> list[list[int]]:
 
 
 def _until_the_first_chapter(run: list[int], entries: dict[int, str]) -> list[int]:
-    """The run less the headings at its end that begin the text: an entry comes a second time."""
+    """The run up to the first entry that occurs a second time: there the text begins."""
     seen: set[str] = set()
     for place, index in enumerate(run):
         entry = entries[index]
@@ -88,7 +88,7 @@ def _until_the_first_chapter(run: list[int], entries: dict[int, str]) -> list[in
 
 
 def _title_above(lines: list[str], index: int) -> int | None:
-    """The line 目录 that stands right above, blank lines aside."""
+    """The line 目录 right above `index`, past blank lines; None when there is none."""
     index -= 1
     while index >= 0 and not lines[index].strip():
         index -= 1

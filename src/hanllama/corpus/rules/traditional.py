@@ -1,8 +1,8 @@
 """Write traditional characters in their simplified form (or the other way), by OpenCC.
 
-Two scripts cost a small model its vocabulary twice. OpenCC converts by phrases, not characters
-(頭髮 -> 头发, 發現 -> 发现), and leaves what is simplified already. In no preset, since it is a
-choice: it also rewrites names, quotations of old books and remarks about the script. Needs the
+Two scripts double the vocabulary that a small model needs. OpenCC converts by phrases, not by
+characters (頭髮 -> 头发, 發現 -> 发现), and leaves simplified text as it is. The rule is in no
+preset: it also rewrites names, quotations of old books and remarks about the script. It needs the
 package opencc: pip install 'hanllama[data]'.
 
 Source: OpenCC, https://github.com/BYVoid/OpenCC, whose configurations `direction` names.
@@ -25,7 +25,7 @@ class Rule:
     )
 
     def __post_init__(self) -> None:
-        _converter(self.direction)  # a missing package is said before a book is read
+        _converter(self.direction)  # a missing package fails before a book is read
 
     def __call__(self, text: str) -> str | Drop:
         converted: str = _converter(self.direction).convert(text)

@@ -1,10 +1,9 @@
-"""Cut off the last sentence of a document that breaks off in the middle.
+"""Cut off the last sentence of a document when it is incomplete.
 
-Crawls and context windows cut texts at a length, and a model that has read such ends stops in the
-middle of a sentence itself. The cut goes back to the end of the last whole sentence of the last
-line. Verse, lists, headings, signatures and dates end without a mark by right: so only a last line
-of at least `minimum` characters that holds a whole sentence counts, and only in a text whose other
-long lines do end in a mark.
+Crawls and context windows cut texts at a length; a model that reads them stops in the middle of a
+sentence. The rule cuts the last line after its last whole sentence. Verse, lists, headings,
+signatures and dates need no final mark. So the rule applies only to a last line of at least
+`minimum` characters that holds a whole sentence, in a text whose other long lines end in a mark.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from hanllama.corpus.rules._sentences import ends_sentence
 
 _LAST_END = re.compile(r".*[。！？!?…][”’」』）)]*", re.DOTALL)
 _SIGNED = re.compile(r"[）)》】\d年月日]\s*$|[^\s，。！？]\s+[^\s，。！？]{1,8}$")
-_OTHERS = 50  # lines before the last that are asked whether lines of this text end in a mark
+_OTHERS = 50  # lines before the last that show whether this text's lines end in a mark
 
 
 @checked

@@ -1,14 +1,14 @@
-"""Take out web addresses, plain or disguised, and lines that hold nothing else.
+"""Remove web addresses, plain or disguised, and lines that hold nothing else.
 
-An address teaches a model to invent addresses. Sites that give books away mark them with their
-own, one in fifty lines, and write it so that no simple search finds it: `Ｗww.yiＳhu.ｎｅt`,
-`w w w. yi shu. n et`. So a line is read as a visitor would type it, without width, case and
-spaces: when it is then www, a name and a site's ending, and holds next to no Chinese, it goes
-whole. In other lines the address alone goes, with brackets and a label (网址：) around it; of a
-Markdown link the text stays. E-mail addresses are the business of `personal_data`.
+Addresses teach a model to invent addresses. Pirate sites put theirs into one line in fifty, written
+so that a simple search misses it: `Ｗww.yiＳhu.ｎｅt`, `w w w. yi shu. n et`. So the rule reads a
+line as a visitor would type it, without width, case and spaces. A line that is www, a name and a
+domain ending, with almost no Chinese, is removed whole. Elsewhere only the address is removed, with
+its brackets and label (网址：); the text of a Markdown link stays. `personal_data` masks e-mail
+addresses.
 
-`domains` also takes names of sites without http or www (`yishu.net`, `yishu点com`); a technical
-article speaks of such in its sentences, a novel does not.
+`domains` also removes names of sites without http or www (`yishu.net`, `yishu点com`): a technical
+article uses them in its sentences, a novel does not.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _TRIGGER = re.compile(
     rf"[:：]//|{_W}[ \u3000.．]{{0,2}}{_W}[ \u3000.．]{{0,2}}{_W}|{_DOT}{_ENDING}(?![A-Za-z0-9])"
 )
 
-_TAIL = r"(?:[/?#:][!-~]*(?<![.,;:!?)\]}'\"]))?"  # the path, less the punctuation after it
+_TAIL = r"(?:[/?#:][!-~]*(?<![.,;:!?)\]}'\"]))?"  # the path without the punctuation after it
 _PLAIN = r"(?:h ?t ?t ?ps?|ftp) ?[:：]//[!-~]+(?<![.,;:!?)\]}'\"])"
-# A name has few parts: www.www.www… is looked at once from each www, and not to its end each time.
+# Few parts: otherwise www.www.www… would be read to its end from each www.
 _PARTS = rf"(?:{_DOT}[{_LETTER}-]{{1,63}}+){{0,6}}?"
 _WWW = (
     rf"(?<![{_LETTER}]){_W}(?:[.．]?{_W}){{2}}{_PARTS}"
@@ -45,7 +45,7 @@ _DOMAIN = (
 _LABEL = r"(?:(?:网址|网站|地址|链接|官网|主页|来源|出处|转载自)[:：]\s*)?"
 _OPEN, _CLOSE = r"[(（\[［【<＜《]", r"[)）\]］】>＞》]"
 
-# What a disguised address looks like without spaces, in ASCII and lower case.
+# A disguised address in ASCII and lower case, without spaces.
 _TYPED = re.compile(
     r"(?:https?:/*)?w[.．]?w[.．]?w+[^a-z0-9]{0,3}[a-z0-9]{3,30}"
     r"[^a-z0-9]{1,2}(?:com|net|cn|org|cc|info|la|me|xyz)"
@@ -60,7 +60,7 @@ _WORD = re.compile(r"[^\W_]")
 
 @checked
 class Rule:
-    domains: bool = option(False, help="take out names of sites without http or www as well")
+    domains: bool = option(False, help="also remove names of sites without http or www")
 
     def __call__(self, text: str) -> str | Drop:
         positions = (found.start() for found in _TRIGGER.finditer(text))

@@ -1,22 +1,22 @@
-"""One width for each character: letters and digits half, Chinese punctuation full.
+"""Give each character one width: letters and digits half, Chinese punctuation full.
 
-Ｑ and Q are two words to a tokenizer, and so are “他说:” and “他说：”. Novels typed on old systems
+To a tokenizer Ｑ and Q are two words, and so are “他说:” and “他说：”. Novels typed on old systems
 hold ．for 。, －－ for ——, ∶ for ：, straight quotes and half-width commas between Han characters;
-PDFs give Kangxi radicals (⼀ for 一). NFKC, the usual remedy, does the wrong half of it: it turns
-，！？（） into ,!?() and … into three full stops. So the table is our own:
+PDFs hold Kangxi radicals (⼀ for 一). NFKC, the usual remedy, turns ，！？（） into ,!?() and …
+into three full stops. So this rule has its own table:
 
 - letters, digits and signs such as ％＋－／＝＠ become ASCII; ，！？：；（）～［］ stay,
-  and so do ＜＞＆, lest a tag appears where the author wrote none;
+  and so do ＜＞＆, which must not form a tag;
 - vertical, small and half-width forms of Chinese punctuation become the usual ones; compatibility
   ideographs and radicals become the character that they are drawn as;
-- , ; : ! ? ( ) become full where their neighbours are Chinese. A ? between two characters is left
-  as it is where the text has ？ of its own: there it stands for a lost character (玉在?中求善价);
-- ．(and .) after Chinese becomes 。 where it ends a line or a quotation, and everywhere in a text
-  that has such ends, but after a numeral: it is then no dot inside 奥斯卡．王尔德;
+- , ; : ! ? ( ) become full between Chinese. A ? between two Han characters stays in a text that
+  also has ？: there it stands for a lost character (玉在?中求善价);
+- ．(and .) after Chinese becomes 。 where it ends a line or a quotation; in a text with such ends,
+  everywhere except after a numeral. Other texts keep the dot of 奥斯卡．王尔德;
 - " becomes “ or ” where the quotes of its line alternate and stand next to Chinese;
 - three dots or more become ……, two dashes next to Chinese ——.
 
-Source of the forms: Unicode blocks FF00, FE10, FE30, FE50, 2F00, F900; of the use: GB/T 15834-2011.
+Source: Unicode blocks FF00, FE10, FE30, FE50, 2F00, F900; GB/T 15834-2011 for the use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OPENING, _CLOSING = "“‘「『《（【〈", "”’」』》）】〉"
 _CHINESE = f"{_HAN}{_OPENING}{_CLOSING}，。！？：；、…—"
 _FULL = str.maketrans(",;:!?.．", "，；：！？。。")
 
-# A pattern begins with the sign itself, which is found fast, and looks back from there.
+# A pattern begins with the sign itself, which is found quickly, and looks back from there.
 _AFTER_HAN = rf"(?<=[{_HAN}{_CLOSING}].)"
 _BEFORE_HAN = rf"[{_HAN}{_OPENING}{_CLOSING}—…\"]"
 _LINE_END = r"(?=[ \t\u3000]*(?:\n|\Z))"
@@ -64,7 +64,7 @@ class Rule:
     def __call__(self, text: str) -> str | Drop:
         text = _once(text)
         while '"' in text and (again := _once(text)) != text:
-            text = again  # a mark made Chinese may show the quote beside it to be Chinese too
+            text = again  # a mark that became full may make the quote beside it Chinese too
         return text
 
 
@@ -89,7 +89,7 @@ def _full(found: re.Match[str]) -> str:
 
 
 def _stops(text: str) -> str:
-    """The stops that end a line or a quotation, and, in a text that has such, those inside."""
+    """The text with full stops of a line or quotation end as 。; if it has any, all others too."""
     signs = {found[1] for found in _FINAL_STOP.finditer(text)}
     if signs:
         text = _FINAL_STOP.sub("。", text)
@@ -106,11 +106,11 @@ def _question_and_exclamation_marks(text: str) -> str:
 
 
 def _curl(line: str) -> str:
-    """The line with its straight quotes curled, or as it was where they do not come in pairs."""
+    """The line with its straight quotes curled; unchanged where they do not come in pairs."""
     quotes = _QUOTE.findall(line)
     opening, closing = quotes[::2], quotes[1::2]
     alternate = len(opening) == len(closing) and "”" not in opening and "“" not in closing
-    nested = '“""”' in "".join(quotes)  # “他说"好"了”: the inner pair is a quotation of its own
+    nested = '“""”' in "".join(quotes)  # “他说"好"了”: the inner pair is another quotation
     of_chinese = len(_STRAIGHT_NEXT_TO_CHINESE.findall(line)) == quotes.count('"')
     if nested or not alternate or not of_chinese:
         return line
@@ -120,7 +120,7 @@ def _curl(line: str) -> str:
 
 @cache
 def _forms() -> tuple[dict[str, str], re.Pattern[str]]:
-    """What each character that has another form becomes, and a pattern that finds them."""
+    """(character -> its usual form, a pattern that finds these characters)."""
     forms = {sign: chr(ord(sign) - 0xFEE0) for sign in "％＋－／＝＠＿＃＊＄＾｜＼｀"}
     for first, last in ("０９", "ＡＺ", "ａｚ"):
         for point in range(ord(first), ord(last) + 1):
