@@ -44,7 +44,7 @@ def test_json_and_the_table_say_the_same(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "what is to be planned?"),
+        ([], "give a pretrain config, a recipe"),
         (["missing.yaml"], "config file missing.yaml does not exist"),
         (["dmeo"], "'dmeo' is no recipe; did you mean 'demo'?"),
         (["demo", "--preset", "demo-1m"], "not both"),

@@ -198,7 +198,7 @@ def test_a_model_that_rewrites_its_text_is_taken_with_its_rewriting(tmp_path: Pa
     ("kind", "byte_fallback", "asked", "why"),
     [
         ("unigram", True, ["sentencepiece", "transformers"], "read this model as BPE, which it is"),
-        ("bpe", False, ["sentencepiece", "transformers"], "spell in bytes, of which this model"),
+        ("bpe", False, ["sentencepiece", "transformers"], "this model has no bytes"),
         ("word", True, ["sentencepiece"], "read this model as BPE, which it is"),
     ],
 )
@@ -396,7 +396,7 @@ def test_what_is_no_tokenizer_is_refused(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"vocab": {}}', encoding="utf-8")
     with pytest.raises(CorruptError, match="no `model`"):
         imported(tmp_path / "a.json", tmp_path / "t")
-    with pytest.raises(ConfigError, match="of tiktoken files"):
+    with pytest.raises(ConfigError, match="for tiktoken files"):
         imported(model, tmp_path / "t", encoding="qwen")
     (tmp_path / "t").mkdir()
     with pytest.raises(InputError, match="exists already"):

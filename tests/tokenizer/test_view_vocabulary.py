@@ -126,7 +126,7 @@ def test_records_of_the_text_that_cannot_be_used_are_told(
             ["--sentence", "好", "--alternatives", "513"],
             "alternatives must be int from 0 to 512, not 513",
         ),
-        (["--sentence", "好", "--sample", "2"], "only in a unigram model"),
+        (["--sentence", "好", "--sample", "2"], "only a unigram model"),
     ],
 )
 def test_what_cannot_be_shown_is_said(

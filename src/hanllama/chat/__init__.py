@@ -1,1 +1,1 @@
-"""Talking with a model on a terminal: `hanllama chat`."""
+"""`hanllama chat`: talk with a model on a terminal."""

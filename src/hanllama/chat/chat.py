@@ -2,8 +2,8 @@
 
 On a terminal the answer appears as it is written, Ctrl-C ends the answer and not the program, and
 a line that begins with / is a command. Through a pipe every line is a question (or a command), and
-every answer one line on stdout, so that a conversation can be scripted; everything else goes to
-stderr. Both run the same loop, `Chat.turn`.
+every answer is one line on stdout, for scripts; everything else goes to stderr. Both run the same
+loop, `Chat.turn`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROMPT, CONTINUED = "> ", "… "
 
 
 def chat(config: ChatConfig) -> None:
-    """The command. Raises InputError when there is no such model or conversation."""
+    """Run the command. Raises InputError for a missing model or conversation."""
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     screen: Screen = Terminal() if interactive else Pipe(as_json=config.json)
     speaker, remarks = _speaker(config)
@@ -44,7 +44,7 @@ def chat(config: ChatConfig) -> None:
 
 
 def _speaker(config: ChatConfig) -> tuple[ModelSpeaker, list[str]]:
-    """The model, and what there is to say about it before the first question."""
+    """Load the model; return it with the remarks to print before the first question."""
     from hanllama.model.checkpoint import load_model
     from hanllama.model.decode import decoding_layout
     from hanllama.model.device import choose_device, choose_dtype
@@ -59,14 +59,14 @@ def _speaker(config: ChatConfig) -> tuple[ModelSpeaker, list[str]]:
         if _is_base(config.model):
             remarks.append(
                 f"{config.model} is a base model by its card: it was pretrained and not taught to"
-                " answer. It may ramble; --continuation lets it go on with a text instead."
+                " answer. It may ramble; with --continuation it continues a text instead."
             )
     else:
         if not config.continuation:
             remarks.append(
                 f"{config.model} is a base model: it carries no chat template and was not taught"
-                " to answer. It goes on with what you type (continuation); a template can be tried"
-                " with --template NAME."
+                " to answer. It continues what you type (continuation); to try a template, use"
+                " --template NAME."
             )
         if config.system:
             raise InputError("a system prompt needs a chat template; see --template")
@@ -81,7 +81,7 @@ def _speaker(config: ChatConfig) -> tuple[ModelSpeaker, list[str]]:
 
 
 def _is_base(folder: str) -> bool:
-    """Whether the lineage of a model that hanllama made says that it was only pretrained."""
+    """Whether the model's card lists only pretraining; false without a card."""
     from hanllama.model.card import read_card
 
     card = read_card(folder)
@@ -94,63 +94,63 @@ def _is_base(folder: str) -> bool:
 
 
 class Screen(Protocol):
-    """Where lines come from and answers go."""
+    """The source of lines and the place for answers."""
 
     def lines(self) -> Iterator[str]:
-        """What is typed, one message or command at a time; ends at the end of the input."""
+        """Yield the typed messages and commands until the input ends."""
         ...
 
     def tell(self, text: str) -> None:
-        """Something of ours, not the model's."""
+        """Print a remark of the program."""
         ...
 
     def show(self, pieces: Iterator[str], answer: Answer) -> None:
-        """An answer as it comes."""
+        """Print an answer as it comes."""
         ...
 
     def fail(self, why: str) -> None:
-        """A question that gets no answer."""
+        """Print why a question gets no answer."""
         ...
 
 
 class Chat:
-    """The commands, and the loop over what is typed.
+    """The commands, and the loop over the typed lines.
 
     Args:
         session: the conversation.
         screen: a terminal or a pipe.
-        continues: the model goes on with a text instead of answering.
+        continues: the model continues a text instead of answering.
     """
 
     def __init__(self, session: Session, screen: Screen, *, continues: bool = False) -> None:
         self.session, self.screen, self._continues = session, screen, continues
         self._stopped = False
-        self._unanswered = ""  # the last question, where it was taken back: for /retry
+        self._unanswered = ""  # the last question, if it was taken back: for /retry
         self._commands: dict[str, tuple[Callable[[str], None], str]] = {
             "/help": (self._help, "this list"),
-            "/retry": (self._retry, "answer the last question anew"),
-            "/undo": (self._undo, "take the last question and answer back"),
+            "/retry": (self._retry, "answer the last question again"),
+            "/undo": (self._undo, "take back the last question and answer"),
             "/reset": (self._reset, "begin a new conversation"),
-            "/history": (self._history, "what was said so far"),
+            "/history": (self._history, "show the conversation"),
             "/system": (self._system, "TEXT: set the system prompt; - for none; alone: show it"),
-            "/set": (self._set, "NAME NUMBER: change a setting, as temperature; alone: show them"),
+            "/set": (self._set, "NAME NUMBER: change a setting (temperature …); alone: show them"),
             "/save": (self._save, "FILE: write the conversation"),
-            "/load": (self._load, "FILE: go on with a saved conversation"),
+            "/load": (self._load, "FILE: continue a saved conversation"),
             "/quit": (lambda rest: None, "leave (or Ctrl-D)"),
         }
         if continues:
-            self._commands["/more"] = (self._more, "go on with the last text")
+            self._commands["/more"] = (self._more, "continue the last text")
             del self._commands["/system"]
 
     def run(self) -> None:
-        """Until the input ends or /quit."""
+        """Take turns until the input ends or /quit."""
         for line in self.screen.lines():
             if line.strip() in ("/quit", "/exit"):
                 return
             self.turn(line)
 
     def turn(self, line: str) -> None:
-        """One message or command; what goes wrong with it is told, and the chat goes on."""
+        """Handle one message or command; an error is printed, and the chat goes on."""
         try:
             if line.startswith("/") and not line.startswith("//"):
                 self._command(line)
@@ -163,13 +163,13 @@ class Chat:
         name, _, rest = line.strip().partition(" ")
         if name not in self._commands:
             raise InputError(
-                f"there is no command {name}{nearest(name, list(self._commands))} (a message that"
-                " begins with / is typed with //)"
+                f"there is no command {name}{nearest(name, list(self._commands))} (to send a"
+                " message that begins with /, type //)"
             )
         self._commands[name][0](rest.strip())
 
     def _ask(self, question: str, *, instead: bool = False) -> None:
-        """Ask and show; `instead`: anew, in place of the last exchange if an answer comes."""
+        """Ask and show the answer; with `instead`, it replaces the last exchange."""
         answer = Answer()
         self._stopped = False
         self._unanswered = "" if instead else question
@@ -189,7 +189,7 @@ class Chat:
                 " max_new_tokens NUMBER allows more"
             )
         elif answer.finish == "context":
-            self.screen.tell("cut where the context is full")
+            self.screen.tell("cut because the context is full")
         elif answer.finish == "stopped":
             self.screen.tell("stopped")
         if answer.text.strip():
@@ -197,7 +197,7 @@ class Chat:
         elif instead:
             self.screen.tell("no answer came; the one before stays")
         elif self._continues:
-            self.screen.tell("nothing came after this text; what was written before stays")
+            self.screen.tell("nothing came after this text; the text before stays")
         else:
             self.screen.tell("no answer came; the question was taken back (/retry asks it again)")
 
@@ -214,7 +214,7 @@ class Chat:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C ends the answer. Only within: at the prompt it does what it always does."""
+        """Ctrl-C ends the answer inside this block, and keeps its usual effect at the prompt."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopped = True
@@ -230,7 +230,7 @@ class Chat:
     def _help(self, rest: str) -> None:
         width = max(map(len, self._commands))
         lines = [f"{name:<{width}}  {words}" for name, (_, words) in self._commands.items()]
-        lines.append(f"a line ending in \\ goes on in the next; {BLOCK} begins and ends a block")
+        lines.append(f"a line ending in \\ continues on the next; {BLOCK} begins and ends a block")
         self.screen.tell("\n".join(lines))
 
     def _retry(self, rest: str) -> None:
@@ -288,15 +288,16 @@ class Chat:
 
 def _path(name: str) -> Path:
     if not name:
-        raise InputError("a file's name is missing")
+        raise InputError("the file name is missing")
     return Path(name).expanduser()
 
 
 def joined(read: Callable[[bool], str]) -> str:
-    """One message from lines: of a block, of lines that end in a backslash, or a single one.
+    """Read one message: a block, lines that end in a backslash, or a single line.
 
     Args:
-        read: gives the next line; told whether it goes on with a message. Raises EOFError.
+        read: returns the next line; its argument says whether the line continues a message.
+            Raises EOFError.
     """
     line = read(False)
     if line.strip().startswith(BLOCK):
@@ -317,47 +318,47 @@ def joined(read: Callable[[bool], str]) -> str:
 
 
 class Terminal:
-    """A person at a terminal: readline's editing and history where there is any."""
+    """A person at a terminal, with readline's editing and history if available."""
 
     def __init__(self) -> None:
         _utf8_for_readline()
-        # Editing of the line, arrow keys for what was typed before; Windows' console has its own.
+        # readline edits lines and recalls earlier ones; Windows' console does so itself.
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401
 
     def lines(self) -> Iterator[str]:
-        """What is typed. Ctrl-C gives the line up, Ctrl-D leaves."""
+        """Yield the typed lines. Ctrl-C drops the line, Ctrl-D leaves."""
         while True:
             try:
                 yield joined(lambda goes_on: input(CONTINUED if goes_on else PROMPT))
             except KeyboardInterrupt:
                 print()
             except UnicodeDecodeError:
-                self.tell("that was no text in the terminal's encoding; type it again")
+                self.tell("the line is not valid in the terminal's encoding; type it again")
             except EOFError:
                 print()
                 return
 
     def tell(self, text: str) -> None:
-        """In dim letters."""
+        """Print a remark in dim letters."""
         print(f"\x1b[2m{visible(text)}\x1b[0m", flush=True)
 
     def show(self, pieces: Iterator[str], answer: Answer) -> None:
-        """As it comes; what a terminal would act on is shown, not done."""
+        """Print the answer as it comes, with escape codes made visible."""
         for piece in pieces:
             print(visible(piece), end="", flush=True)
         print()
 
     def fail(self, why: str) -> None:
-        """Said like everything of ours."""
+        """Print why a question gets no answer."""
         self.tell(why)
 
 
 def _utf8_for_readline() -> None:
-    """Give readline a UTF-8 locale where there is none, as in many containers.
+    """Give readline a UTF-8 locale if there is none, as in many containers.
 
-    In the locale C, or in one that is named and not installed, it takes the bytes of 你 for three
-    keys. It asks the environment, not Python, which is why that is what changes.
+    In the locale C, or in one that is not installed, readline takes the bytes of 你 for three keys.
+    It reads the environment variable, not Python's locale.
     """
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "")
@@ -371,14 +372,14 @@ def _utf8_for_readline() -> None:
 
 
 class Pipe:
-    """A script: a message a line in, an answer a line out."""
+    """A script: one message per line in, one answer per line out."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self._as_json = as_json
         self._number = 0
 
     def lines(self) -> Iterator[str]:
-        """The lines of standard input; a byte order mark and \\r before \\n are not theirs."""
+        """Yield the lines of standard input, without a byte order mark and \\r before \\n."""
         while True:
             try:
                 yield joined(self._line)
@@ -397,11 +398,11 @@ class Pipe:
         return text.removesuffix("\n").removesuffix("\r")
 
     def tell(self, text: str) -> None:
-        """To stderr: stdout holds answers alone."""
+        """Print a remark to stderr: stdout holds only answers."""
         print(f"hanllama: {visible(text)}", file=sys.stderr, flush=True)
 
     def show(self, pieces: Iterator[str], answer: Answer) -> None:
-        """One line, when it is whole; line breaks inside are written as \\n."""
+        """Print the complete answer as one line; line breaks inside are written as \\n."""
         for _ in pieces:
             pass
         if self._as_json:
@@ -413,14 +414,14 @@ class Pipe:
             _write_line(sys.stdout, line)
 
     def fail(self, why: str) -> None:
-        """An empty line, so that answers still stand where their questions do."""
+        """Print an empty line, so that questions and answers keep the same line numbers."""
         self.tell(why)
         failed = {"answer": "", "finish": "error", "error": why}
         _write_line(sys.stdout, json.dumps(failed, ensure_ascii=False) if self._as_json else "")
 
 
 def _write_line(out: TextIO, line: str) -> None:
-    """As UTF-8 whatever the locale, since what came in was."""
+    """Write a line as UTF-8 in every locale, since the input is UTF-8."""
     out.flush()
     out.buffer.write(line.encode("utf-8", "replace") + os.linesep.encode())
     out.buffer.flush()

@@ -14,16 +14,16 @@ class ChatConfig(Sampling):
 
     model: str = option(help="model folder, or a folder of LoRA adapters", positional=True)
     system: str = option("", help="system prompt: who the model is, how it should answer")
-    load: str = option("", help="go on with a conversation that /save wrote")
+    load: str = option("", help="continue a conversation that /save wrote")
     template: str = option(
-        "", help="chat template by name or .jinja file; without it the model folder's own"
+        "", help="chat template by name or .jinja file; default: the model folder's own"
     )
     continuation: bool = option(
-        False, help="no conversation: the model goes on with what is typed, as a base model does"
+        False, help="no conversation: the model continues the typed text, as a base model does"
     )
     max_new_tokens: Count = 512
     seed: Natural = option(0, help="the same seed and the same words give the same answers")
-    json: bool = option(False, help="piped: an answer a line as JSON, with why it ended")
+    json: bool = option(False, help="piped: one JSON object per answer, with the reason of its end")
     device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto",

@@ -1,8 +1,7 @@
-"""A conversation with a model, without the terminal: what was said, and the next answer.
+"""A conversation with a model, without the terminal: its messages and the next answer.
 
-What does not fit into the context any more is left out of the prompt from the oldest exchange on;
-the system prompt and the last question stay. Nothing is forgotten for good: the messages are kept,
-and saved, as they were said.
+When the context is full, the prompt leaves out the oldest exchanges; the system prompt and the last
+question stay. The session still keeps and saves all messages.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ if TYPE_CHECKING:
     from hanllama.tokenizer.chat import ChatTemplate
     from hanllama.tokenizer.load import Tokenizer
 
-ROOM_SHARE = 4  # of the context, one in so many tokens is left for an answer at least
+ROOM_SHARE = 4  # at most a quarter of the context is kept free for the answer
 
 Message = dict[str, Any]
 
 
 @dataclass
 class Answer:
-    """One answer, complete once its pieces were taken.
+    """One answer, complete once all its pieces were yielded.
 
     Attributes:
-        text: what was written so far.
-        finish: `eos`, `length`, `context`, or `stopped` when the reader had enough.
-        forgotten: exchanges that the prompt left out, since the context is full.
-        tokens: written.
+        text: the text so far.
+        finish: `eos`, `length`, `context`, or `stopped` by the reader.
+        forgotten: number of exchanges that the prompt left out, since the context is full.
+        tokens: number of tokens so far.
     """
 
     text: str = ""
@@ -45,7 +44,7 @@ class Answer:
 
 
 class Speaker(Protocol):
-    """What writes: a model, or a test's stand-in."""
+    """A model, or a test's stand-in."""
 
     context: int
 
@@ -56,23 +55,23 @@ class Speaker(Protocol):
     def write(
         self, prompt: list[int], sampling: Sampling, stream: int, wanted: Callable[[], bool]
     ) -> Iterator[tuple[str, str]]:
-        """(piece of text, why it ended or "") until it ends or `wanted` is no more."""
+        """Yield (piece of text, reason of the end or "") until the end or `wanted()` is false."""
         ...
 
 
 class Session:
-    """What was said so far.
+    """The conversation so far.
 
     Args:
         speaker: the model.
-        sampling: how it chooses; may be replaced at any time.
+        sampling: how it chooses tokens; may be replaced at any time.
         system: the system prompt.
     """
 
     def __init__(self, speaker: Speaker, sampling: Sampling, system: str = "") -> None:
         self.speaker, self.sampling, self.system = speaker, sampling, system
         self.turns: list[Message] = []
-        self._answers = 0  # each draws from a stream of its own, so that a retry is another answer
+        self._answers = 0  # the random stream of the next answer, so that a retry differs
 
     @property
     def messages(self) -> list[Message]:
@@ -88,16 +87,16 @@ class Session:
         *,
         instead: bool = False,
     ) -> Iterator[str]:
-        """Ask, and yield the answer piece by piece; `answer` is filled meanwhile.
+        """Ask, and yield the answer piece by piece while filling `answer`.
 
-        The exchange becomes part of the conversation when the answer has any text. One that was no
-        longer wanted before its first token came has none.
+        The exchange joins the conversation if the answer has any text. An answer stopped before its
+        first token has none.
 
         Args:
-            wanted: asked after each token; when false the answer ends where it is.
-            instead: in place of the last exchange, which stays until the answer is there.
+            wanted: called after each token; the answer ends when it returns false.
+            instead: replace the last exchange, which stays until the answer is complete.
 
-        Raises InputError when the question alone leaves no room for an answer.
+        Raises InputError if the question alone leaves no room for an answer.
         """
         asked: Message = {"role": "user", "content": question}
         before = self.turns[:-2] if instead else self.turns
@@ -114,7 +113,7 @@ class Session:
             self.turns[len(before) :] = [asked, {"role": "assistant", "content": answer.text}]
 
     def _fitting(self, turns: list[Message]) -> tuple[list[int], int]:
-        """(prompt, exchanges left out) with room for an answer."""
+        """A prompt that leaves room for the answer, and the number of exchanges left out."""
         context = self.speaker.context
         room = max(min(self.sampling.max_new_tokens, context // ROOM_SHARE), 1)
         system = self.messages[: bool(self.system)]
@@ -134,7 +133,7 @@ class Session:
     # --- taking back ---
 
     def undo(self) -> str | None:
-        """Take the last exchange back; returns its question, None where there is none."""
+        """Take back the last exchange; return its question, or None if there is none."""
         if not self.turns:
             return None
         question = self.turns[-2]["content"]
@@ -142,7 +141,7 @@ class Session:
         return str(question)
 
     def reset(self) -> None:
-        """Forget everything but the system prompt."""
+        """Drop all messages except the system prompt."""
         self.turns.clear()
 
     # --- files ---
@@ -150,7 +149,7 @@ class Session:
     def save(self, path: Path) -> None:
         """Write the conversation as one line of JSON lines, as `hanllama sft` reads it.
 
-        Raises InputError when there is nothing to save, or the file holds something else.
+        Raises InputError if there is nothing to save, or the file is no conversation.
         """
         if not self.turns:
             raise InputError("nothing was said yet")
@@ -162,16 +161,16 @@ class Session:
         fs.write_text(path, json.dumps({"messages": self.messages}, ensure_ascii=False) + "\n")
 
     def load(self, path: Path) -> None:
-        """Go on with a saved conversation; the present one is given up."""
+        """Replace this conversation by a saved one."""
         messages = read_conversation(path)
         self.system = messages[0]["content"] if messages[0]["role"] == "system" else ""
         self.turns = messages[1:] if self.system else messages
 
 
 def read_conversation(path: Path) -> list[Message]:
-    """The messages of a file that `save` wrote.
+    """Read the messages of a file that `save` wrote.
 
-    Raises InputError or CorruptError when it holds none that ends with an answer.
+    Raises InputError or CorruptError if it holds no conversation that ends with an answer.
     """
     from hanllama.tokenizer.chat import problem
 
@@ -187,7 +186,7 @@ def read_conversation(path: Path) -> list[Message]:
         content = messages[0].get("content")
         reason = None if isinstance(content, str) else "the system prompt is not text"
     if reason:
-        raise InputError(f"{path} cannot be gone on with: {reason}")
+        raise InputError(f"the conversation in {path} cannot be continued: {reason}")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
 
 
@@ -195,12 +194,12 @@ def read_conversation(path: Path) -> list[Message]:
 
 
 class ModelSpeaker:
-    """A model that answers through its chat template, or without one goes on with a text.
+    """A model that answers through its chat template, or continues a text without one.
 
     Args:
-        model, tokenizer: of one folder.
+        model, tokenizer: from one folder.
         template: None for continuation: the last message's text is the prompt.
-        end_ids: what ends an answer.
+        end_ids: the tokens that end an answer.
     """
 
     def __init__(
@@ -216,7 +215,7 @@ class ModelSpeaker:
         self._end_ids = list(end_ids)
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt: rendered by the template, or the last message as it is."""
+        """The prompt: rendered by the template, or the last message unchanged."""
         if self._template is not None:
             return self._template.prompt(messages)
         from hanllama.model.generate import encode_prompt
@@ -226,11 +225,11 @@ class ModelSpeaker:
     def write(
         self, prompt: list[int], sampling: Sampling, stream: int, wanted: Callable[[], bool]
     ) -> Iterator[tuple[str, str]]:
-        """The answer's pieces; never half a character."""
+        """Yield the pieces of the answer, never half a character."""
         from hanllama.model.decode import decode
         from hanllama.model.generate import TextRow
 
-        # A leading space belongs to the answer: it does not stand at the beginning of a text.
+        # The answer continues a text, so a leading space belongs to it.
         row = TextRow(self._tokenizer, "after the prompt")
         tokens = decode(
             self._model,
@@ -249,5 +248,5 @@ class ModelSpeaker:
 
 
 def changed(sampling: Sampling, name: str, value: str) -> Sampling:
-    """`sampling` with one number set from text; ConfigError where there is no such number."""
+    """Set one number of `sampling` from text; ConfigError for an unknown name or bad value."""
     return config.load(Sampling, {**vars(sampling), name: value}, "/set")

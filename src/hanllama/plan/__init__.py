@@ -1,1 +1,1 @@
-"""What a training will take, before any spending: `hanllama plan`."""
+"""`hanllama plan`: time, memory and cost of a training before it runs."""

@@ -1,9 +1,8 @@
-"""What a step of each kind of training costs, beside a step of pretraining of the same rows.
+"""The cost of a step of each kind of training, relative to pretraining on the same rows.
 
-`hanllama plan` knows what a pass over packed rows takes. The other objectives are counted in such
-passes: a training pass is forward and backward, a forward pass a third of one; LoRA's backward pass
-makes no gradients of the frozen weights, which saves a third. Lengths are not known before the data
-is there: a prompt with its answer is assumed to fill half of the context.
+The unit is a training pass (forward and backward) over packed rows. A forward pass is a third of
+one; LoRA's backward pass makes no gradients of the frozen weights, which saves a third. Lengths are
+unknown before the data exists: a prompt with its answer is assumed to fill half of the context.
 
 Imports no torch.
 """
@@ -20,24 +19,23 @@ from hanllama.train.rl.config import GrpoConfig, PpoConfig
 from hanllama.train.sft.config import SftConfig
 
 _FORWARD = 1 / 3
-_SEQUENCE = 0.5  # of the context: a prompt with its answer
-# A decoder makes a token at a time and waits for memory, not for arithmetic. Assumed, not measured:
-# it reaches a tenth of a forward pass's share of the device's peak, and an answer is half of its
-# sequence.
+_SEQUENCE = 0.5  # a prompt with its answer, as a share of the context
+# A decoder makes one token at a time and waits for memory, not arithmetic. Assumed, not measured:
+# it reaches a tenth of a forward pass's speed, and an answer is half of its sequence.
 _DECODING = 10 * _FORWARD / 2
 _NO_REFERENCE = ("orpo", "simpo")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of a stage.
+    """The cost of a stage.
 
     Attributes:
-        rows: packed rows of the context that one unit of `loop.batch_size` stands for.
-        work: training passes over each of them, by time.
+        rows: packed rows per unit of `loop.batch_size`.
+        work: training passes over each row, by time.
         trained: models trained at once, each with its moments and gradients.
-        frozen: models beside them that are only asked.
-        counts: what a unit of the batch is, in words.
+        frozen: other models, which only run forward.
+        counts: the unit of the batch, in words.
     """
 
     rows: float = 1.0
@@ -49,7 +47,7 @@ class Cost:
 
 @singledispatch
 def cost(config: Any) -> Cost | None:
-    """The price of what a command's config describes; None where nothing is trained."""
+    """The cost of a command's config; None if the command trains nothing."""
     return None
 
 
@@ -79,7 +77,7 @@ def _(config: DpoConfig) -> Cost:
 
 @cost.register
 def _(config: PpoConfig) -> Cost:
-    """Policy and value model train; before, both, the reference and the reward model are asked."""
+    """Policy and value model train; first these two, the reference and the reward model run."""
     asked = 3 + bool(config.reward.model)
     rollout = asked * _FORWARD + _DECODING
     frozen = bool(config.reward.model) + (config.lora.rank == 0)

@@ -1,7 +1,7 @@
-"""The forecast: what a training takes on each device, in bytes, seconds and dollars.
+"""The forecast of a training on each device, in bytes, seconds and dollars.
 
-Memory is `plan/memory.py`'s formula. Time is FLOPs over an assumed share of a device's peak; on
-the device here, where a step is not too long to be tried, it is measured.
+Memory is the formula of `plan/memory.py`. Time is FLOPs over an assumed share of a device's peak;
+on the device here it is measured, unless a step takes too long to try.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from hanllama.plan.words import gib
 
 # Steps whose micro-batches would take longer than a minute are not tried.
 _LONGEST_MICRO_SECONDS = 60.0
-# A small model on a large GPU waits for its kernels to be started. Counted from the model's code:
-# some 25 a layer forward, twice that backward; the 8 us each is an assumption, not measured.
+# A small model on a large GPU waits for kernel launches. Counted from the model's code: about 25
+# per layer forward, twice that backward. The 8 us per launch is assumed, not measured.
 _KERNELS_PER_LAYER, _LAUNCH_SECONDS = 75, 8e-6
 
 
 def forecast(job: Job, names: Sequence[str], options: PlanConfig) -> dict[str, Any]:
-    """Everything that can be said of a job beforehand, as plain values (bytes, seconds)."""
+    """The forecast of a job as plain values (bytes, seconds)."""
     llama, loop = job.llama, job.loop
     tokens_per_step = loop.batch_size * job.context
     per_token = _flops_per_token(llama, job.context)
@@ -61,7 +61,7 @@ def _on(name: str, job: Job, options: PlanConfig) -> dict[str, Any]:
     target = here(job.loop) if name == HERE else named(name, job.loop)
     one = job.one_pass(target.half, options.count)
     peak = memory.peak(job.llama, one, target.kind)
-    # Weights, two moments and a gradient of each further model that trains; weights of the others.
+    # A further trained model adds weights, two moments and a gradient; a frozen one its weights.
     further = 4 * job.llama.parameter_count() * (4 * (job.cost.trained - 1) + job.cost.frozen)
     needed = peak.total + further
     fits = needed <= target.memory_bytes
@@ -83,7 +83,7 @@ def _on(name: str, job: Job, options: PlanConfig) -> dict[str, Any]:
     kernels = (job.llama.num_hidden_layers + 2) * _KERNELS_PER_LAYER * job.cost.work
     launches = kernels * _LAUNCH_SECONDS
     if target.kind == "gpu" and launches > assumed_micro:
-        micro, basis = launches, "assumed: starting kernels takes longer than they do"
+        micro, basis = launches, "assumed: launching kernels takes longer than running them"
     if name == HERE and options.measure and fits:
         if assumed_micro > _LONGEST_MICRO_SECONDS:
             basis += " (a step is too long to try)"
@@ -112,7 +112,7 @@ def _on(name: str, job: Job, options: PlanConfig) -> dict[str, Any]:
 
 
 def _advice(job: Job, one: memory.Pass, target: Target, total: int, further: int) -> str:
-    """Which setting to lower, and how far."""
+    """Say which setting to lower, and how far."""
     limit = target.memory_bytes - further
     rows = memory.largest_rows(job.llama, one, target.kind, limit)
     recomputed = dataclasses.replace(one, recompute=True)
@@ -130,7 +130,7 @@ def _advice(job: Job, one: memory.Pass, target: Target, total: int, further: int
 
 
 def _flops_per_token(llama: LlamaConfig, context: int) -> float:
-    """`train.speed`'s figure, which the loop's MFU is reckoned from too."""
+    """`train.speed`'s figure, from which the loop computes its MFU too."""
     from hanllama.train import speed
 
     return speed.flops_per_token(llama, context)

@@ -1,7 +1,7 @@
-"""What is to be planned: the trainings of a config, a recipe or a preset, each with its numbers.
+"""The trainings to plan: those of a config, a recipe or a preset, each with its numbers.
 
-Steps follow from the rows of the data where it is there already, else from `--tokens`, else from
-the config's own `loop.max_steps`; a training of which none of these is known cannot be planned.
+The number of steps is `loop.max_steps`, else it follows from `--tokens`, else from the rows of the
+data; a training without any of these cannot be planned.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One training to plan: the model, the shape of its steps, and how many of them.
+    """One training to plan: the model, the shape of its steps, and their number.
 
-    rows, heldout_rows: of the data; None where that is not known.
-    n_predictions: tokens of the data that are learnt, where it is there.
-    documents: rows hold several documents, which attention keeps apart by a mask.
-    data: the shards folder, where it exists.
-    cost: what a row takes beside pretraining's; `loop` counts packed rows already.
+    rows, heldout_rows: of the data; None if unknown.
+    n_predictions: number of trained tokens in the data; None if unknown.
+    documents: rows hold several documents, which attention separates by a mask.
+    data: the shards folder, if it exists.
+    cost: of a row, relative to pretraining; `loop` counts packed rows already.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Job:
         return math.ceil(math.ceil(self.loop.batch_size / count) / self.loop.micro_batch_size)
 
     def one_pass(self, half: bool, count: int) -> memory.Pass:
-        """What a micro-batch is, for the memory."""
+        """A micro-batch, for the memory formula."""
         return memory.Pass(
             rows=self.loop.micro_batch_size,
             context=self.context,
@@ -68,7 +68,7 @@ class Job:
 
     @property
     def evaluated_rows(self) -> int:
-        """Held-out rows of all evaluations together."""
+        """The number of held-out rows of all evaluations together."""
         every = {self.loop.save_every, self.loop.eval_every} - {0}
         last = self.loop.max_steps
         points = {step for e in every for step in range(e, last + 1, e)} | {last}
@@ -85,7 +85,7 @@ def jobs(options: PlanConfig) -> list[Job]:
         return [_job(options.preset, made, 0, options)]
     if not options.training:
         raise ConfigError(
-            "what is to be planned? A pretrain config, a recipe, or --preset NAME --tokens N;"
+            "nothing to plan: give a pretrain config, a recipe, or --preset NAME --tokens N;"
             " hanllama plan --list shows the presets"
         )
     name = options.training
@@ -129,19 +129,19 @@ def _of_recipe(name: str, options: PlanConfig) -> list[Job]:
         models[f"{stage.output}/model"] = made[-1].llama
     if unknown:
         print(
-            f"hanllama: notice: not planned, since their data is not there yet and their steps"
-            f" follow from it: {', '.join(unknown)}; loop.max_steps would say",
+            "hanllama: notice: not planned, since their data does not exist yet and sets their"
+            f" number of steps: {', '.join(unknown)}; set loop.max_steps to plan them",
             file=sys.stderr,
         )
     if not made:
-        raise ConfigError(f"{found.where} trains nothing that could be planned")
+        raise ConfigError(f"{found.where} has no training that can be planned")
     return made
 
 
 def _later_job(
     name: str, training: Any, llama: LlamaConfig, price: Cost, options: PlanConfig
 ) -> Job:
-    """A training that goes on from a model: SFT and what follows it."""
+    """The job of a training that starts from a model: SFT and the stages after it."""
     loop = _loop(training.loop, options)
     rows, micro = (
         max(1, math.ceil(size * price.rows)) for size in (loop.batch_size, loop.micro_batch_size)
@@ -184,7 +184,7 @@ def _job(name: str, training: PretrainConfig, vocab_size: int, options: PlanConf
     loop = _loop(training.loop, options)
     if rows is None and not loop.max_steps:
         where = f"data folder {training.data} does not exist yet" if training.data else "no data"
-        raise ConfigError(f"{name}: {where}, so its rows are not known: give --tokens")
+        raise ConfigError(f"{name}: {where}, so its number of rows is unknown: give --tokens")
     return Job(
         name=name,
         llama=llama,
@@ -206,7 +206,9 @@ def _llama(training: PretrainConfig, vocab_size: int, context: int) -> LlamaConf
     if not vocab_size and shape.preset in PRESETS:
         vocab_size = PRESETS[shape.preset].vocab_size or 0
     if not vocab_size and (not shape.preset or shape.preset in PRESETS):
-        raise ConfigError("the vocabulary is not known before a tokenizer is: give --vocab-size")
+        raise ConfigError(
+            "there is no tokenizer yet, so the vocabulary is unknown: give --vocab-size"
+        )
     return shape.resolve(vocab_size, context or training.context)
 
 

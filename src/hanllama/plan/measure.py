@@ -1,7 +1,7 @@
-"""How fast a training is on the device here: some of its steps, run in the real loop.
+"""The speed of a training on the device here: some of its steps, run in the real loop.
 
-No formula stands for them, since a small model on a CPU comes near no data sheet. Nothing is
-written: no checkpoint, no metrics, no run folder.
+They are measured, since a small model on a CPU is far from any data sheet. Nothing is written: no
+checkpoint, no metrics, no run folder.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _FEWEST_STEPS, _MOST_STEPS = 4, 24
 
 
 def measure(job: Job, micros: int, expected_micro: float) -> tuple[float, float]:
-    """Run the real loop for some steps: (seconds of a micro-batch, of the rest of a step).
+    """Run some steps in the real loop; return the seconds of a micro-batch and of a step's rest.
 
-    Rows are the data's where it is there, else random tokens in documents of half a row. Steps of
-    one and of two micro-batches alternate where the job's have more, so that the optimizer's part
-    is known apart and nobody waits for an accumulation of a hundred. The first step, in which
-    kernels are chosen and memory is first touched, does not count.
+    Rows come from the data if it exists, else they are random tokens in documents of half a row. If
+    a step has more than two micro-batches, steps of one and of two alternate instead: this isolates
+    the optimizer's time, and no accumulation of a hundred has to run. The first step does not
+    count, since it chooses kernels and first touches memory.
 
     Args:
-        micros: micro-batches of one of the job's steps.
-        expected_micro: a guess at the seconds of one, which decides how many are run.
+        micros: micro-batches in one of the job's steps.
+        expected_micro: guessed seconds of one, which sets the number of steps.
     """
     import numpy as np
     import torch
@@ -53,7 +53,7 @@ def measure(job: Job, micros: int, expected_micro: float) -> tuple[float, float]
     began: list[float] = []
 
     class Rows(PackedRows):
-        """The loop asks for a step's rows as it begins: that is where the clock is read."""
+        """Reads the clock when the loop asks for a step's rows, as the step begins."""
 
         def batch(self, step: int, size: int) -> Array:
             began.append(time.perf_counter())
@@ -104,13 +104,13 @@ def measure(job: Job, micros: int, expected_micro: float) -> tuple[float, float]
         return statistics.median(seconds[1:]) / few, 0.0
     one, two = statistics.median(seconds[1::2]), statistics.median(seconds[2::2])
     micro = two - one
-    if not 0 < micro <= one:  # noise: a micro-batch cannot cost more than a step of one
+    if not 0 < micro <= one:  # noise: a micro-batch cannot take longer than a step with one
         micro = two / 2
     return micro, max(one - micro, 0.0)
 
 
 class RandomTokens:
-    """A split of random tokens in documents of half a row (of a whole one, where none share)."""
+    """A split of random tokens; a document is half a row, or a whole row without `documents`."""
 
     masked = False
 
@@ -120,19 +120,19 @@ class RandomTokens:
         self._length, self._count, self._vocab_size = length, count, vocab_size
 
     def document_starts(self) -> Any:
-        """[documents + 1] where each begins, and the end."""
+        """[documents + 1] the start of each, and the end."""
         import numpy as np
 
         return np.arange(self._count + 1, dtype=np.int64) * self._length
 
     def trained_at(self, tokens: Any) -> Any:
-        """Every token, as there is no mask."""
+        """All tokens, since there is no mask."""
         import numpy as np
 
         return np.ones(tokens.shape, np.bool_)
 
     def copy_into(self, out: Any, positions: Any, starts: Any, lengths: Any) -> None:
-        """Random ids, the same for the same span."""
+        """Write random ids, the same for the same span."""
         import numpy as np
 
         for at, start, length in zip(positions, starts, lengths, strict=True):

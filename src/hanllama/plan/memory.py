@@ -1,10 +1,10 @@
-"""The peak memory of a training run, by formula, before it runs. Imports no torch.
+"""The peak memory of a training run, by formula. Imports no torch.
 
-Counted are the tensors that the loop, the model and the chunked loss really hold, at each of the
-moments that can be the highest: while the loss makes its gradient (all activations live), during
-the first layer's backward pass (all gradients live), and in an evaluation between two steps (the
-last step's gradients still live). `tests/plan/test_memory.py` compares the activations with what
-autograd saves; `benchmarks/plan_accuracy.py` the whole with the peak of real runs.
+It counts the tensors that the loop, the model and the chunked loss hold at each moment that can be
+the highest: while the loss makes its gradient (all activations live), during the first layer's
+backward pass (all gradients live), and in an evaluation between two steps (the last step's
+gradients still live). `tests/plan/test_memory.py` compares the activations with the tensors that
+autograd saves, `benchmarks/plan_accuracy.py` the total with the peak of real runs.
 
 Shapes: N tokens of a micro-batch, T of a row, D hidden, A heads x head_dim, K key-value heads x
 head_dim, F intermediate, H heads, V vocabulary, P parameters, L layers.
@@ -22,14 +22,14 @@ Kind = Literal["cpu", "gpu"]
 MIB = 1 << 20
 GIB = 1 << 30
 
-# CPU: a Linux process that has imported torch and run a matrix product held 305 MiB with one thread
-# and with two; `hanllama pretrain` with its tokenizer and trackers some 45 more. GPU: an assumption
-# for the context and the cuBLAS and cuDNN workspaces, not yet checked on a device.
+# CPU: a Linux process that had imported torch and run a matrix product held 305 MiB with one thread
+# and with two; `hanllama pretrain` with its tokenizer and trackers about 45 more. GPU: assumed for
+# the context and the cuBLAS and cuDNN workspaces, not yet checked on a device.
 BASE_BYTES: dict[Kind, int] = {"cpu": 350 * MIB, "gpu": 800 * MIB}
-# The share of what is asked for that the allocator holds beyond it. CPU: three runs of
+# Memory that the allocator holds beyond the requested bytes, as a share of them. CPU: three runs of
 # benchmarks/plan_accuracy.py held 0.20, 0.33 and 0.47 more (24M, 58M, and a 10M model in two
-# micro-batches); with this margin their forecasts are 1.10, 1.01 and 0.94 of what they took. GPU:
-# an assumption.
+# micro-batches); with this margin their forecasts are 1.10, 1.01 and 0.94 of the measured peak.
+# GPU: assumed.
 MARGIN: dict[Kind, float] = {"cpu": 0.35, "gpu": 0.05}
 # Elements of the loss's largest temporary, as in hanllama.model.losses.
 CHUNK_ELEMENTS: dict[Kind, int] = {"cpu": 1 << 24, "gpu": 1 << 28}
@@ -37,7 +37,7 @@ CHUNK_ELEMENTS: dict[Kind, int] = {"cpu": 1 << 24, "gpu": 1 << 28}
 
 @dataclass(frozen=True)
 class Pass:
-    """What one micro-batch is: its size and how it is computed.
+    """The size of a micro-batch and how it is computed.
 
     rows, context: its shape.
     half: matrix products in bf16 or fp16 (autocast), weights in fp32.
@@ -56,7 +56,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at the peak, by what they are; `total` is all of them."""
+    """Bytes at the peak, by use; `total` is their sum."""
 
     weights: int
     moments: int
@@ -68,16 +68,16 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """The peak itself."""
+        """The peak."""
         return sum(self.parts().values())
 
     def parts(self) -> dict[str, int]:
-        """By name."""
+        """The bytes by name."""
         return asdict(self)
 
 
 def peak(config: LlamaConfig, micro: Pass, kind: Kind) -> Memory:
-    """The memory at the highest moment of a run of this model with such micro-batches."""
+    """The memory at the highest moment of a run with such micro-batches."""
     return max(moments(config, micro, kind).values(), key=lambda memory: memory.total)
 
 
@@ -112,11 +112,11 @@ def moments(config: LlamaConfig, micro: Pass, kind: Kind) -> dict[str, Memory]:
     return {
         # All activations, the gradient of the head, one chunk of logits, the hidden states.
         "loss": memory(held, kept, table + chunk, 2 * thin),
-        # The last layer's backward pass; recomputed first, where nothing was kept of it.
+        # The last layer's backward pass, which first recomputes what was not kept.
         "backward": memory(
             held, kept + (layer if micro.recompute else 0), table, 3 * wide + 2 * thin
         ),
-        # The first layer's: every gradient is there, the embedding's is being made beside it.
+        # The first layer's: all gradients exist, and the embedding's is being made.
         "embedding": memory(
             gradients, outer_bytes(config, micro, kind), table if micro.accumulates else 0, table
         ),
@@ -126,12 +126,13 @@ def moments(config: LlamaConfig, micro: Pass, kind: Kind) -> dict[str, Memory]:
 
 
 def layer_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
-    """What autograd keeps of one layer, weights and their casts left out.
+    """The bytes that autograd keeps of one layer, without weights and their casts.
 
-    Each norm keeps its input (the CPU's, made of single operations, the normed input too) and the
-    inverse deviation a token; attention its q, k, v, output and a logsumexp a head; SwiGLU gate,
-    silu(gate), up and their product. In fp32 the q, k and v projections share one input, and so do
-    gate and up; autocast casts it anew for each of them, and the mask for each layer.
+    Each norm keeps its input and one inverse deviation per token (the CPU's, made of single
+    operations, also the normed input); attention keeps q, k, v, its output and one logsumexp per
+    head; SwiGLU keeps gate, silu(gate), up and their product. In fp32 the q, k and v projections
+    share one input, and so do gate and up; autocast casts it for each of them, and the mask for
+    each layer.
     """
     D, F = config.hidden_size, config.intermediate_size
     A = config.num_attention_heads * config.head_dim
@@ -147,7 +148,7 @@ def layer_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
 
 
 def outer_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
-    """What is kept outside of the layers: the last norm, the hidden gradient, rope, the mask."""
+    """The bytes kept outside of the layers: last norm, hidden gradient, rope, mask."""
     D = config.hidden_size
     norm = (1 if kind == "gpu" else 2) * D + 1
     rope = 2 * config.head_dim
@@ -158,10 +159,10 @@ def outer_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
 
 
 def chunk_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
-    """The loss's temporaries: one chunk of logits, never the whole.
+    """The bytes of the loss's temporaries: one chunk of logits, never all of them.
 
     In fp32 the softmax works in place; otherwise the logits, their fp32 log-softmax and its cast
-    live together, and the casts of hidden states and head.
+    live together with the casts of hidden states and head.
     """
     tokens = micro.rows * micro.context
     rows = min(tokens, max(16, CHUNK_ELEMENTS[kind] // config.vocab_size))
@@ -171,9 +172,9 @@ def chunk_bytes(config: LlamaConfig, micro: Pass, kind: Kind) -> int:
 
 
 def largest_rows(config: LlamaConfig, micro: Pass, kind: Kind, limit: float) -> int:
-    """The most rows of a micro-batch whose peak stays within `limit` bytes; 0 when not even one.
+    """The most rows of a micro-batch whose peak stays within `limit` bytes; 0 if none fits.
 
-    Fewer rows than `micro` has mean several micro-batches a step, so gradients are held throughout.
+    Fewer rows than in `micro` mean several micro-batches per step, which hold gradients throughout.
     """
 
     def fits(rows: int) -> bool:

@@ -1,10 +1,9 @@
-"""`hanllama plan`: what a training will take, before any spending.
+"""`hanllama plan`: time, memory and cost of a training before it runs.
 
 Parameters, steps, peak memory, FLOPs, hours and cost, for a config, every training of a recipe, or
-a preset and a number of tokens. Memory is a formula (`plan/memory.py`). Hours on a
-named device are FLOPs over an assumed share of its peak (`train/devices.py`); hours on the device
-here are measured: some steps of that very model and batch shape run in the real loop, since a
-small model on a CPU comes near no data sheet.
+a preset and a number of tokens. Memory is a formula (`plan/memory.py`). Hours on a named device are
+FLOPs over an assumed share of its peak (`train/devices.py`); hours on the device here are measured
+(`plan/measure.py`).
 
 Importing this folder imports no torch; only a forecast does.
 """
@@ -23,10 +22,9 @@ from hanllama.train import devices
 
 
 def plan(options: PlanConfig) -> dict[str, Any]:
-    """The command: print the plan, and give it back as plain values.
+    """Print the plan, and return it as plain values.
 
-    Raises ConfigError for an unknown device, preset, recipe or config, and for what cannot be
-    planned for want of a number.
+    Raises ConfigError for an unknown device, preset, recipe or config, and for a missing number.
     """
     if options.list:
         found = {"presets": sizes(options.vocab_size)}

@@ -1,4 +1,4 @@
-"""`hanllama plan --list`: what size each preset says it is, and what it is exactly."""
+"""`hanllama plan --list`: the stated and the exact size of each preset."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from hanllama.model.presets import PRESETS, preset
 
 
 def sizes(vocab_size: int) -> list[dict[str, Any]]:
-    """Every preset, as plain values; counts are None where they depend on a vocabulary not known.
+    """All presets as plain values; counts that need an unknown vocabulary are None.
 
     Args:
-        vocab_size: for all of them; 0: each preset's own, where it has one.
+        vocab_size: for all presets; 0: each preset's own, if it has one.
     """
     rows = []
     for name, known in PRESETS.items():
         vocabulary = vocab_size or known.vocab_size
-        # The body's size depends on no vocabulary.
+        # The size without embeddings needs no vocabulary, so 1 will do.
         tied = preset(name, vocab_size=vocabulary or 1, tie_word_embeddings=True)
         untied = dataclasses.replace(tied, tie_word_embeddings=False)
         rows.append(

@@ -1,4 +1,4 @@
-"""The devices a forecast is made for: one of the table, or the one here."""
+"""The devices of a forecast: one of the table, or the one here."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from hanllama.plan import memory
 from hanllama.train import devices
 from hanllama.train.config import LoopConfig
 
-# A device cannot give everything away: its driver and its display keep some.
+# The share of memory that the driver and the display leave.
 _USABLE = 0.97
 
 
 @dataclass(frozen=True)
 class Target:
-    """A device as a forecast needs it.
+    """A device of a forecast.
 
-    flops: peak FLOP/s in the run's dtype; mfu: the share of it to assume.
+    flops: peak FLOP/s in the run's dtype; mfu: the assumed share of it.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Target:
 
 
 def named(name: str, loop: LoopConfig) -> Target:
-    """A device of the table; ConfigError when it is unknown."""
+    """A device of the table; ConfigError for an unknown name."""
     device = devices.find(name)
     half = loop.dtype != "float32"
     return Target(
@@ -44,7 +44,7 @@ def named(name: str, loop: LoopConfig) -> Target:
 
 
 def here(loop: LoopConfig) -> Target:
-    """The device that a run on this machine would take."""
+    """The device that a run on this machine would use."""
     import torch
 
     from hanllama.model.device import choose_device, choose_dtype
@@ -58,12 +58,12 @@ def here(loop: LoopConfig) -> Target:
         known = devices.match(name)
         limit = float(torch.cuda.get_device_properties(device).total_memory) * _USABLE
         mfu = known.mfu if known else devices.GPU_MFU
-        # An unknown GPU has no data sheet here: its speed must be measured or given.
+        # The table has no data sheet of an unknown GPU: its speed must be measured or given.
         flops = peak_flops(device, dtype) or 1e13
         return Target(name, "gpu", half, flops, mfu, limit, None)
     import psutil
 
     limit = float(psutil.virtual_memory().total) * _USABLE
-    flops = peak_flops(torch.device("cpu"), dtype)  # MPS too: a floor, where nothing is measured
+    flops = peak_flops(torch.device("cpu"), dtype)  # also for MPS: a floor without a measurement
     name = f"{device.type}, {torch.get_num_threads()} threads"
     return Target(name, "cpu", half, flops, devices.CPU_MFU, limit, None)

@@ -1,4 +1,4 @@
-"""A plan in words and tables, as the terminal shows it; `--json` says the same in values."""
+"""A plan as text and tables for the terminal; `--json` prints the values instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hanllama.plan import memory
 
 
 def page(found: dict[str, Any]) -> str:
-    """One training's forecast."""
+    """The page of one training's forecast."""
     epochs = "" if found["epochs"] is None else f", {found['epochs']:.2f} epochs"
     checkpointing = ", gradient checkpointing" if found["gradient_checkpointing"] else ""
     card = Card(found["name"])
@@ -57,7 +57,7 @@ def page(found: dict[str, Any]) -> str:
 
 
 def sizes_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The presets, a line each, and what is to be known of some."""
+    """The presets, one per line, and their notes."""
     headings = ["preset", "stated", "tied", "untied", "without embeddings", "vocabulary", "source"]
     cells = [
         (
@@ -77,12 +77,12 @@ def sizes_table(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]
     notes = [f"{row['name']}: {note}" for row in rows for note in row["notes"]]
-    legend = "* the preset's own choice; -: it depends on the tokenizer (--vocab-size shows it)"
+    legend = "* the preset's own choice; -: depends on the tokenizer (give --vocab-size)"
     return "\n".join([*aligned(cells, headings), legend, *notes])
 
 
 def gib(count: float) -> str:
-    """Bytes, as people say them."""
+    """Bytes as text in GiB."""
     return f"{count / memory.GIB:.2f} GiB"
 
 

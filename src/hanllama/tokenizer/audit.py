@@ -1,18 +1,17 @@
-"""What a tokenizer really does: the checks that tell a sound vocabulary from a broken one.
+"""The audit of a tokenizer: checks that tell a sound vocabulary from a broken one.
 
-Half of what goes wrong with Chinese vocabularies goes wrong in silence: pieces that no text can
-produce, English that is cut differently after an extension, transformers and sentencepiece giving
-other ids for the same string, text that does not come back. An audit looks at each and says how
-many, and which.
+Chinese vocabularies often break in silence: no text can produce some pieces, an extension cuts
+English differently, transformers and sentencepiece give different ids for one string, or text does
+not come back. An audit counts and lists each of these.
 
-- unreachable: the pieces that encoding their own text does not give back as one token. BPE builds a
-  piece by merging two smaller pieces, so a piece whose halves are missing is dead weight.
-- changed English: of the base's ASCII texts, those that the extended vocabulary cuts differently.
-- round trip: texts that decode to something else (U+2581 is SentencePiece's space, and excepted).
-- agreement: ids by our loader, by the sentencepiece library, by the tokenizers library, which is
-  what transformers runs, and by llama.cpp, on generated strings that tokenizers have disagreed
-  about (`fuzz.py`; llama.cpp is asked a share of them). Who cannot be asked is named, with why.
-- gain: tokens a character before and after, on the user's text or on the sample that ships here.
+- unreachable: a piece whose own text does not encode to it alone. BPE builds a piece by merging two
+  smaller pieces, so a piece whose halves are missing is dead weight.
+- changed English: ASCII texts that the extended vocabulary cuts differently from its base.
+- round trip: texts that decode to something else (except U+2581, SentencePiece's space).
+- agreement: the ids of our loader, of the sentencepiece library, of the tokenizers library (which
+  transformers runs) and of llama.cpp, on generated strings that tokenizers have disagreed about
+  (`fuzz.py`; llama.cpp gets a share of them). A back end that cannot be asked is named, with why.
+- gain: tokens per character before and after, on the user's text or on the shipped sample.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from hanllama.tokenizer.load import Tokenizer
 
 SAMPLES = Path(__file__).parent / "samples"
 FUZZ_STRINGS = 4000
-CONTESTED_STRINGS = 1000  # of the pieces of this vocabulary, of the new ones where it was extended
-LLAMA_CPP_EVERY = 10  # of the strings; each is a request
+CONTESTED_STRINGS = 1000  # made of this vocabulary's pieces, or of the pieces an extension added
+LLAMA_CPP_EVERY = 10  # every tenth string, since each is a request
 MAX_LISTED = 40
 
 
 def sample_texts(language: str = "zh") -> list[str]:
-    """The paragraphs that ship with hanllama, written for this: `zh` or `en`."""
+    """The paragraphs that ship with hanllama, in `zh` or `en`."""
     text = (SAMPLES / f"{language}.txt").read_text(encoding="utf-8")
     return [part for part in text.split("\n\n") if part.strip()]
 
@@ -48,10 +47,10 @@ def sample_texts(language: str = "zh") -> list[str]:
 def read_texts(
     inputs: Sequence[str], text_field: str, limit_bytes: int = 20_000_000, *, again: bool = False
 ) -> list[str]:
-    """The first documents of some text, until they hold `limit_bytes` of UTF-8 (0: all of them).
+    """Read the first documents, up to `limit_bytes` of UTF-8 (0: all of them).
 
-    Prints how many records cannot be used, unless they were read before and it was said then
-    (`again`). Raises InputError when nothing is in them.
+    Prints how many records are unusable, unless an earlier reading has printed it (`again`).
+    Raises InputError when the inputs hold no text.
     """
     found, size = [], 0
     with records.Quarantine() as quarantine:
@@ -69,32 +68,32 @@ def read_texts(
 
 
 def tell_unusable(quarantine: records.Quarantine) -> None:
-    """Print how many records could not be used, and why; nothing where all could."""
+    """Print how many records are unusable, and why; print nothing when there are none."""
     if quarantine.count:
         print(f"unusable records    {quarantine.count:,} ({quarantine.summary()})")
 
 
 @dataclass
 class Audit:
-    """What was found; counts are of pieces, strings or tokens as named."""
+    """The findings."""
 
     vocabulary: int
     unreachable: list[str]
     fuzz_strings: int
     round_trip_failures: list[str]
     disagreements: dict[str, list[str]]  # back end -> strings on which it differs from ours
-    asked: dict[str, int]  # back end -> how many strings it was asked
+    asked: dict[str, int]  # back end -> number of strings that it encoded
     unasked: dict[str, str]  # back end -> why it could not be asked
-    base: dict[str, Any] = field(default_factory=dict)  # what only a comparison with a base gives
+    base: dict[str, Any] = field(default_factory=dict)  # the comparison with a base; else empty
 
     @property
     def sound(self) -> bool:
-        """Whether every back end that was asked agrees, and every text comes back."""
+        """Whether every back end asked agrees, and every text comes back."""
         return not (any(self.disagreements.values()) or self.round_trip_failures)
 
     @property
     def verdict(self) -> str:
-        """Who agrees, who does not, whether text comes back, who was not asked and why."""
+        """One line: which back ends agree, whether text comes back, who was not asked and why."""
         same = [name for name, texts in self.disagreements.items() if not texts]
         other = [name for name, texts in self.disagreements.items() if texts]
         failures = len(self.round_trip_failures)
@@ -123,7 +122,7 @@ class Audit:
         }
 
     def rows(self) -> list[tuple[str, str]]:
-        """(what, how much), as printed."""
+        """The printed rows: (check, result)."""
         rows = [("vocabulary", f"{self.vocabulary:,}")]
         if self.base:
             new, english = self.base["new_pieces"], self.base["english_texts"]
@@ -187,11 +186,11 @@ def audit(
     text_name: str = "",
     seed: int = 0,
 ) -> Audit:
-    """Look at a tokenizer folder; at what changed as well when its `base` is given.
+    """Audit a tokenizer folder, and its changes from `base` if given.
 
     Args:
-        overlapping: pieces that were asked for and are in the base already.
-        texts: what the gain is measured on; the shipped sample when empty.
+        overlapping: number of requested pieces that the base has already.
+        texts: the gain is measured on these; on the shipped sample when empty.
     """
     first_new = base.vocab_size if base is not None else 0
     pieces = [piece for _, piece in _texts_of_pieces(tokenizer, first_new)]
@@ -216,7 +215,7 @@ def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _unreachable(tokenizer: Tokenizer, first: int) -> list[str]:
-    """The pieces from id `first` on that their own text does not give."""
+    """The pieces from id `first` on whose own text does not encode to them alone."""
     import sentencepiece
 
     path = tokenizer.folder / "tokenizer.model"
@@ -224,8 +223,8 @@ def _unreachable(tokenizer: Tokenizer, first: int) -> list[str]:
         return _unreachable_by_text(tokenizer, first)
     proto = hf.parse_model(path.read_bytes(), str(path))
     pieces = [(i, p.piece) for i, p in enumerate(proto.pieces) if p.type == hf.NORMAL]
-    # As inside a text: without the prefix that only a text's first piece has, and with the space
-    # that a piece begins with, which some models take away where it begins the text.
+    # Encode a piece as inside a text: without the prefix of a text's first piece, and with the
+    # piece's leading space, which some models strip at the start of a text.
     proto.normalizer_spec.add_dummy_prefix = False
     proto.normalizer_spec.remove_extra_whitespaces = False
     processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
@@ -239,7 +238,7 @@ def _unreachable_by_text(tokenizer: Tokenizer, first: int) -> list[str]:
 
 
 def _texts_of_pieces(tokenizer: Tokenizer, first: int) -> Iterator[tuple[int, str]]:
-    """(id, text) of the pieces from id `first` on; half a character is not a text, so none."""
+    """(id, text) of the pieces from id `first` on, without those that hold half a character."""
     special = set(tokenizer.special_tokens.values())
     for i in range(first, tokenizer.vocab_size):
         text = tokenizer.stream(continues=True)
@@ -263,7 +262,7 @@ def _round_trip_failures(
 def _agreement(
     folder: Path, texts: Sequence[str], ours: Sequence[list[int]]
 ) -> dict[str, dict[str, Any]]:
-    """What the back ends say, and who cannot be asked: three fields of `Audit`."""
+    """The fields `disagreements`, `asked` and `unasked` of an `Audit`."""
     differing: dict[str, list[str]] = {}
     asked: dict[str, int] = {}
     unasked: dict[str, str] = {}
@@ -310,7 +309,7 @@ def _against(
     text_name: str,
     seed: int,
 ) -> dict[str, Any]:
-    """What an extension changed."""
+    """The changes from `base` to its extension: the field `base` of an `Audit`."""
     english = _english(seed)
     before, after = _ids(base, english), _ids(tokenizer, english)
     changed = [t for t, a, b in zip(english, before, after, strict=True) if a != b]
@@ -331,7 +330,7 @@ def _against(
 
 
 def _english(seed: int) -> list[str]:
-    """ASCII texts: the shipped English, its lines and words, and the fuzz strings without Han."""
+    """ASCII texts: the shipped English, its lines and words, and the ASCII fuzz strings."""
     paragraphs = sample_texts("en")
     words = sorted({w for p in paragraphs for w in p.split()})
     strings = [s for s in fuzz.strings(FUZZ_STRINGS, seed + 1) if s.isascii()]

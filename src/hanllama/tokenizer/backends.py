@@ -1,14 +1,13 @@
-"""The two ways to encode: SentencePiece for a `tokenizer.model`, tokenizers for a `tokenizer.json`.
+"""The two back ends: SentencePiece for a `tokenizer.model`, tokenizers for a `tokenizer.json`.
 
-Both give the same: what each id spells in bytes, and texts to raw ids. Whatever a folder's other
-files say (BOS, added tokens, roles) is not known here; `load.py` adds it.
+Both offer the bytes of each id, and raw ids of texts. A folder's other files (BOS, added tokens,
+roles) are the business of `load.py`.
 
-Long documents. SentencePiece's BPE merges over the whole string it is given, which costs n log n
-and the cache: a novel takes three times as long as its pages. When no piece holds a newline
-together with anything else, no merge can cross one, so a text may be cut after newlines and the
-ids put end to end: the same ids, by construction. `segments.py` carries this to every boundary
-that no piece crosses. `SentencePieceBackend` checks the conditions on the model; a model that does
-not meet them is encoded whole.
+Long documents: SentencePiece's BPE merges over its whole string, which costs n log n and leaves the
+cache: a novel takes three times as long as its pages. When no piece holds a newline beside another
+character, no merge crosses a newline, so a text can be cut after newlines and the ids joined: the
+same ids, by construction. `segments.py` extends this to every boundary that no piece crosses.
+`SentencePieceBackend` checks these conditions and encodes whole when a model does not meet them.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ from hanllama.base.errors import CorruptError, InputError
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.segments import BLOCK, SegmentEncoder
 
-# Characters to encode at once: measured best between 500 and 1,000 (22 MB/s, against 7 for a
-# whole novel and 17 for single lines).
+# Characters encoded in one call. 500 to 1,000 measured best: 22 MB/s, against 7 for a whole novel
+# and 17 for single lines.
 _CHUNK = 600
 
 
 class Backend(Protocol):
-    """What a back end offers: pieces as bytes, and texts to raw ids (no BOS, no EOS)."""
+    """The interface of a back end: pieces as bytes, and raw ids of texts (no BOS, no EOS)."""
 
     pieces: list[bytes]
     special: set[int]
     special_tokens: dict[str, int]
     fallback: list[int]
-    byte_ids: set[int]  # pieces that are one byte of whatever character
-    prefixed: bool
+    byte_ids: set[int]  # pieces that are one byte of some character
+    prefixed: bool  # a text's first piece gets a leading space, which `decode` drops
     spelt_spaces: bool  # a word model spells the spaces (as U+2581) of unknown words in bytes
     digest: str
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of all texts end to end, and how many each has."""
+        """The ids of all texts end to end, and their number for each text."""
         ...
 
 
@@ -71,8 +70,8 @@ class SentencePieceBackend:
         self._cuttable = newline_stands_alone(proto, pieces)
         self._prefix = ""
         if self._cuttable and self.prefixed:
-            # The prefix belongs to the document, not to each of its chunks: the model gives it
-            # up, and a space before the first chunk does the same.
+            # The prefix belongs to the document, not to each of its chunks: a space before the
+            # first chunk takes the place of the model's own prefix.
             proto.normalizer_spec.add_dummy_prefix = False
             self._prefix = " "
             data = proto.SerializeToString()
@@ -104,7 +103,7 @@ class SentencePieceBackend:
 
     def _run(self, texts: list[str]) -> list[NDArray[np.int32]]:
         try:
-            # One by one: a list makes sentencepiece start a thread pool, for a millisecond a call.
+            # One by one: for a list, sentencepiece starts a thread pool, a millisecond each time.
             return [self._processor.encode(text, return_type="numpy") for text in texts]
         except (TypeError, RuntimeError) as error:
             raise _not_text(texts, error) from error
@@ -129,7 +128,7 @@ class JsonBackend:
         self.pieces = [b""] * (max(self.ids.values()) + 1)
         for piece, i in self.ids.items():
             self.pieces[i] = piece.encode() if i in added else surface(piece)
-        # An id that no piece has is as good as special: nothing decodes to it.
+        # An id without a piece counts as special: it decodes to nothing.
         unused = set(range(len(self.pieces))) - set(self.ids.values())
         self.special_tokens = {t["content"]: i for i, t in added.items() if t.get("special")}
         self.special = unused | set(self.special_tokens.values())
@@ -159,10 +158,10 @@ def _flat(rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.
 
 
 def newline_stands_alone(proto: Any, pieces: hf.Pieces) -> bool:
-    """Whether ids of a text are the ids of its lines (each with its newline) put end to end.
+    """Whether the ids of a text are the ids of its lines (with their newlines) put end to end.
 
-    So it is for BPE when the text reaches the merges unchanged but for spaces, no piece joins a
-    newline with anything, and a newline is never the unknown (unknowns side by side fuse to one).
+    True for BPE if the text reaches the merges unchanged except for spaces, no piece joins a
+    newline with another character, and a newline is never unknown (neighbouring unknowns fuse).
     """
     normal, spec = proto.normalizer_spec, proto.trainer_spec
     plain = not (normal.precompiled_charsmap or normal.remove_extra_whitespaces)
@@ -188,7 +187,7 @@ def _cut(text: str, chunks: list[str], length: int) -> None:
 
 
 def _surface(decoder: dict[str, Any], where: str) -> tuple[Callable[[str], bytes], bool]:
-    """From tokenizer.json's decoder: piece -> bytes, and whether decoding drops a leading space."""
+    """The function piece -> bytes of a decoder, and whether decoding drops a leading space."""
     steps = decoder.get("decoders", [decoder])
     kinds = [step.get("type") for step in steps]
     if kinds == ["WordPiece"]:
@@ -224,7 +223,7 @@ def byte_level_table() -> dict[str, int]:
 
 
 def _not_text(texts: Sequence[str], error: Exception) -> Exception:
-    """What a back end's refusal of `texts` means; they say no more than `TypeError`."""
+    """The error of the first text that is not valid Unicode; else `error`, which says little."""
     for text in texts:
         try:
             text.encode()

@@ -1,19 +1,19 @@
-"""Messages to ids and a loss mask: the ONLY place where it happens.
+"""The ONLY place that turns messages into ids and a loss mask.
 
 Training, evaluation and serving call the same function, so a model is asked in exactly the form it
 was taught. A template is a Jinja file, as transformers, vLLM and llama.cpp read it: a model folder
 carries its own (`chat_template.jinja`), a new one is chosen from `chat_templates/` by name. The ids
-equal those of AutoTokenizer's `apply_chat_template`, with one difference that is meant: what a
-person typed never becomes a special token. `</s>` inside a message is four characters.
+equal those of AutoTokenizer's `apply_chat_template`, with one intended difference: typed text never
+becomes a special token. `</s>` inside a message is four characters.
 
-How. Before rendering, every look-alike of a special token inside a message is broken by a guard, a
-code point that no text holds; the rendered string is cut at the special tokens that are left, which
-are the template's own; the guards go, and each stretch of text between is encoded by itself, as the
-tokenizers library does.
+The method: before rendering, a guard (a code point that no text holds) breaks every look-alike of a
+special token inside a message. The rendered string is then cut at the remaining special tokens,
+which are the template's own. The guards are removed, and each stretch of text between two tokens is
+encoded by itself, as the tokenizers library does.
 
-The mask is true on what the assistant says and on the token that ends it: on what the template adds
-when message i, the assistant's, follows the prompt that ends in its generation prompt. A template
-for which that prompt is not a prefix of the whole (one that rewrites earlier turns) is refused.
+The mask is true on the assistant's words and on the token that ends them: on the text that message
+i, the assistant's, adds after the generation prompt. A template that rewrites earlier turns is
+refused, since this text is then no longer an addition.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FILE = "chat_template.jinja"
 TEMPLATES = Path(__file__).parent / "chat_templates"
 
 Message = Mapping[str, Any]
-"""`role` (system, user, assistant, tool) and `content`; other fields are the template's affair."""
+"""`role` (system, user, assistant, tool) and `content`; only the template reads other fields."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Encoded:
 
 
 def names() -> list[str]:
-    """The templates that come with hanllama."""
+    """The names of the shipped templates."""
     return sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
 
 
@@ -67,11 +67,11 @@ def source(name: str) -> str:
     if not path.is_file():
         hint = "" if name.endswith(".jinja") else nearest(name, names())
         raise ConfigError(f"chat template {name!r} does not exist{hint}")
-    return path.read_text(encoding="utf-8-sig")  # the mark of Windows would begin every prompt
+    return path.read_text(encoding="utf-8-sig")  # a byte order mark would begin every prompt
 
 
 def of_folder(folder: Path) -> str | None:
-    """The template that a tokenizer or model folder carries, None where it carries none."""
+    """The template of a tokenizer or model folder, None where it has none."""
     folder = home_of(folder)
     if (folder / FILE).is_file():
         return (folder / FILE).read_text(encoding="utf-8")
@@ -83,8 +83,9 @@ def of_folder(folder: Path) -> str | None:
 def problem(messages: Sequence[Message]) -> str | None:
     """Why a conversation cannot be trained on or answered, None where it can.
 
-    It begins with the user (after a system message at most), the assistant speaks only after
-    somebody else, and nobody's words but the system's are empty. Roles beyond these four are none.
+    A conversation begins with the user (after at most one system message), and no two messages in
+    a row have one role, except a tool's. Only a system message may be empty. Other roles are
+    unknown.
     """
     turns = messages[1:] if messages and messages[0].get("role") == "system" else messages
     if not turns:
@@ -114,17 +115,17 @@ class ChatTemplate:
         ids = template.prompt(messages)                    # ends where the assistant begins
         encoded = template.encode(messages)                # ids and loss mask
 
-    Some templates (Llama 3's) tell the model what day it is. Training asks for one day from its
-    first step to its last: the same data must give the same ids after a night's pause.
+    Some templates (Llama 3's) tell the model the date. A training keeps one date from its first
+    step to its last: the same data must give the same ids after a night's pause.
 
     Args:
-        today: the day that such a template is told, as 2026-01-31; today's when empty.
+        today: the date for such a template, as 2026-01-31; the current date when empty.
 
     Attributes:
-        today: that day; empty where the template does not ask.
+        today: that date; empty if the template does not use it.
 
-    Raises InputError where the folder carries no template, ConfigError for a name that does not
-    exist, a template that is not valid Jinja, and one that needs tokens the vocabulary lacks.
+    Raises InputError if the folder has no template, ConfigError for an unknown name, a template
+    that is not valid Jinja, or one whose tokens the vocabulary lacks.
     """
 
     def __init__(self, tokenizer: Tokenizer, name: str = "", *, today: str = "") -> None:
@@ -147,7 +148,7 @@ class ChatTemplate:
 
     @property
     def end_ids(self) -> list[int]:
-        """The tokens that end an answer: what a decoder stops at. EOS is always one."""
+        """The tokens that end an answer, where a decoder stops. EOS is always one."""
         encoded = self.encode(_PROBE)
         last = int(encoded.ids[np.flatnonzero(encoded.mask)[-1]])
         ends = {self._tokenizer.eos_id}
@@ -156,7 +157,7 @@ class ChatTemplate:
         return sorted(ends)
 
     def render(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
-        """The conversation as text, as transformers renders it; InputError where it refuses."""
+        """Render a conversation as transformers does; InputError if the template refuses it."""
         from jinja2 import TemplateError
 
         try:
@@ -172,7 +173,7 @@ class ChatTemplate:
             raise InputError(f"chat template {self.name}: {error}") from error
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The ids that ask for the next answer: everything said, then the generation prompt."""
+        """The ids that ask for the next answer: all messages, then the generation prompt."""
         text = self.render(self._guard(messages), generation_prompt=True)
         ids: list[int] = self._encode([(text, [])])[0].ids.tolist()
         return ids
@@ -182,12 +183,11 @@ class ChatTemplate:
         return self.encode_many([messages])[0]
 
     def encode_many(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
-        """`encode` of many, several times faster than one by one."""
+        """`encode` for many conversations, several times faster than one by one."""
         return self._encode([self._answers(self._guard(m)) for m in conversations])
 
     def encode_each(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded | str]:
-        """`encode_many`, but in the place of a conversation that the template refuses (for a role
-        that it lacks, say) stands the reason, and the others are encoded all the same."""
+        """`encode_many`, with the reason in place of a conversation that the template refuses."""
         try:
             return list(self.encode_many(conversations))
         except InputError as error:
@@ -198,7 +198,7 @@ class ChatTemplate:
     # --- text and spans ---
 
     def _answers(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
-        """(the rendered conversation, where in it the answers lie, end tokens included)."""
+        """The rendered conversation, and the (begin, end) of its answers, end tokens included."""
         text = self.render(messages)
         spans = []
         for i, message in enumerate(messages):
@@ -218,7 +218,7 @@ class ChatTemplate:
         return text, spans
 
     def _guard(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages with a guard inside everything that looks like a special token."""
+        """The messages with a guard inside each look-alike of a special token."""
         if self._guarded is None:
             return list(messages)
         pattern = self._guarded
@@ -235,7 +235,7 @@ class ChatTemplate:
     # --- text to ids ---
 
     def _encode(self, texts: Sequence[tuple[str, list[tuple[int, int]]]]) -> list[Encoded]:
-        """Ids and masks of rendered texts with the spans that are to be masked in."""
+        """The ids and masks of rendered texts, each with the spans where its mask is true."""
         cut = [_Cut(text, spans, self._split) for text, spans in texts]
         stretches = [part for c in cut for part in c.stretches]
         ids, lengths = self._tokenizer.encode_raw([_unguarded(s) for s in stretches])
@@ -247,7 +247,7 @@ class ChatTemplate:
         return encoded
 
     def _need(self) -> None:
-        """Refuse a template whose tokens the vocabulary lacks: it would train on their letters."""
+        """Refuse a template whose tokens the vocabulary lacks: they would be encoded as letters."""
         found = re.match(r"\{#-? needs: (.*?) -?#\}", self.source)
         lacking = [t for t in found[1].split() if t not in self._special] if found else []
         if lacking:
@@ -262,8 +262,8 @@ _PROBE: list[Message] = [
     {"role": "user", "content": "问"},
     {"role": "assistant", "content": "答"},
 ]
-# A noncharacter: no valid text holds one for interchange; the control_characters rule takes it out
-# of corpora, and `_guard` out of messages.
+# A noncharacter, which Unicode keeps out of exchanged text. The rule control_characters removes it
+# from corpora, `_unguarded` from messages.
 _GUARD = "\ufdd0"
 
 
@@ -274,9 +274,9 @@ def _unguarded(text: str) -> str:
 class _Cut:
     """A rendered text, cut at its special tokens.
 
-    `stretches` is what has to be encoded: every stretch of text, and of each that a span begins or
-    ends inside, the part before that point. Ids that both share lie before the point; a token that
-    straddles it counts as behind.
+    `stretches` holds the texts to encode: every stretch between two special tokens and, if a span
+    begins or ends inside one, also its part before that edge. The ids that both begin with lie
+    before the edge; a token across the edge counts as behind it.
     """
 
     def __init__(self, text: str, spans: list[tuple[int, int]], split: re.Pattern[str]) -> None:
@@ -304,9 +304,9 @@ class _Cut:
         self._parts.append(("", begin, number, inside))
 
     def join(self, rows: Sequence[NDArray[np.int32]], special: Mapping[str, int]) -> Encoded:
-        """The parts' ids end to end; a token is in the mask when it begins inside a span."""
+        """Put the parts' ids end to end; a token that begins inside a span is in the mask."""
         ids: list[NDArray[np.int32]] = []
-        places: list[NDArray[np.int64]] = []  # the character at which each token counts as begun
+        places: list[NDArray[np.int64]] = []  # the character at which each token begins
         for token, begin, number, inside in self._parts:
             if token:
                 ids.append(np.array([special[token]], dtype=np.int32))
@@ -328,14 +328,14 @@ class _Cut:
 
 
 def _shared(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
-    """How many ids two rows begin with in common."""
+    """The length of the longest common prefix."""
     n = min(a.size, b.size)
     different = np.flatnonzero(a[:n] != b[:n])
     return int(different[0]) if different.size else n
 
 
 def _patterns(tokenizer: Tokenizer) -> tuple[re.Pattern[str], re.Pattern[str] | None]:
-    """(what cuts a rendered text, what a message's look-alikes are found by)."""
+    """The pattern that cuts a rendered text, and the one that finds a message's look-alikes."""
     tokens = sorted(tokenizer.special_tokens, key=len, reverse=True)  # the longest match wins
     if not tokens:
         return re.compile(r"(?!)"), None
@@ -345,13 +345,13 @@ def _patterns(tokenizer: Tokenizer) -> tuple[re.Pattern[str], re.Pattern[str] | 
         left, right = strips.get(token, (False, False))
         body = f"(?P<t{i}>{re.escape(token)})"
         forms.append((r"\s*" if left else "") + body + (r"\s*" if right else ""))
-    # A token of one character cannot be broken by a guard; it is taken as text nowhere anyway.
+    # A guard cannot break a token of one character.
     broken = [re.escape(t) for t in tokens if len(t) > 1]
     return re.compile("|".join(forms)), re.compile("|".join(broken))
 
 
 def _compile(text: str, name: str, day: datetime | None) -> Any:
-    """The template in the environment that transformers gives it, sandboxed."""
+    """Compile a template in the sandboxed environment that transformers uses."""
     import json
 
     from jinja2 import TemplateError, nodes
@@ -359,7 +359,7 @@ def _compile(text: str, name: str, day: datetime | None) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """`{% generation %}…` marks answers for transformers; here its content is just text."""
+        """`{% generation %}…` marks answers for transformers; here it renders its content."""
 
         tags = {"generation"}  # noqa: RUF012 (jinja2's interface)
 

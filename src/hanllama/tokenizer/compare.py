@@ -1,15 +1,15 @@
-"""`hanllama tokenizer compare A B C`: what each vocabulary makes of the same text.
+"""`hanllama tokenizer compare A B C`: several vocabularies, measured on the same text.
 
 Definitions, over texts (samples) of UTF-8 bytes and Unicode characters; BOS and EOS do not count:
 
-- tokens per character: tokens / characters. This is what Colossal-LLaMA-2 calls compression rate
-  (in each row of its table, mean tokens per sample / rate gives the same characters per sample).
+- tokens per character: tokens / characters. Colossal-LLaMA-2 calls it compression rate (in each row
+  of its table, mean tokens per sample / rate gives the same characters per sample).
 - mean tokens per sample: tokens / texts. bytes per token: bytes / tokens.
-- byte share: tokens that spell a rare character in bytes, or are unknown / tokens. A byte-level BPE
-  has no fallback; for it the share of tokens that hold a broken character is given instead.
+- byte share: the share of tokens that are unknown or spell a rare character in bytes. A byte-level
+  BPE has no fallback; its share counts the tokens that hold a broken character.
 - round-trip failures: texts that decode to something else.
 - embedding parameters: vocabulary x width, for one matrix; untied models have two.
-- speed: MB of text per second, one thread, the best of three passes. It is the machine's as well.
+- speed: MB of text per second on this machine, one thread, the best of three passes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from hanllama.tokenizer.audit import read_texts, sample_texts
 from hanllama.tokenizer.import_ import opened
 from hanllama.tokenizer.load import Tokenizer
 
-# What the Baby-Llama2-Chinese project shows cut into pieces: the two sentences of a poem of the
-# eighth century, with its ASCII commas. Llama-2 takes 37 pieces for it, that project's own 18.
+# The example of the Baby-Llama2-Chinese project: a poem of the eighth century, with its ASCII
+# commas. Llama-2 takes 37 pieces for it, that project's vocabulary 18.
 SENTENCES = ("白日依山尽,黄河入海流。欲穷千里目,更上一层楼。",)
-CHUNK_BYTES = 2**18  # encoded at once: speed is a corpus's, not a line's; but Ctrl-C waits for one
-SPEED_BYTES = 2**22  # of the texts, for the speed
+CHUNK_BYTES = 2**18  # encoded in one call, as a corpus is; Ctrl-C waits for one chunk
+SPEED_BYTES = 2**22  # the speed is measured on so much of the texts
 
 
 @checked
@@ -59,7 +59,7 @@ class TokenizerCompareConfig:
 
 @dataclass(frozen=True)
 class Row:
-    """One tokenizer's numbers, as defined at the top of the file."""
+    """One tokenizer's numbers, defined at the top of the file."""
 
     name: str
     vocabulary: int
@@ -76,14 +76,14 @@ class Row:
 
 @dataclass
 class Comparison:
-    """Rows of one table, all measured on the same texts."""
+    """The rows of one table, all measured on the same texts."""
 
     width: int = 512
     sentences: Sequence[str] = SENTENCES
     rows: list[Row] = field(default_factory=list)
     samples: int = 0
     characters: int = 0
-    not_trained: dict[str, str] = field(default_factory=dict)  # why, where training was asked for
+    not_trained: dict[str, str] = field(default_factory=dict)  # algorithm -> why training failed
 
     def add(
         self,
@@ -92,7 +92,7 @@ class Comparison:
         texts: Sequence[str],
         training_seconds: float | None = None,
     ) -> None:
-        """Measure a tokenizer on `texts`, the same ones for every row."""
+        """Measure a tokenizer on `texts`, which must be the same for every row."""
         self.samples, self.characters = len(texts), sum(map(len, texts))
         size = sum(len(text.encode()) for text in texts)
         encoded = [tokenizer.encode_raw(chunk) for chunk in _chunks(texts)]
@@ -126,7 +126,7 @@ class Comparison:
         }
 
     def card(self) -> Card:
-        """The numbers, and the sentences cut into pieces; compare.json is `as_dict`."""
+        """The numbers and the sentences in pieces; compare.json is `as_dict`."""
         texts = f"{self.samples:,} texts of {self.characters:,} characters; width {self.width}"
         card = Card("Tokenizers compared", texts)
         card.section("Numbers")
@@ -197,19 +197,19 @@ def _compare(options: TokenizerCompareConfig, made: Making | None) -> Comparison
 
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
-    """A text cut into its tokens, readable: a byte that is no whole character is `<0xE4>`."""
+    """The tokens of a text, readable: part of a character as `<0xE4>`."""
     ids, _ = tokenizer.encode_raw([text])
     return [shown(tokenizer.piece(int(i))) for i in ids]
 
 
 def shown(piece: str) -> str:
-    """A piece for a terminal or a page: spaces as `▁`, other white space and controls escaped."""
+    """A piece for display: spaces as `▁`, other white space and controls escaped."""
     spaced = piece.replace(" ", hf.SPACE)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in spaced)
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """File names without folder and suffix, as far as they stay different."""
+    """The file names without folder and suffix where that keeps them different."""
     short = [Path(n).stem if Path(n).is_file() else Path(n).name for n in names]
     return [s if short.count(s) == 1 else n for s, n in zip(short, names, strict=True)]
 
@@ -219,13 +219,13 @@ def _failures(tokenizer: Tokenizer, texts: Sequence[str], ids: Any, lengths: Any
     failures = 0
     for text, row in zip(texts, rows, strict=True):
         back = tokenizer.decode(row)
-        # U+2581 is SentencePiece's space: the one character that it cannot return.
+        # SentencePiece returns its own space, U+2581, as a space.
         failures += back != text and back != text.replace(hf.SPACE, " ")
     return failures
 
 
 def _spelt(tokenizer: Tokenizer) -> Any:
-    """[vocab_size] bool: tokens that are a part of a character, or unknown."""
+    """[vocab_size] bool: true for a part of a character and for the unknown token."""
     mask = tokenizer.is_fallback()
     if not mask.any():
         for i in range(tokenizer.vocab_size):
@@ -252,7 +252,7 @@ def _speed(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> float:
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in runs of about `CHUNK_BYTES`; one run of nothing where there are none."""
+    """The texts in groups of about `CHUNK_BYTES`; one empty group if there are none."""
     chunk: list[str] = []
     size = 0
     for text in texts:

@@ -1,21 +1,21 @@
 """`hanllama tokenizer extend`: new pieces for an existing vocabulary, old ids untouched.
 
-Llama-2 spells most Chinese characters in three bytes. Chinese-LLaMA, Colossal-LLaMA-2 and Ziya all
-add pieces at the end of its vocabulary, each in a way of its own; here they are four sources of
-pieces for one procedure:
+Llama-2 spells most Chinese characters in three bytes. Chinese-LLaMA, Colossal-LLaMA-2 and Ziya add
+pieces at the end of its vocabulary, each by its own method. Here one procedure has four sources of
+pieces:
 
 - `--pieces F.jsonl`: lines of {"piece": "…"} (Colossal-LLaMA-2);
-- `--from OTHER.model`: what another SentencePiece model has and the base has not (Chinese-LLaMA);
+- `--from OTHER.model`: the pieces of another SentencePiece model (Chinese-LLaMA);
 - `--train CORPUS --size N`: a BPE of N pieces trained on your own text;
-- `--chars N`: the N most common characters (Ziya): of `--train CORPUS` where it is given, else in
-  the order of GB 2312, whose first 3,755 are the common ones.
+- `--chars N`: the N most common characters (Ziya) of `--train CORPUS`; without it, in the order of
+  GB 2312, whose first 3,755 are the common ones.
 
-Scores. SentencePiece merges the neighbours of highest score first. The published way gives every
-new piece the score 0, above all old ones but the first: merges of equal score then depend on their
-place in the text, which transformers' BPE cannot express, and the back ends disagree. By default
-new pieces get scores below the base's lowest, in their order: old text is cut as before, new merges
-come last, all back ends agree (characters that a new piece is built of and that are no pieces yet
-are added for this). `--scores zero` repeats the published vocabularies.
+Scores: SentencePiece merges the neighbours of highest score first. The published method gives every
+new piece the score 0, above all old ones but the first: the order of merges of equal score then
+depends on their place in the text, which transformers' BPE cannot express, so the back ends
+disagree. By default new pieces get scores below the base's lowest, in their order: old text is cut
+as before, new merges come last, and all back ends agree. (For this, the characters of new pieces
+are added if the base lacks them.) `--scores zero` repeats the published vocabularies.
 
 An audit always follows (`audit.py`).
 """
@@ -61,14 +61,14 @@ class TokenizerExtendConfig:
     pieces: str = option("", help='a file of {"piece": "…"} lines')
     from_: str = option("", help="another tokenizer.model whose pieces are taken")
     train: tuple[str, ...] = option((), help="text to train new pieces on (with --size)")
-    size: Natural = option(0, help="pieces of the BPE that --train makes, also those the base has")
+    size: Natural = option(0, help="pieces of the BPE of --train, with pieces the base has already")
     chars: Natural = option(0, help="add the N most common characters (of --train, or of GB 2312)")
     scores: Literal["safe", "zero"] = option(
-        "safe", help="safe: below the base's, all back ends agree; zero: the published way"
+        "safe", help="safe: below the base's, all back ends agree; zero: the published method"
     )
-    text: tuple[str, ...] = option((), help="text to measure the gain on; a sample ships with it")
+    text: tuple[str, ...] = option((), help="text to measure the gain on; default: a short sample")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
-    seed: int = option(0, help="of the sample that is trained on")
+    seed: int = option(0, help="seed of the sample for --train")
     force: bool = option(False, help="replace the output folder if it exists")
 
     def __post_init__(self) -> None:
@@ -83,22 +83,22 @@ class TokenizerExtendConfig:
             said = f", not {' and '.join(given)}" if given else ""
             raise ConfigError(f"new pieces come from one of {', '.join(sources)}{said}")
         if self.size and not self.train:
-            raise ConfigError("--size needs --train: the text that the new pieces are made of")
+            raise ConfigError("--size needs --train: the text to train the new pieces on")
         if self.train and not (self.size or self.chars):
-            raise ConfigError("--train needs --size or --chars: how many pieces to make of it")
+            raise ConfigError("--train needs --size or --chars: how many pieces to make from it")
         if self.chars > GB2312_CHARACTERS and not self.train:
             raise ConfigError(
                 f"chars {self.chars} is more than the {GB2312_CHARACTERS:,} characters of GB 2312;"
-                " give --train, a text whose most common characters are taken"
+                " give --train, a text to count characters in"
             )
 
 
 def extend(options: TokenizerExtendConfig) -> Path:
-    """Publish the extended tokenizer with its audit; the base's ids stay what they were.
+    """Publish the extended tokenizer with its audit; the base's ids do not change.
 
-    Raises InputError for a missing base, corpus or an existing output, CorruptError for a file
-    that is no SentencePiece model or a piece that cannot be one (naming line and value),
-    ConfigError where nothing would be added.
+    Raises InputError for a missing base or corpus or an existing output, CorruptError for a file
+    that is no SentencePiece model or an invalid piece (naming line and value), ConfigError if
+    nothing would be added.
     """
     with making(options.output, options.train, force=options.force) as made:
         return _extend(options, made)
@@ -148,13 +148,13 @@ def _extend(options: TokenizerExtendConfig, made: Making) -> Path:
     result.card().print()
     if lone:
         print(
-            f"{len(lone):,} of the new pieces are characters that others are built of and that"
-            f" nobody had: {' '.join(map(shown, lone[:8]))}"
+            f"{len(lone):,} of the new pieces are characters that longer new pieces need:"
+            f" {' '.join(map(shown, lone[:8]))}"
         )
     for special, (left, right) in typable.items():
         print(
             f"warning: typed text becomes the special token {special} in llama.cpp, which joins"
-            f" {left!r} and {right!r}; take the new one of them out"
+            f" {left!r} and {right!r}; remove the new piece of these two"
         )
     _advise(result, options.scores)
     print(f"tokenizer: {made.output}")
@@ -162,10 +162,10 @@ def _extend(options: TokenizerExtendConfig, made: Making) -> Path:
 
 
 def _scores_below(proto: Any, count: int) -> list[float]:
-    """Scores for new pieces, each below the one before it and all below the base's lowest.
+    """Falling scores for new pieces, all below the base's lowest.
 
-    The file holds 32-bit floats: below Llama-2's lowest (-1e9, its runs of spaces) the next one is
-    64 away, and equal scores would be merged by their place in the text.
+    The file holds 32-bit floats: below Llama-2's lowest (-1e9, its runs of spaces) the next float
+    is 64 away. Pieces of equal score would be merged by their place in the text.
     """
     lowest = min(p.score for p in proto.pieces if p.type == hf.NORMAL)
     step = max(1.0, float(np.spacing(np.float32(2 * abs(lowest)))))
@@ -175,18 +175,18 @@ def _scores_below(proto: Any, count: int) -> list[float]:
 def _lone_characters(new: Sequence[str], known: set[str]) -> list[str]:
     """The characters of new pieces that are no pieces themselves.
 
-    SentencePiece would still join them; transformers' BPE joins pieces only, and would differ.
+    SentencePiece joins such characters, but transformers' BPE joins only pieces.
     """
     pieces = known | set(new)
     return list(dict.fromkeys(c for p in new if len(p) > 1 for c in p if c not in pieces))
 
 
 def _typable(proto: Any, new: set[str]) -> dict[str, tuple[str, str]]:
-    """{special token: two parts that make it}, where one of them is a new piece.
+    """{special token: two parts that make it}, if one of the parts is a new piece.
 
-    SentencePiece and transformers never merge into a special token; llama.cpp looks at no piece's
-    type, so what a user types could end the text or speak for the assistant. It begins with the
-    characters of the text, whether they are pieces or not.
+    SentencePiece and transformers never merge into a special token. llama.cpp ignores the types of
+    pieces, so typed text could end a text or speak for the assistant. It starts from all characters
+    of the text, pieces or not.
     """
     known = {p.piece for p in proto.pieces}
     longer = {piece for piece in new if len(piece) > 1}
@@ -204,18 +204,19 @@ def _advise(result: Audit, scores: str) -> None:
     disagree = max((len(t) for t in result.disagreements.values()), default=0)
     if disagree and scores == "zero":
         print(
-            f"scores 0 are the published way, and {disagree:,} strings get other ids in"
-            " transformers than in sentencepiece; --scores safe has none"
+            f"{disagree:,} strings get other ids in transformers than in sentencepiece, by the"
+            " published scores of 0; --scores safe avoids it"
         )
 
 
-# --- where pieces come from --------------------------------------------------------------------
+# --- the sources of pieces ---------------------------------------------------------------------
 
 
 def _asked(options: TokenizerExtendConfig) -> Iterator[tuple[str, bool]]:
-    """The pieces asked for, in their order, spaces as `▁`, and whether each stands for text.
+    """The requested pieces in order, spaces as `▁`, and whether each is text.
 
-    What does not (another model's <s>, its bytes) can only overlap; it is never added.
+    A piece that is no text (another model's <s>, its bytes) can overlap with the base, but is never
+    added.
     """
     if options.pieces:
         found: Iterable[str] = _from_lines(Path(options.pieces))
@@ -230,7 +231,7 @@ def _asked(options: TokenizerExtendConfig) -> Iterator[tuple[str, bool]]:
 
 
 def _from_lines(path: Path) -> list[str]:
-    """Colossal's layout; CorruptError names the line and the value of what cannot be a piece."""
+    """Read Colossal's layout; CorruptError names the line and value of an invalid piece."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -252,7 +253,7 @@ def _from_lines(path: Path) -> list[str]:
         if not isinstance(piece, str):
             raise CorruptError(f'{where}: needs {{"piece": "…"}} with a text, not {line[:80]}')
         if not piece:
-            raise CorruptError(f"{where}: the piece is empty; take the line out")
+            raise CorruptError(f"{where}: the piece is empty; remove the line")
         if any(0xD800 <= ord(c) < 0xE000 for c in piece):
             raise CorruptError(f"{where}: {piece!r} holds half a surrogate pair, no character")
         piece = piece.replace(" ", hf.SPACE)
@@ -289,7 +290,7 @@ def _trained(options: TokenizerExtendConfig) -> list[str]:
 
 
 def _unfit_size(size: int, limit: int) -> str:
-    """Why a BPE of `size` pieces cannot be trained on a text that allows `limit`."""
+    """The error for a BPE of `size` pieces on a text that allows `limit`."""
     if size < limit:
         return (
             f"--size {size} is too small: the characters of this text alone take {limit:,}; raise"
@@ -336,7 +337,7 @@ def _gb2312() -> list[str]:
 
 
 def _source(options: TokenizerExtendConfig) -> dict[str, Any]:
-    """What extension.json says of where the pieces came from."""
+    """The source of the pieces, for extension.json."""
     if options.pieces:
         return {"pieces_sha256": fs.sha256(Path(options.pieces))}
     if options.from_:
@@ -351,7 +352,7 @@ def _source(options: TokenizerExtendConfig) -> dict[str, Any]:
 
 
 def _model_file(name: str) -> Path:
-    """The tokenizer.model that a folder or a path names; InputError where there is none."""
+    """The tokenizer.model of a folder or path; InputError if it does not exist."""
     path = Path(name)
     found = path / "tokenizer.model" if path.is_dir() else path
     if not found.is_file():
@@ -367,10 +368,10 @@ def _read_model(path: Path) -> Any:
 
 
 def _beside(base: str, proto: Any) -> tuple[dict[str, str], str | None, bool]:
-    """What a base's folder says beyond its model: roles, chat template, whether BOS begins a text.
+    """The roles and chat template of a base's folder, and whether BOS begins a text.
 
-    Special tokens that lie on top of the model become pieces of it, with the ids that they have:
-    new pieces follow after them. A lone model file is Llama's, which begins every text with BOS.
+    Special tokens on top of the model become its pieces and keep their ids; new pieces follow them.
+    A lone model file counts as Llama's, which begins every text with BOS.
     """
     if not Path(base).is_dir():
         return {}, None, True
@@ -389,7 +390,7 @@ def _beside(base: str, proto: Any) -> tuple[dict[str, str], str | None, bool]:
 def _audit(
     options: TokenizerExtendConfig, base_pieces: bytes, folder: Path, overlapping: int
 ) -> Audit:
-    """Audit the new folder against its base, which may be a lone file and needs a folder."""
+    """Audit the new folder against its base, which gets a folder for it."""
     import tempfile
 
     texts, name = _texts(options)
@@ -409,7 +410,7 @@ def _audit(
 
 
 def _texts(options: TokenizerExtendConfig) -> tuple[Sequence[str], str]:
-    """(the first 20 MB of what `--text` or else `--train` names, what to call it)."""
+    """The first 20 MB of `--text` or else of `--train`, and their name."""
     inputs = options.text or options.train
     if not inputs:
         return (), ""

@@ -1,8 +1,8 @@
-"""Strings that tokenizers have disagreed about, generated: what audits and parity tests use.
+"""Generated strings that tokenizers have disagreed about, for audits and parity tests.
 
 Han of all planes, emoji with joiners, full width, English, code, spaces in every place, newlines,
-controls, look-alikes of special tokens, the empty string. And, since those hold few of a
-vocabulary's own pieces, strings in which these contend with each other.
+controls, look-alikes of special tokens, the empty string. These hold few of a vocabulary's own
+pieces, so `contested` adds strings in which its pieces overlap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PARTS = [
 
 
 def strings(count: int, seed: int) -> list[str]:
-    """About 1.25 times `count` strings, the same for the same seed."""
+    """About 1.25 times `count` strings and some fixed ones, the same for the same seed."""
     draw = random.Random(seed)
     found = ["", *PARTS, *(f" {p}" for p in PARTS), *(f"{p} " for p in PARTS)]
     found += [" " * n for n in range(1, 40)] + ["a" + " " * n + "b" for n in range(20)]
@@ -38,8 +38,8 @@ def strings(count: int, seed: int) -> list[str]:
 def contested(pieces: Sequence[str], count: int, seed: int) -> list[str]:
     """At most `count` strings in which pieces overlap or repeat; the same for the same seed.
 
-    Half are chains, each piece beginning with the character that the one before ends with, so that
-    both want it; half repeat one piece, which can be cut in several ways of equal worth.
+    Half are chains in which two neighbours share a character. Half repeat one piece, which can be
+    cut in several ways of equal score.
     """
     longer = [piece for piece in pieces if len(piece) > 1]
     by_first: dict[str, list[str]] = {}

@@ -1,19 +1,19 @@
-"""A SentencePiece model as `tokenizer.json`: the one recipe under which all back ends agree.
+"""A SentencePiece model as a `tokenizer.json` on which all back ends agree.
 
-transformers does not open a lone `tokenizer.model` faithfully: depending on what else lies there
-it loses the BOS, the leading "▁", or strings that begin with a space. What agrees with
-sentencepiece string by string is a `tokenizer.json` of our own:
+transformers does not open a lone `tokenizer.model` faithfully: depending on the files beside it, it
+loses the BOS, the leading "▁", or strings that begin with a space. This `tokenizer.json` agrees
+with sentencepiece on every string:
 
 - BPE over the same pieces with `byte_fallback` and `fuse_unk`;
-- as merges every split of every piece into two known pieces, ordered by the piece's score, since
-  sentencepiece merges whichever neighbours form the best scored piece, however that piece was made;
+- as merges, every split of every piece into two known pieces, ordered by the piece's score, since
+  sentencepiece merges the neighbours that form the best scored piece, at any split;
 - the normalizer Prepend("▁"), Replace(" ", "▁"), and no pre-tokenizer (it would cut at spaces);
-- a template post-processor for BOS, and `PreTrainedTokenizerFast` as class, because a class with a
-  tokenizer of its own mind (`LlamaTokenizer`) throws this normalizer away.
+- a template post-processor for BOS, and the class `PreTrainedTokenizerFast`, because
+  `LlamaTokenizer` builds its own tokenizer and drops this normalizer.
 
-A character model is the same without merges. A unigram model keeps its scores; the pieces that are
-no text (<s>, bytes) get one that no path can afford, since transformers' Unigram would otherwise
-find a typed "<0x41>" among them. A word model has no such form.
+A character model is the same without merges. A unigram model keeps its scores, but pieces that are
+no text (<s>, bytes) get a score that always loses, since transformers' Unigram would otherwise
+match a typed "<0x41>". A word model has no such form.
 
 `tokenizer.model` stays beside it: llama.cpp's converter prefers it.
 """
@@ -34,12 +34,12 @@ SPACE = "▁"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4
 NO_PATH = -1e6  # a score (log probability) that loses against any spelling
-# What transformers writes for "no limit": the context is the model's to state.
+# transformers writes this for "no limit": the model states its context.
 NO_LIMIT = int(1e30)
 
 
 def parse_model(data: bytes, where: str) -> Any:
-    """The SentencePiece `ModelProto` in `data`; CorruptError when it is none."""
+    """Parse a SentencePiece `ModelProto`; CorruptError for other data."""
     from google.protobuf.message import DecodeError
 
     proto = model_class()()
@@ -60,7 +60,7 @@ class Pieces:
     kinds: list[int]
 
     def of_kind(self, *kinds: int) -> list[int]:
-        """Ids of the pieces of these types."""
+        """The ids of the pieces of these types."""
         return [i for i, kind in enumerate(self.kinds) if kind in kinds]
 
     def normal(self) -> list[str]:
@@ -69,7 +69,7 @@ class Pieces:
 
 
 def pieces_of(proto: Any) -> Pieces:
-    """The pieces of a `ModelProto`, asked once: each field of a message is a call of protobuf's."""
+    """Read the pieces of a `ModelProto` once, since each field of a message is a slow call."""
     pieces = list(proto.pieces)
     return Pieces([p.piece for p in pieces], [p.type for p in pieces])
 
@@ -80,11 +80,10 @@ def write_files(
     """Write `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` for a model.
 
     Args:
-        adds_bos: whether a text begins with BOS; never where no piece has that role.
-        names: roles that go before those that the model gives; those of no piece are left out.
+        adds_bos: whether a text begins with BOS; ignored if no piece has that role.
+        names: roles that override the model's; a role whose token is no piece is left out.
 
-    Raises ConfigError for a model that the recipe does not cover (one of words, or one that
-    rewrites its text before it is cut).
+    Raises ConfigError for a word model and for one that rewrites its text before the cut.
     """
     known = {p.piece for p in proto.pieces}
     given = {role: token for role, token in (names or {}).items() if token in known}
@@ -101,12 +100,12 @@ def write_roles(
     added: Sequence[Mapping[str, Any]] = (),
     adds_bos: bool | None = None,
 ) -> None:
-    """Write `special_tokens_map.json` and `tokenizer_config.json`: which token is what.
+    """Write `special_tokens_map.json` and `tokenizer_config.json`: the roles of tokens.
 
     Args:
         names: {"eos_token": "</s>", …}.
         added: the `added_tokens` of tokenizer.json.
-        adds_bos: None where the post-processor of tokenizer.json alone decides.
+        adds_bos: None if only the post-processor of tokenizer.json decides.
     """
     decides = {} if adds_bos is None else {"add_bos_token": adds_bos, "add_eos_token": False}
     tokens = {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in added}
@@ -125,7 +124,7 @@ def write_roles(
 
 
 def special_names(proto: Any) -> dict[str, str]:
-    """{"bos_token": "<s>", ...}: the roles that the model gives to its special pieces."""
+    """{"bos_token": "<s>", …}: the roles of the model's special pieces."""
     spec = proto.trainer_spec
     roles = {
         "bos_token": spec.bos_id,
@@ -139,7 +138,7 @@ def special_names(proto: Any) -> dict[str, str]:
 def tokenizer_json(proto: Any, *, bos: str | None) -> dict[str, Any]:
     """The content of `tokenizer.json` for a SentencePiece model with identity normalization.
 
-    Every text begins with the piece `bos`, None for no such piece.
+    Every text begins with the piece `bos`, if it is not None.
     """
     normal = proto.normalizer_spec
     if proto.trainer_spec.model_type == WORD:
@@ -179,7 +178,7 @@ def tokenizer_json(proto: Any, *, bos: str | None) -> dict[str, Any]:
 
 
 def _model(proto: Any, unknown: str | None) -> dict[str, Any]:
-    """The part of tokenizer.json that cuts text into pieces."""
+    """The `model` of tokenizer.json, which cuts text into pieces."""
     if proto.trainer_spec.model_type == UNIGRAM:
         text = (NORMAL, USER_DEFINED)
         return {
@@ -205,8 +204,8 @@ def _model(proto: Any, unknown: str | None) -> dict[str, Any]:
 def merges(proto: Any) -> list[list[str]]:
     """Every split of every normal piece into two normal pieces, best score first.
 
-    Where scores tie (Llama-2's runs of spaces), the longer left part comes first: sentencepiece
-    grows such a run from its left end.
+    If scores tie (Llama-2's runs of spaces), the longer left part comes first: sentencepiece grows
+    such a run from its left end.
     """
     score = {p.piece: p.score for p in proto.pieces if p.type == NORMAL}
     rows = []
@@ -220,7 +219,7 @@ def merges(proto: Any) -> list[list[str]]:
 
 
 def _added_tokens(proto: Any) -> list[dict[str, Any]]:
-    """The pieces that no text can produce, and those that are cut out of text before merging."""
+    """`added_tokens`: the pieces that no text produces, and those cut out before merging."""
     return [
         added_token(i, p.piece, special=p.type != USER_DEFINED)
         for i, p in enumerate(proto.pieces)
@@ -237,7 +236,7 @@ def added_token(i: int, content: str, *, special: bool = True) -> dict[str, Any]
 def begins_with(bos: str | None, ids: Mapping[str, int]) -> dict[str, Any]:
     """A post-processor that puts `bos` before a text (and before the second of a pair).
 
-    It is what transformers goes by: beside a tokenizer.json it does not look at `add_bos_token`.
+    transformers follows it: beside a tokenizer.json it ignores `add_bos_token`.
     """
     start = [{"SpecialToken": {"id": bos, "type_id": 0}}] if bos else []
     second = [{"SpecialToken": {"id": bos, "type_id": 1}}] if bos else []

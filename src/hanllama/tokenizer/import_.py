@@ -1,17 +1,16 @@
-"""`hanllama tokenizer import SOURCE`: a published tokenizer -> a tokenizer folder of ours.
+"""`hanllama tokenizer import SOURCE`: turn a published tokenizer into a tokenizer folder.
 
-Four kinds of source, told apart by what they hold and not by their names:
+The source is one of these, known by its content and not by its name:
 
-- a SentencePiece model, alone or in a folder: kept as it is, with a `tokenizer.json` under which
-  transformers gives the same ids (`hf.py`); a published one beside it is replaced, because classes
-  with a mind of their own (`LlamaTokenizer`) read it otherwise, but its special tokens stay;
-- a `tokenizer.json`, alone or in a folder: kept byte for byte; only the class is set to the one
-  that obeys it, and code of the publisher's (`auto_map`) is left out;
-- a tiktoken file, alone or in a folder: `tiktoken_file.py`;
-- a folder, of a model or a tokenizer, with any of these (in this order).
+- a SentencePiece model: kept as it is, with a `tokenizer.json` by which transformers gives the same
+  ids (`hf.py`); a published one beside it is replaced, because `LlamaTokenizer` reads it
+  differently, but its special tokens stay;
+- a `tokenizer.json`: kept byte for byte, with the class that obeys it; the publisher's code
+  (`auto_map`) is left out;
+- a tiktoken file: `tiktoken_file.py`;
+- a model or tokenizer folder with any of these (in this order).
 
-Then the result is opened, and an audit says on how many of the strings that tokenizers have
-disagreed about its back ends agree, and which strings do not come back.
+Then the result is audited (`audit.py`).
 """
 
 from __future__ import annotations
@@ -60,27 +59,27 @@ class TokenizerImportConfig:
         (), help="special tokens to put on top of the vocabulary, in this order"
     )
     bos: str = option("", help="the token that begins a text, if the source names none or another")
-    eos: str = option("", help="the token that ends a text, likewise")
-    pad: str = option("", help="the token that fills a row, likewise")
-    add_bos: bool | None = option(None, help="begin every text with BOS; else as the source does")
+    eos: str = option("", help="the token that ends a text, if the source names none or another")
+    pad: str = option("", help="the token that fills a row, if the source names none or another")
+    add_bos: bool | None = option(None, help="begin every text with BOS; default: as the source")
     encoding: str = option(
         "", help=f"of a tiktoken file: {', '.join(tiktoken_file.ENCODINGS)}; else by its file name"
     )
     pattern: str = option(
-        "", help="of a tiktoken file of no known encoding: the regular expression that cuts text"
+        "", help="the regular expression that cuts text, for a tiktoken file of unknown encoding"
     )
     force: bool = option(False, help="replace the output folder if it exists")
 
 
 @dataclass
 class Source:
-    """What a source turned out to be.
+    """A published tokenizer.
 
     Attributes:
         file: the file that holds the vocabulary.
         kind: `sentencepiece`, `json` or `tiktoken`.
-        config: the tokenizer_config.json beside it; empty where there is none.
-        roles: {"eos_token": "</s>"} as the files beside it say.
+        config: the tokenizer_config.json beside it, or empty.
+        roles: {"eos_token": "</s>"} by the files beside it.
         added: {token: id} of the special tokens that its other files put on top.
         chat_template: the one beside it, or in its config.
     """
@@ -94,7 +93,7 @@ class Source:
 
 
 def take_over(options: TokenizerImportConfig) -> Path:
-    """Publish the taken-over tokenizer with its audit.
+    """Publish the imported tokenizer with its audit.
 
     Raises InputError for a missing source, one without an end token, or an existing output;
     CorruptError for a file that is no tokenizer; ConfigError for options that do not fit it.
@@ -106,7 +105,7 @@ def take_over(options: TokenizerImportConfig) -> Path:
 def _take_over(options: TokenizerImportConfig, made: Making) -> Path:
     source = find(Path(options.source))
     if source.kind != "tiktoken" and (options.encoding or options.pattern):
-        raise ConfigError(f"--encoding and --pattern are of tiktoken files; {source.file} is none")
+        raise ConfigError(f"--encoding and --pattern are for tiktoken files; {source.file} is none")
     roles = source.roles | {
         f"{role}_token": value
         for role, value in (("bos", options.bos), ("eos", options.eos), ("pad", options.pad))
@@ -125,10 +124,10 @@ def _take_over(options: TokenizerImportConfig, made: Making) -> Path:
 
 @contextlib.contextmanager
 def opened(name: str) -> Iterator[Tokenizer]:
-    """A tokenizer to look at, from a folder or from a lone file of any kind.
+    """Open a folder or a lone file of any kind.
 
-    A lone file says nothing of roles; an end token is then taken from the usual names, which
-    changes no id of a text.
+    A lone file names no roles, so its end token is one of the usual names; this changes no id of a
+    text.
     """
     path = Path(name)
     if path.is_dir():
@@ -147,7 +146,7 @@ def opened(name: str) -> Iterator[Tokenizer]:
 
 
 def find(path: Path) -> Source:
-    """What a path holds; InputError where it holds no tokenizer."""
+    """Find the tokenizer at a path; InputError if it holds none."""
     if path.is_dir():
         file = _in_folder(path)
     elif path.is_file():
@@ -155,8 +154,7 @@ def find(path: Path) -> Source:
     else:
         raise InputError(f"{path} does not exist; give a tokenizer file, or a folder with one")
     kind = _kind(file)
-    # A lone file is one file: what lies beside it may belong to another tokenizer, unless it has
-    # the name under which such files lie together.
+    # The files beside a lone file may belong to another tokenizer, except beside a tokenizer.json.
     beside = file.parent if path.is_dir() or file.name == "tokenizer.json" else None
     if beside is None:
         return Source(file, kind)
@@ -195,7 +193,7 @@ def _kind(file: Path) -> str:
         return "json"
     if tiktoken_file.is_tiktoken(head):
         return "tiktoken"
-    hf.parse_model(file.read_bytes(), str(file))  # CorruptError for what is no model either
+    hf.parse_model(file.read_bytes(), str(file))  # CorruptError for any other file
     return "sentencepiece"
 
 
@@ -205,7 +203,7 @@ def _kind(file: Path) -> str:
 def _write_sentencepiece(
     folder: Path, source: Source, roles: dict[str, str], options: TokenizerImportConfig
 ) -> None:
-    """The model as it is, our tokenizer.json, and the special tokens that lie on top of it."""
+    """Write the model unchanged, and a tokenizer.json with its special tokens on top."""
     proto = hf.parse_model(source.file.read_bytes(), str(source.file))
     names = hf.special_names(proto) | roles
     adds_bos = _adds_bos(source, options, default=True)
@@ -227,7 +225,7 @@ def _write_sentencepiece(
 def _write_tokenizer_json(
     folder: Path, source: Source, roles: dict[str, str], options: TokenizerImportConfig
 ) -> None:
-    """The tokenizer.json as it is (with the special tokens that were asked for on top)."""
+    """Write the tokenizer.json, with the requested special tokens on top."""
     description = _described(source.file)
     vocabulary = vocabulary_of(description)
     size = max(vocabulary.values(), default=-1) + 1
@@ -259,7 +257,7 @@ def _write_tokenizer_json(
 def _write_tiktoken(
     folder: Path, source: Source, roles: dict[str, str], options: TokenizerImportConfig
 ) -> None:
-    """A tokenizer.json made of bytes and ranks."""
+    """Write a tokenizer.json made from bytes and ranks."""
     known = tiktoken_file.ENCODINGS
     name = options.encoding or source.file.name.removesuffix(".tiktoken")
     if options.encoding and options.encoding not in known:
@@ -301,11 +299,11 @@ def _write_json(
     *,
     original: Path | None = None,
 ) -> None:
-    """tokenizer.json and the two files that say which of its tokens is what.
+    """Write tokenizer.json and the two files with the roles of its tokens.
 
     Args:
-        adds_bos: whether a text begins with BOS; None for what the description says.
-        original: the file that holds the description, kept byte for byte where nothing changes.
+        adds_bos: whether a text begins with BOS; None: as the description says.
+        original: the file of the description, copied byte for byte if nothing changes.
     """
     vocabulary = vocabulary_of(description)
     names = _known(names, vocabulary, options)
@@ -329,7 +327,7 @@ def _write_json(
 
 
 def _without_normalizer(proto: Any) -> Any:
-    """A copy that takes text as it comes; `_normalizers` does before it what the model did."""
+    """A copy of the model without its normalization, which `_normalizers` takes over."""
     copy = type(proto)()
     copy.CopyFrom(proto)
     copy.normalizer_spec.precompiled_charsmap = b""
@@ -338,7 +336,7 @@ def _without_normalizer(proto: Any) -> Any:
 
 
 def _normalizers(proto: Any) -> list[dict[str, Any]]:
-    """The model's own normalization as steps of the tokenizers library."""
+    """The model's normalization as steps of the tokenizers library."""
     spec = proto.normalizer_spec
     steps: list[dict[str, Any]] = []
     if spec.precompiled_charsmap:
@@ -356,7 +354,7 @@ def _normalizers(proto: Any) -> list[dict[str, Any]]:
 def _on_top(
     size: int, vocabulary: dict[str, int], above: dict[str, int], asked: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Entries of `added_tokens` for what lies above the pieces and what was asked for."""
+    """`added_tokens` for the tokens above the pieces and for the requested ones."""
     taken = dict(above)
     following = max([size - 1, *above.values()]) + 1
     for token in asked:
@@ -377,7 +375,7 @@ def _adds_bos(source: Source, options: TokenizerImportConfig, *, default: bool) 
 def _known(
     names: dict[str, str], vocabulary: dict[str, int], options: TokenizerImportConfig
 ) -> dict[str, str]:
-    """The roles whose tokens exist. One asked for must; a publisher's may be a leftover."""
+    """The roles whose tokens exist. A requested one must; a publisher's may be a leftover."""
     for role, name in (("bos", options.bos), ("eos", options.eos), ("pad", options.pad)):
         if name and name not in vocabulary:
             raise ConfigError(f"--{role} {name!r} is not in the vocabulary; add it with --special")
@@ -388,7 +386,7 @@ def _known(
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """The content of a tokenizer.json; CorruptError where it is another JSON file."""
+    """The content of a tokenizer.json; CorruptError for another JSON file."""
     description = read_object(path)
     if not isinstance(description.get("model"), dict):
         raise CorruptError(f"{path} is no tokenizer.json: it has no `model`")
@@ -405,7 +403,7 @@ def _is_regex(pattern: str) -> bool:
     return True
 
 
-# --- what is said at the end ---------------------------------------------------------------------
+# --- the printed report --------------------------------------------------------------------------
 
 
 def _print(source: Source, tokenizer: Tokenizer, result: Audit, output: Path) -> None:

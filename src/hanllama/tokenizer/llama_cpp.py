@@ -1,13 +1,13 @@
-"""llama.cpp's ids of a text, asked of llama.cpp itself: the third back end of an audit.
+"""The ids that llama.cpp itself gives a text: the third back end of an audit.
 
 llama.cpp loads no vocabulary without a model, so `write` makes the smallest GGUF file that its
 loader accepts, with the vocabulary as its converter would write it: pieces, scores and types from
 `tokenizer.model`, corrected by `tokenizer_config.json`. `LlamaCpp` starts the server of the
-`xllamacpp` wheel in this process and asks its HTTP endpoints, the only way to its tokenizer.
+`xllamacpp` wheel in this process and asks its HTTP endpoints, the only access to its tokenizer.
 
-`ids` does so in a process of its own: where a vocabulary breaks an assumption of llama.cpp, that
-process ends, and not the command that has just made the vocabulary. Both packages are optional
-(`pip install 'hanllama[dev]'`); the audit says where they are missing.
+`ids` runs it in another process: if a vocabulary breaks an assumption of llama.cpp, that process
+ends, and not the command that has just made the vocabulary. Both packages are optional
+(`pip install 'hanllama[dev]'`); the audit says if they are missing.
 """
 
 from __future__ import annotations
@@ -34,31 +34,30 @@ class Refused(Exception):
 
 
 def missing() -> list[str]:
-    """The packages that asking llama.cpp needs and that are not installed here."""
+    """The packages for llama.cpp that are not installed."""
     return [name for name in ("xllamacpp", "gguf") if importlib.util.find_spec(name) is None]
 
 
 def why_not(proto: Any | None) -> str:
-    """Why llama.cpp cannot be asked here about a SentencePiece model (None: another kind).
+    """Why llama.cpp cannot be asked about a SentencePiece model (None: another kind), else "".
 
-    Its converter reads every model as BPE (one of characters is BPE without merges), and spells in
-    bytes what the vocabulary lacks; of a `tokenizer.json` it knows the hashes of published ones.
-    An empty string where it can be asked.
+    Its converter reads every model as BPE (a character model is BPE without merges), and spells
+    unknown characters in bytes; it accepts a `tokenizer.json` only by the hash of a published one.
     """
     remedy = "only a SentencePiece BPE with byte fallback is sure to be the same there"
     if proto is None:
-        return f"it knows published kinds of tokenizer.json alone, and {remedy}"
+        return f"it knows only published kinds of tokenizer.json, and {remedy}"
     if proto.trainer_spec.model_type not in (hf.BPE, hf.CHAR):
         return f"it would read this model as BPE, which it is not; {remedy}"
     if not proto.trainer_spec.byte_fallback:
-        return f"it would spell in bytes, of which this model has none; {remedy}"
+        return f"it would spell in bytes, and this model has no bytes; {remedy}"
     if packages := missing():
         return f"{' and '.join(packages)} not installed; pip install 'hanllama[dev]'"
     return ""
 
 
 def ids(folder: Path, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of texts by a SentencePiece folder, without BOS, special tokens taken as text.
+    """The ids of texts by a SentencePiece folder, without BOS; special tokens are text.
 
     Raises Refused with the reason.
     """
@@ -108,10 +107,10 @@ def write(folder: Path, path: Path) -> Path:
 
 
 def _vocabulary(proto: Any, config: dict[str, Any]) -> tuple[list[bytes], list[float], list[int]]:
-    """(piece, score, type) of every id, as the converter finds them.
+    """The pieces, scores and types of all ids, as the converter finds them.
 
-    It asks the sentencepiece library, which knows no type "user defined", so those come out normal;
-    then tokenizer_config.json decides about every token it lists, those on top of the model too.
+    It asks the sentencepiece library, which has no type "user defined", so these become normal.
+    Then tokenizer_config.json overrides every token that it lists, also on top of the model.
     """
     rows = [
         (p.piece.encode(), p.score, hf.NORMAL if p.type == hf.USER_DEFINED else p.type)
@@ -128,9 +127,9 @@ def _vocabulary(proto: Any, config: dict[str, Any]) -> tuple[list[bytes], list[f
 
 
 def _weights(vocab_size: int) -> dict[str, np.ndarray]:
-    """A Llama of one layer that adds nothing, and always says the last piece of the vocabulary.
+    """A Llama of one layer that always generates the last piece of the vocabulary.
 
-    With weights of zero it would say the end token now and then.
+    With weights of zero it would sometimes generate the end token.
     """
     embedding = np.zeros((vocab_size, _WIDTH), dtype=np.float32)
     embedding[:, 0] = 1.0
@@ -146,7 +145,7 @@ def _weights(vocab_size: int) -> dict[str, np.ndarray]:
 
 
 class LlamaCpp:
-    """llama.cpp's server in this process, for its tokenizer; it ends with the last reference."""
+    """llama.cpp's server in this process; it ends with the last reference."""
 
     def __init__(self, model: Path) -> None:
         import xllamacpp
@@ -163,13 +162,13 @@ class LlamaCpp:
         self._connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
-        """The ids of a text without BOS; special tokens in it are text unless they are parsed."""
+        """The ids of a text without BOS; special tokens are text unless `parse_special`."""
         asked = {"content": text, "add_special": False, "parse_special": parse_special}
         found: list[int] = self.ask("/tokenize", asked)["tokens"]
         return found
 
     def ask(self, endpoint: str, content: dict[str, Any]) -> dict[str, Any]:
-        """The answer of an endpoint; raises Refused for an error."""
+        """The answer of an endpoint; Refused for an error."""
         body = json.dumps(content)
         self._connection.request("POST", endpoint, body, {"Content-Type": "application/json"})
         reply = self._connection.getresponse()

@@ -1,10 +1,10 @@
-"""Text to token ids and back, from any tokenizer folder, the same ids as everybody else's.
+"""Text to token ids and back from any tokenizer folder, with the ids that other libraries give.
 
-Two back ends stand behind one `Tokenizer` (`backends.py`). Where `tokenizer.model` lies in the
-folder it is SentencePiece, the fastest; a `tokenizer.json` beside it must then describe the same
-vocabulary, or the folder is refused rather than guessed about. Otherwise the `tokenizers` library
-reads `tokenizer.json`. What a user types never becomes a special token: `<s>` in a text is five
-characters, as with transformers' `split_special_tokens=True`.
+A `Tokenizer` has one of two back ends (`backends.py`). If the folder has a `tokenizer.model`, it is
+SentencePiece, the faster one; a `tokenizer.json` beside it must describe the same vocabulary, or
+the folder is refused. Otherwise the `tokenizers` library reads `tokenizer.json`. Typed text never
+becomes a special token: `<s>` in a text is three characters, as with transformers'
+`split_special_tokens=True`.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ FILES = (
 
 
 class Tokenizer:
-    """A tokenizer folder, opened. Make one with `load_tokenizer`.
+    """An open tokenizer folder. Make one with `load_tokenizer`.
 
     Attributes:
-        vocab_size: ids run from 0 to vocab_size - 1; the rows an embedding needs.
-        bos_id, eos_id, pad_id: special ids; None where the folder names none (EOS must exist).
+        vocab_size: ids run from 0 to vocab_size - 1; the number of rows of an embedding.
+        bos_id, eos_id, pad_id: special ids; None if the folder names none (EOS must exist).
         adds_bos: whether `encode` starts with BOS.
         hash: sha256 of the vocabulary and these settings: equal hashes give equal ids.
         special_tokens: {content: id} of the tokens that no typed text produces.
-        special_roles: {"bos_token": "<s>", …}: what a chat template knows them by.
-        special_strips: {content: (left, right)}: tokens that swallow the white space beside them
-            where they stand in a rendered chat.
+        special_roles: {"bos_token": "<s>", …}: the names that a chat template uses.
+        special_strips: {content: (left, right)}: tokens that remove the white space beside them in
+            a rendered chat.
     """
 
     def __init__(self, folder: Path, backend: Backend, settings: _Settings) -> None:
@@ -70,13 +70,13 @@ class Tokenizer:
         self.hash = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """The ids that transformers' AutoTokenizer gives, BOS included where it adds one."""
+        """The ids that transformers' AutoTokenizer gives, with its BOS if it adds one."""
         ids: list[int] = self._backend.encode_flat([text])[0].tolist()
         start = [self.bos_id] if self.adds_bos and self.bos_id is not None else []
         return [*start, *ids, *([self.eos_id] if self._adds_eos else [])]
 
     def encode_documents(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Training rows: an int32 array a text, BOS where the tokenizer adds one, closed by EOS."""
+        """Training rows: one int32 array per text, with BOS if the tokenizer adds one, and EOS."""
         ids, lengths = self.encode_flat(texts)
         return np.split(ids, np.cumsum(lengths)[:-1]) if len(texts) else []
 
@@ -102,7 +102,7 @@ class Tokenizer:
     def encode_raw(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Ids of texts end to end, int32 [tokens], and their counts, int64 [texts]: no BOS, no EOS.
 
-        What stands between two special tokens, for `chat.py`; everybody else wants `encode`.
+        `chat.py` encodes the text between two special tokens with it.
         """
         return self._backend.encode_flat(texts)
 
@@ -115,14 +115,14 @@ class Tokenizer:
         """A decoder that takes one id at a time.
 
         Args:
-            continues: the ids go on from a text before them, so a leading space is theirs and
-                not the prefix that a SentencePiece model puts before every text.
+            continues: the ids continue a text, so a leading space belongs to it and is not the
+                prefix that a SentencePiece model puts before every text.
         """
         prefixed = self._backend.prefixed and not continues
         return StreamDecoder(self._pieces, self._special, prefixed, self._backend.spelt_spaces)
 
     def piece(self, token_id: int) -> str:
-        """What a token stands for, readable: part of a character as `<0xE4><0xBD>`, else text."""
+        """The readable text of a token: part of a character as `<0xE4><0xBD>`."""
         data = self._pieces[token_id]
         if token_id in self._special:
             names = {i: content for content, i in self.special_tokens.items()}
@@ -135,15 +135,15 @@ class Tokenizer:
             return "".join(f"<0x{byte:02X}>" for byte in data)
 
     def token_bytes(self) -> NDArray[np.int32]:
-        """[vocab_size] int32: the UTF-8 bytes a token stands for, 0 for special tokens."""
+        """[vocab_size] int32: the number of UTF-8 bytes of a token, 0 for special tokens."""
         sizes = [0 if i in self._special else len(p) for i, p in enumerate(self._pieces)]
         return np.array(sizes, dtype=np.int32)
 
     def is_fallback(self) -> NDArray[np.bool_]:
-        """[vocab_size] bool: the unknown, and bytes from which characters are spelt (0x80 and up).
+        """[vocab_size] bool: true for the unknown token and for bytes of 0x80 and above.
 
-        A text full of them is a text this vocabulary does not know; a newline, which is also a
-        byte, says nothing. (A byte-level BPE has no fallback: all entries are False.)
+        Many of them show that the vocabulary does not fit the text; an ASCII byte, such as a
+        newline, does not. (A byte-level BPE has no fallback: all entries are False.)
         """
         mask = np.zeros(self.vocab_size, dtype=bool)
         mask[self._backend.fallback] = True
@@ -151,7 +151,7 @@ class Tokenizer:
 
 
 class StreamDecoder:
-    """Ids in, text out, never half a character: what is incomplete waits for its other bytes."""
+    """Ids in, text out, never half a character: incomplete bytes wait for the rest."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class StreamDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors=_BAD_BYTES)
 
     def push(self, token_id: int) -> str:
-        """The text that became certain with this id; often empty inside a character."""
+        """The text that this id completes; often empty inside a character."""
         if not 0 <= token_id < len(self._pieces):
             raise InputError(
                 f"token id {token_id} is outside the vocabulary of {len(self._pieces)}; do the"
@@ -182,19 +182,19 @@ class StreamDecoder:
         return text.replace(hf.SPACE, " ") if self._spelt_spaces else text
 
     def finish(self) -> str:
-        """What is left: U+FFFD for each byte of a character that never became whole."""
+        """U+FFFD for each byte of a character that stayed incomplete."""
         return self._decoder.decode(b"", final=True)
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a tokenizer lies in a folder itself."""
+    """Whether the folder itself holds a tokenizer."""
     return any((folder / name).is_file() for name in FILES[:2])
 
 
 def home_of(folder: str | Path) -> Path:
-    """Where a model folder's tokenizer lies: beside an adapter PEFT writes none, so in its base's.
+    """The folder of a model's tokenizer. PEFT writes none beside an adapter: its base has it.
 
-    Raises InputError when the base is not there.
+    Raises InputError if the base does not exist.
     """
     folder = Path(folder)
     adapter = folder / "adapter_config.json"
@@ -212,8 +212,8 @@ def home_of(folder: str | Path) -> Path:
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Open a tokenizer folder, or the tokenizer of a model or adapter folder.
 
-    Raises InputError when there is none or it names no EOS token, CorruptError when its files do
-    not belong together.
+    Raises InputError if there is none or it names no EOS token, CorruptError if its files do not
+    belong together.
     """
     folder = home_of(folder)
     if not folder.is_dir():
@@ -237,12 +237,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         elif over := [token for token, i in above.items() if i >= len(pieces.texts)]:
             raise InputError(
                 f"{folder} puts {len(over):,} tokens on top of tokenizer.model ({over[0]!r} first),"
-                " and no tokenizer.json says so; take it over first: hanllama tokenizer import"
+                " but has no tokenizer.json with them; import it first: hanllama tokenizer import"
                 f" {folder} --output …"
             )
         try:
             backend: Backend = SentencePieceBackend(proto, data, pieces)
-        except RuntimeError as error:  # a piece that is empty or there twice, say
+        except RuntimeError as error:  # an empty or repeated piece, for example
             raise CorruptError(f"{model} is not a SentencePiece model: {error}") from error
         ids = {text: i for i, text in enumerate(pieces.texts)}
         ids.update({content: i for i, content, _ in extra})
@@ -268,12 +268,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 def copy_tokenizer(source: str | Path, target: str | Path) -> None:
     """Copy the tokenizer files of a folder into another.
 
-    A lone `tokenizer.model` gets the `tokenizer.json` that transformers needs to read it rightly
-    (one of words has none).
+    A lone `tokenizer.model` gets the `tokenizer.json` that transformers needs, except a word model.
     """
     source, target = home_of(source), Path(target)
     model, described = source / "tokenizer.model", source / "tokenizer.json"
-    loaded = None if described.is_file() else load_tokenizer(source)  # refuses what is none
+    loaded = None if described.is_file() else load_tokenizer(source)  # refuses a bad folder
     for name in FILES:
         if (source / name).is_file():
             with fs.storage(target / name):
@@ -288,7 +287,7 @@ def copy_tokenizer(source: str | Path, target: str | Path) -> None:
 
 
 class _Settings:
-    """Special ids and the BOS rule, from the files of a folder."""
+    """The special ids and the BOS rule of a folder's files."""
 
     def __init__(
         self,
@@ -310,7 +309,7 @@ class _Settings:
                 " tokenizer_config.json"
             )
         self.eos_id: int = eos_id
-        # transformers' order: what tokenizer_config.json says wins over the template.
+        # transformers' order: tokenizer_config.json wins over the template.
         explicit = "add_bos_token" in config or "add_eos_token" in config
         default = config.get("tokenizer_class") in LLAMA_CLASSES
         adds_bos = bool(config.get("add_bos_token", default)) if explicit else bos_by_template
@@ -322,7 +321,7 @@ LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object of a file, empty where there is no file; CorruptError for other JSON."""
+    """The JSON object of a file, empty if there is no file; CorruptError for other JSON."""
     value = fs.read_json(path) if path.is_file() else {}
     if not isinstance(value, dict):
         raise CorruptError(f"{path} must hold a JSON object")
@@ -343,7 +342,7 @@ def roles_of(*sources: dict[str, Any]) -> dict[str, str]:
 
 
 def added_tokens(config: dict[str, Any], plain: dict[str, Any]) -> dict[str, int]:
-    """{token: id} as a tokenizer_config.json and an added_tokens.json have them."""
+    """{token: id} of a tokenizer_config.json and an added_tokens.json."""
     found: dict[str, int] = {}
     for i, token in (config.get("added_tokens_decoder") or {}).items():
         found[token["content"] if isinstance(token, dict) else str(token)] = int(i)
@@ -371,7 +370,7 @@ def template_bos(description: dict[str, Any]) -> str | None:
 def _check_same(
     folder: Path, model: hf.Pieces, description: dict[str, Any]
 ) -> list[tuple[int, str, bool]]:
-    """Refuse a folder whose two tokenizers differ; return special tokens added after the pieces."""
+    """Refuse a folder whose two tokenizers differ; return the special tokens after the pieces."""
     other = vocabulary_of(description)
     pieces = {text: i for i, text in enumerate(model.texts)}
     extra = [
@@ -390,7 +389,7 @@ def _check_same(
     return sorted(extra)
 
 
-# --- bytes that are no text -------------------------------------------------------------------
+# --- invalid bytes ----------------------------------------------------------------------------
 
 
 def _replace_bytes(error: UnicodeError) -> tuple[str, int]:
@@ -398,6 +397,6 @@ def _replace_bytes(error: UnicodeError) -> tuple[str, int]:
     return "�" * (error.end - error.start), error.end
 
 
-# One U+FFFD a byte, as sentencepiece has it; Python's own handler gives one a broken sequence.
+# One U+FFFD per byte, as in sentencepiece; Python's own handler gives one per broken sequence.
 _BAD_BYTES = "hanllama-byte"
 codecs.register_error(_BAD_BYTES, _replace_bytes)

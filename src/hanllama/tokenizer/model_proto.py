@@ -1,10 +1,9 @@
-"""The message a `tokenizer.model` holds, for whatever protobuf is installed.
+"""The message in a `tokenizer.model`, for any installed protobuf.
 
-The class that sentencepiece ships is generated code, and refuses every protobuf older than the one
-it was generated with; other packages (SwanLab) refuse every newer one. So the few fields that are
-read or changed here are described to protobuf at run time, by the numbers that SentencePiece's
-format gives them (sentencepiece_model.proto). The others are kept as they are: protobuf carries
-fields it has no name for from reading to writing.
+sentencepiece ships a generated class that refuses every protobuf older than its generator; other
+packages (SwanLab) refuse every newer one. So the few fields that we read or change are described to
+protobuf at run time, by their numbers in SentencePiece's format (sentencepiece_model.proto).
+protobuf keeps all other fields from reading to writing.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 _PACKAGE = "hanllama.sentencepiece"
-# name, number, type, and what an absent field means. The types of pieces and of models are enums,
-# on the wire the same as int32.
+# name, number, type, default. The types of pieces and of models are enums, encoded as int32.
 _FIELDS: dict[str, list[tuple[str, int, str, str]]] = {
     "Piece": [("piece", 1, "string", ""), ("score", 2, "float", "0"), ("type", 3, "int32", "1")],
     "TrainerSpec": [
@@ -44,7 +42,7 @@ _FIELDS: dict[str, list[tuple[str, int, str, str]]] = {
 
 @lru_cache(maxsize=1)
 def model_class() -> Any:
-    """The class of the whole message; its fields are those of `_FIELDS["Model"]`."""
+    """The class of the whole message, `_FIELDS["Model"]`."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(

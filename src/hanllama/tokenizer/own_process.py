@@ -1,12 +1,12 @@
-"""Native code in a process of its own: Ctrl-C ends it at once, and a kill says why.
+"""Native code in a separate process: Ctrl-C ends it at once, and a kill is explained.
 
-SentencePiece and the tokenizers library train for minutes without a look at Python, and a signal
-would wait as long. Here this process only waits, and ends the other one when a signal comes. Where
-the system kills for lack of memory, it kills the other one, and this one says so.
+SentencePiece and the tokenizers library train for minutes without returning to Python, and a signal
+would wait as long. So this process only waits, and ends the other one on a signal. When memory runs
+out, the system kills the other process, and this one reports it.
 
-The other process begins from nothing, 0.1 s of Python and imports, since a copy of this one would
-inherit the locks of its libraries' threads. Python's own pools would run the user's script again
-in it, so that a script without a guard, or one read from stdin, could not train.
+The other process is a new Python (0.1 s of start and imports): a fork would inherit locks that the
+libraries' threads hold. Python's own pools would run the user's script again in it, so a script
+without a guard, or one read from stdin, could not train.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Died(HanllamaError):
 
 
 def call(function: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result:
-    """`function(*arguments)` in another process, which ends whatever happens to this one.
+    """Call a function in another process, which never outlives this one.
 
-    Function, arguments and result travel by pickle. An exception of the function is raised here,
-    the other process's traceback in its notes. Raises Died where there is no answer.
+    Function, arguments and result are pickled. An exception of the function is raised here, with
+    the other process's traceback in its notes. Raises Died if no answer comes.
     """
     program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
     done = subprocess.run(
@@ -58,21 +58,21 @@ def call(function: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -
 
 
 def _ending(code: int) -> str:
-    """How a process without an answer ended, in the words of a message."""
-    if code == -9:  # SIGKILL, a name that Windows has not
+    """Say how a process without an answer ended."""
+    if code == -9:  # SIGKILL, which Windows does not define
         return "its process was killed, most likely for lack of memory"
-    # An allocation that fails inside of native code aborts, or ends in exit code 127.
+    # A failed allocation in native code aborts, or ends with exit code 127.
     how = (
         f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     )
-    return f"its process {how} (what it said stands above), perhaps for lack of memory"
+    return f"its process {how} (its output is above), perhaps for lack of memory"
 
 
 # --- in the other process ------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Read a call from stdin and answer on stdout; what the call prints goes to stderr."""
+    """Read a call from stdin and answer on stdout; the call's own output goes to stderr."""
     answers = os.dup(1)
     os.dup2(2, 1)
     parent, function, arguments, named = pickle.load(sys.stdin.buffer)
@@ -84,22 +84,22 @@ def main() -> None:
     with os.fdopen(answers, "wb") as stream:
         stream.write(answer)
     sys.stdout.flush()
-    os._exit(0)  # nothing is left that would have to be freed first
+    os._exit(0)  # skip the slow freeing of memory
 
 
 def _failure(error: Exception, trace: str) -> bytes:
-    """An exception, pickled; in the place of one that cannot travel, a RuntimeError says it."""
+    """The pickled exception, or a RuntimeError with its text if it cannot be pickled."""
     error.add_note(trace)
     try:
         answer = pickle.dumps((None, error))
-        pickle.loads(answer)  # an exception may go in and not come out
+        pickle.loads(answer)  # some exceptions can be pickled, but not loaded
         return answer
     except Exception:
         return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}\n{trace}")))
 
 
 def _end_with(parent: int) -> None:
-    """A parent that was killed sends no word, but another takes its place; on Windows none does."""
+    """Exit once the parent is gone: its id changes, or (Windows) no such process exists."""
     while os.getppid() == parent and psutil.pid_exists(parent):
         time.sleep(0.2)
     os._exit(1)

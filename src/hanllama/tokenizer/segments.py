@@ -1,24 +1,23 @@
-"""Fast BPE for Chinese: cut the text where no merge can cross, then look the pieces of text up.
+"""Fast BPE for Chinese: cut the text where no merge can cross, then look up the segments.
 
-A BPE merge joins two neighbours into a piece, so it can cross the boundary between two characters
-only if some piece holds these two characters side by side. The pairs that occur inside pieces are
-few (9,214 for a 16k vocabulary trained on novels), and in Chinese text most boundaries are none of
-them. Cut there, the text falls into segments of 1.3 characters on average, each with its ids
-independent of all others: the same ids as for the whole, by construction. Segments repeat, so
-nearly all of the work is table lookups, done for thousands of segments at once:
+A BPE merge joins two neighbours into a piece, so it crosses the boundary between two characters
+only if some piece holds these two characters side by side. Few pairs occur inside pieces (9,214 for
+a 16k vocabulary trained on novels), and most boundaries of Chinese text are other pairs. Cut there,
+the text falls into segments of 1.3 characters on average. The ids of a segment do not depend on its
+neighbours, so they are the ids of the whole text, by construction. Segments repeat, so nearly all
+work is table lookups, for thousands of segments at once:
 
-- one character: a table by code point, and what the vocabulary lacks is spelt in bytes;
+- one character: a table by code point; a character without a piece is spelt in bytes;
 - two to four: characters that can be joined are numbered, below 65,535, so four numbers of 16 bits
-  are an exact key (no hash to collide) into a table of ids that fills as it goes;
-- longer ones, and what the table does not hold yet: sentencepiece, one call for many, with newlines
-  between, which no merge crosses either.
+  are an exact key (no collisions) into a table of ids that fills as it is used;
+- longer ones, and those not yet in the table: sentencepiece, one call for many, separated by
+  newlines, which no merge crosses either.
 
-A segment has hardly ever more ids than characters. So ids are written where the characters stand,
-and in the end the places without one are left out, which is cheaper than computing every place.
+A segment hardly ever has more ids than characters. So ids are written at the places of the
+characters, and places without an id are dropped at the end. This is cheaper than computing places.
 
-The pair test is a hashed bit table without verification: a false alarm makes a segment longer, and
-changes no id. The table of short segments belongs to a thread and only remembers, so no id depends
-on it.
+The pair test is a hashed bit table without verification: a false alarm makes a segment longer and
+changes no id. The table of short segments belongs to a thread and is only a cache.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ from hanllama.tokenizer import hf
 Ids = NDArray[np.int32]
 
 _PAIR_BITS = 20  # 1 MiB of bytes: stays in the second-level cache; 1-10 % false alarms
-_SLOT_BITS = 19  # 8 MiB a thread
+_SLOT_BITS = 19  # 8 MiB per thread
 _ID_BITS = 20  # three ids and their count in one 64-bit value
 _EMPTY = np.uint64(2**64 - 1)  # no four numbers below 65,535 pack to this
 _NEWLINE = 10
-_ASKED = 150  # segments in one string for sentencepiece, which is fastest on some 600 characters
-_SHORT = 4  # characters of the longest segment that the table holds
-# Characters at once, measured: smaller pays more calls, larger leaves the cache.
+_ASKED = 150  # segments in one string for sentencepiece, which is fastest on about 600 characters
+_SHORT = 4  # characters of the longest segment in the table
+# Characters per block, measured: a smaller block pays more calls, a larger one leaves the cache.
 BLOCK = 1 << 17
-# By length: which bits of a key are the segment's own.
+# By segment length: the bits of a key that belong to the segment.
 _OWN_BITS = np.array([2 ** (16 * k) - 1 for k in range(_SHORT + 1)], dtype=np.uint64)
 
 
@@ -54,7 +53,7 @@ class SegmentEncoder:
 
     Args:
         model: the pieces of the model.
-        whole: encodes strings with that model, without prefix: the truth for what is new.
+        whole: encodes whole strings with that model, without prefix; called for unknown segments.
     """
 
     def __init__(self, model: hf.Pieces, whole: Callable[[list[str]], list[Ids]]) -> None:
@@ -62,7 +61,7 @@ class SegmentEncoder:
         self._thread = threading.local()
         self._character_ids = np.full(0x110000, -1, dtype=np.int32)
         self._byte_ids = np.full(256, -1, dtype=np.int32)
-        self._numbers = np.zeros(0x110000, dtype=np.uint16)  # 0: is never joined with anything
+        self._numbers = np.zeros(0x110000, dtype=np.uint16)  # 0: the character is never joined
         self._pairs = np.zeros(1 << _PAIR_BITS, dtype=bool)
         self._seed = np.full((1 << _SLOT_BITS, 2), _EMPTY, dtype=np.uint64)
         for i in model.of_kind(hf.BYTE):
@@ -76,7 +75,7 @@ class SegmentEncoder:
         ascii_ids = self._character_ids[:0x80]
         np.copyto(ascii_ids, self._byte_ids[:0x80], where=ascii_ids < 0)
         beside = _pair_key(codes[:-1], codes[1:])
-        pairs = np.unique(np.delete(beside, starts[1:] - 1))  # less those across two pieces
+        pairs = np.unique(np.delete(beside, starts[1:] - 1))  # without pairs across two pieces
         joinable = np.unique(pairs.view("<u4"))
         self._numbers[joinable] = np.arange(1, joinable.size + 1)
         as_piece = np.full(pairs.size, -1, dtype=np.int64)
@@ -84,11 +83,11 @@ class SegmentEncoder:
         self._learn_pairs(pairs, as_piece)
 
     def _learn_pairs(self, pairs: NDArray[np.uint64], as_piece: NDArray[np.int64]) -> None:
-        """Mark the pairs that occur in pieces; of each, alone, the ids are one piece or two.
+        """Mark the pairs that occur in pieces, and enter the one or two ids of each pair.
 
         Args:
             pairs: [pairs] by `_pair_key`.
-            as_piece: [pairs] the id of the piece that is this pair, or -1.
+            as_piece: [pairs] the id of the piece that equals this pair, or -1.
         """
         codes = pairs.astype("<u8").view("<u4").reshape(-1, 2)[:, ::-1]
         self._pairs[_pair_slot(codes[:, 0], codes[:, 1])] = True
@@ -107,14 +106,15 @@ class SegmentEncoder:
         """Whether segments of this model are independent: plain BPE with bytes for the unknown."""
         kinds = Counter(model.kinds)
         plain = proto.trainer_spec.model_type == hf.BPE and proto.trainer_spec.byte_fallback
-        # Symbols cut out beforehand, and pieces that fall apart again, follow other rules.
+        # User symbols are cut out first and unused pieces are split again, so segments depend on
+        # their neighbours.
         special = kinds[hf.USER_DEFINED] or kinds[hf.UNUSED]
         whole = kinds[hf.BYTE] == 256 and len(model.kinds) < 1 << _ID_BITS
         joinable = set("".join(model.normal()))
         return bool(plain and not special and whole and len(joinable) < 2**16 - 1)
 
     def encode(self, parts: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
-        """Ids of all parts end to end, and how many each part has.
+        """The ids of all parts end to end, and their number for each part.
 
         Parts are separate texts, or one text cut where no merge crosses. Spaces are `▁` already.
         """
@@ -137,7 +137,7 @@ class SegmentEncoder:
         if not text:
             return np.zeros(0, np.int32), np.zeros(len(parts), np.int64)
         codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-        places = codes.astype(np.intp)  # which `take` would make of them each time
+        places = codes.astype(np.intp)  # once, since `take` would convert on every call
         numbers = np.zeros(codes.size + _SHORT, dtype=np.uint16)
         self._numbers.take(places, out=numbers[: codes.size], mode="clip")
         edges = np.cumsum([len(p) for p in parts])
@@ -149,8 +149,8 @@ class SegmentEncoder:
         joined[:-1] &= joinable
         joined[1:] &= joinable
 
-        ids = self._character_ids.take(places)  # right for characters that are a segment
-        has_id = ~joined[:-1]  # every segment has an id, which stands at its first character
+        ids = self._character_ids.take(places)  # right for segments of one character
+        has_id = ~joined[:-1]  # every segment has an id at its first character
         begins = np.flatnonzero(joined[1:] > joined[:-1])
         lengths = np.flatnonzero(joined[1:] < joined[:-1]) - begins + 1
         short = np.flatnonzero(lengths <= _SHORT)
@@ -172,7 +172,7 @@ class SegmentEncoder:
         step = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         place = np.repeat(others, counts) + step
         values = np.concatenate([asked, spelt])
-        # Ids for which the characters are too few follow after the last of these.
+        # If a segment has more ids than characters, the excess follows its last character.
         over = step >= np.repeat(sizes, counts)
         inside = ~over
         ids[place[inside]] = values[inside]
@@ -194,7 +194,7 @@ class SegmentEncoder:
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """Packed ids of segments of two to four characters, and which of them are known."""
+        """The packed ids of segments of two to four characters, and whether each is known."""
         table = self._table()
         key = numbers.take(starts).astype(np.uint64)
         for k in range(1, _SHORT):
@@ -219,7 +219,7 @@ class SegmentEncoder:
     def _ask(
         self, codes: NDArray[np.uint32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> tuple[Ids, NDArray[np.int64]]:
-        """Ids of segments end to end, and their counts, from sentencepiece."""
+        """The ids of segments end to end, and their counts, from sentencepiece."""
         if starts.size == 0:
             return np.zeros(0, np.int32), np.zeros(0, np.int64)
         # Every segment, and a newline after it.
@@ -236,7 +236,7 @@ class SegmentEncoder:
         return np.delete(ids, breaks), np.diff(breaks, prepend=-1) - 1
 
     def _spell(self, codes: NDArray[np.uint32]) -> tuple[Ids, NDArray[np.int64]]:
-        """Ids of characters that no piece is, and how many each has: its bytes in UTF-8."""
+        """The byte ids (UTF-8) of characters without a piece, and their number for each."""
         data = codes.tobytes().decode("utf-32-le").encode()
         counts = np.ones(codes.size, dtype=np.int64)
         for first in (0x80, 0x800, 0x10000):  # the first characters of two, three and four bytes
@@ -244,7 +244,7 @@ class SegmentEncoder:
         return self._byte_ids[np.frombuffer(data, dtype=np.uint8)], counts
 
     def _table(self) -> NDArray[np.uint64]:
-        """[slots, 2] this thread's short segments: key and packed ids, side by side in memory."""
+        """[slots, 2] this thread's short segments: key and packed ids."""
         mine = self._thread.__dict__
         if "table" not in mine:
             mine["table"] = self._seed.copy()
@@ -255,7 +255,7 @@ class SegmentEncoder:
 def _put(
     ids: Ids, has_id: NDArray[np.bool_], at: NDArray[np.int64], packed: NDArray[np.uint64]
 ) -> None:
-    """Write packed ids to the characters from `at` on."""
+    """Write packed ids to the places from `at` on."""
     mask = np.uint64((1 << _ID_BITS) - 1)
     ids[at] = packed & mask
     for k in (1, 2):
@@ -268,7 +268,7 @@ def _put(
 def _find(
     table: NDArray[np.uint64], keys: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """What the table holds for each key, and whether it holds it."""
+    """The value of each key in the table, and whether the table holds it."""
     slots = _key_slot(keys)
     rows = table.take(slots, axis=0)  # an index in brackets is ten times slower for rows
     known, values = rows[:, 0] == keys, rows[:, 1]
@@ -283,30 +283,30 @@ def _find(
 def _insert(
     table: NDArray[np.uint64], keys: NDArray[np.uint64], packed: NDArray[np.uint64]
 ) -> None:
-    """Enter different keys, each in its slot or the one beside it; who came first stays."""
+    """Enter different keys, each in its slot or the one beside it; earlier entries stay."""
     for beside in (0, 1):
         slots = _key_slot(keys) ^ beside
         free = np.flatnonzero(table[slots, 0] == _EMPTY)
-        table[slots[free], 0] = keys[free]  # of two that come at once, the last
+        table[slots[free], 0] = keys[free]  # the last of several keys for one slot wins
         won = table[slots, 0] == keys
         table[slots[won], 1] = packed[won]
         keys, packed = keys[~won], packed[~won]
 
 
 def _key_slot(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where in the table a key lies, or beside it."""
+    """The slot of a key; it may also lie in the one beside it."""
     mixed = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _SLOT_BITS)
     slots: NDArray[np.int64] = mixed.astype(np.int64)
     return slots
 
 
 def _pair_key(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """Both code points in one number; the keys sort as the pairs do."""
+    """Both code points in one number, which sorts like the pairs."""
     return left.astype(np.uint64) << np.uint64(32) | right
 
 
 def _pair_slot(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Where in the bit table a pair of code points lies."""
+    """The slot of a pair of code points in the bit table."""
     mixed: NDArray[np.uint32] = left * np.uint32(0x9E3779B1) + right * np.uint32(0x85EBCA77)
     mixed >>= np.uint32(32 - _PAIR_BITS)
     return mixed.astype(np.int64)

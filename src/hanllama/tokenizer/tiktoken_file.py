@@ -1,14 +1,14 @@
 """A tiktoken file (bytes and ranks, as Qwen publishes) as a byte-level BPE `tokenizer.json`.
 
-A tiktoken file names no merges: a line is a token's bytes in base64 and its rank, which is its id.
-tiktoken merges whichever neighbours make the token of lowest rank; the tokenizers library merges
-listed pairs in their order. The list is found by cutting each token's bytes with only the tokens
-of lower rank: what is left are the two halves that training had joined. A token that is left in
-more parts no merge reaches; it is found only as a whole pre-token, which tiktoken looks up first,
-and so does `ignore_merges`.
+A tiktoken file holds no merges: a line is a token's bytes in base64 and its rank, which is its id.
+tiktoken merges the neighbours that make the token of lowest rank; the tokenizers library merges
+listed pairs in their order. The list comes from merging each token's bytes with only the tokens of
+lower rank: two parts remain, the halves that training joined. If more parts remain, no merge
+reaches the token; it is found only as a whole pre-token, which tiktoken looks up first, as
+`ignore_merges` does.
 
-The pattern that cuts text before merging is not in the file either, nor are the special tokens:
-`ENCODINGS` knows them for published files.
+The file also lacks the pattern that cuts text before merging and the special tokens; `ENCODINGS`
+has them for published files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hanllama.tokenizer.backends import byte_level_table
 
 @dataclass(frozen=True)
 class Encoding:
-    """What belongs to a tiktoken file and is not in it."""
+    """The facts that a tiktoken file lacks."""
 
     pattern: str
     special: tuple[str, ...]
@@ -53,12 +53,12 @@ _LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+")
 
 
 def is_tiktoken(data: bytes) -> bool:
-    """Whether a file's first line is that of a tiktoken file."""
+    """Whether the data begins with a tiktoken line."""
     return _LINE.fullmatch(data.split(b"\n", 1)[0].strip()) is not None
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
-    """{token: rank}; CorruptError names the line of what is no token, or the bytes that lack."""
+    """Read {token: rank}; CorruptError names the bad line or the missing bytes."""
     ranks: dict[bytes, int] = {}
     used: dict[int, int] = {}
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
@@ -140,7 +140,7 @@ def tokenizer_json(
 
 
 def halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
-    """What merging leaves of a token's bytes when only tokens of lower rank exist."""
+    """The parts of a token's bytes after merging with tokens of lower rank only."""
     limit = ranks[token]
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:

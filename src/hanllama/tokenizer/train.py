@@ -1,14 +1,14 @@
 """`hanllama tokenizer train`: a corpus -> a tokenizer folder, by any algorithm.
 
 Lines are the training sentences; a corpus larger than `sample_bytes` is sampled line by line in one
-pass and bounded memory. The algorithms are files in `algorithms/`; BPE with byte fallback is the
-default, and the only one that every back end reads alike. Several names at once train each on the
-same sample, into a folder each, and end with one table that compares them; where one of them cannot
-be trained, the others are published nevertheless, and the command ends with an error that says so.
+pass and bounded memory. The algorithms are files in `algorithms/`; the default is BPE with byte
+fallback, which every back end reads the same way. Several algorithms are trained on one sample,
+each into its own folder, and compared in one table. If one of them cannot be trained, the others
+are still published, and the command ends with an error.
 
 The ids are the same for every model: <unk> 0, <s> 1, </s> 2, <pad> 3, then the chat control
-tokens, then the user's symbols, then bytes and pieces. Control tokens are what the chat templates
-are made of; no typed text produces them.
+tokens, the user's symbols, bytes and pieces. Chat templates use the control tokens; no typed text
+produces them.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 ALGORITHMS = "hanllama.tokenizer.algorithms"
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>")
 FIXED_PIECES = 4 + len(CONTROL_TOKENS) + 256  # special tokens and bytes
-MEASURED_CHARACTERS = 1_000_000  # of its own sample, for the table at the end
-# Options without influence on the tokenizer are no part of its record: same input, same folder.
+MEASURED_CHARACTERS = 1_000_000  # part of its own sample, for the table at the end
+# These options do not change the tokenizer, so they are not recorded: same input, same folder.
 _NO_EFFECT = ("output", "threads", "force")
 
-# What a preset decides where the user has not. `none` is this project's own choice: a vocabulary
-# that leaves a small model most of its parameters, digits one by one (as Llama has them).
-# `baby-llama2` repeats the settings of the Baby-Llama2-Chinese project.
+# The defaults of each preset. `none` is this project's own choice: a vocabulary that leaves a small
+# model most of its parameters, and single digits (as Llama has). `baby-llama2` repeats the settings
+# of the Baby-Llama2-Chinese project.
 PRESETS: dict[str, dict[str, Any]] = {
     "none": {
         "vocab_size": 16384,
@@ -74,7 +74,7 @@ class TokenizerTrainConfig:
     inputs: tuple[str, ...] = option(help="files, folders or globs of text", positional=True)
     output: str = option(help="the tokenizer folder to write")
     preset: Literal["none", "baby-llama2"] = option(
-        "none", help="settings of a known project, where no option says otherwise"
+        "none", help="settings of a known project; other options override them"
     )
     vocab_size: int | None = option(None, help="pieces, special tokens and bytes included")
     algorithm: tuple[str, ...] = option(
@@ -92,12 +92,12 @@ class TokenizerTrainConfig:
     )
     split_digits: bool | None = option(None, help="every digit is a piece of its own")
     user_symbols: tuple[str, ...] = option((), help="texts that are always one piece")
-    words: str = option("", help="a file of words, one a line, at whose borders the text is cut")
+    words: str = option("", help="a file of words, one a line; pieces do not cross their borders")
     chat_template: str = option("", help="a chat template to put in the folder: chatml, llama2, …")
     sample_bytes: Natural = option(
         50_000_000, help="train on a random sample of lines of this size; 0 means all of them"
     )
-    seed: Natural = option(0, help="of the sample")
+    seed: Natural = option(0, help="seed of the sample")
     threads: Natural = option(0, help="0 means one per core; the result does not depend on it")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
     force: bool = option(False, help="replace the output folder if it exists")
@@ -123,15 +123,15 @@ class TokenizerTrainConfig:
             chat.source(self.chat_template)
 
     def setting(self, name: str) -> Any:
-        """An option, or what the preset says where it was not given."""
+        """The value of an option, or the preset's if it was not given."""
         value = getattr(self, name)
         return PRESETS[self.preset][name] if value is None else value
 
 
 def _unfit(symbol: str, before: Sequence[str]) -> str | None:
-    """Why a user symbol cannot be one; None where it can.
+    """Why a text cannot be a user symbol; None if it can.
 
-    SentencePiece spells a space within a symbol otherwise than transformers, so no symbol has one.
+    SentencePiece and transformers spell a space within a symbol differently, so no symbol has one.
     """
     if not symbol or " " in symbol or hf.SPACE in symbol:
         return "holds a space" if symbol else "is empty"
@@ -143,7 +143,7 @@ def _unfit(symbol: str, before: Sequence[str]) -> str | None:
 
 
 def _folder_of(algorithm: str) -> str:
-    """The name of the folder that one of several algorithms gets: a path's is its file's."""
+    """The folder name of one of several algorithms: its name, or the stem of its file."""
     return Path(algorithm).stem if algorithm.endswith(".py") else algorithm
 
 
@@ -153,12 +153,12 @@ def algorithms() -> list[str]:
 
 
 def train(options: TokenizerTrainConfig) -> Path:
-    """Train a tokenizer, or one for each algorithm named, and publish the folder.
+    """Train a tokenizer by each algorithm named, and publish the folder.
 
     Raises InputError for an empty corpus or an existing output, ConfigError for a vocabulary that
     is too small for the corpus's characters or larger than the corpus supports, Interrupted on
-    Ctrl-C and SIGTERM. Where only some of several algorithms could be trained, those are published
-    before HanllamaError says of the others why.
+    Ctrl-C and SIGTERM, HanllamaError if some of several algorithms failed (the others are
+    published first).
     """
     output = Path(options.output)
     known = words.read(Path(options.words)) if options.words else ()
@@ -181,8 +181,8 @@ def train(options: TokenizerTrainConfig) -> Path:
             f"{len(names)} of {len(options.algorithm)} algorithms could not be trained:"
             f"{_reasons(comparison)}\n"
             f"the others are in {output} and compared in {output / 'report.html'}; train"
-            f" {' '.join(names)} alone, as the reason asks, into another --output, or all again"
-            " with --force"
+            f" {' '.join(names)} alone, with options that avoid the reason, into another --output,"
+            " or all again with --force"
         )
     return output
 
@@ -190,7 +190,7 @@ def train(options: TokenizerTrainConfig) -> Path:
 def _tell(
     sample: LineSample, options: TokenizerTrainConfig, quarantine: records.Quarantine
 ) -> None:
-    """What was read, and what of it is trained on."""
+    """Print the size of the corpus and of its sample."""
     tell_unusable(quarantine)
     print(f"corpus              {sample.documents:,} documents, {sample.total_bytes / 1e6:,.1f} MB")
     print(f"trained on          {len(sample.lines):,} lines, {sample.bytes / 1e6:,.1f} MB")
@@ -198,7 +198,7 @@ def _tell(
         limit = options.setting("max_sentence_length")
         done = "cut                " if options.setting("cut_long_lines") else "left out           "
         print(f"{done} {sample.too_long:,} lines longer than {limit:,} bytes")
-    sys.stdout.flush()  # what follows may take long
+    sys.stdout.flush()  # training may take long
 
 
 def _train_only(
@@ -215,10 +215,10 @@ def _train_only(
 def _train_each(
     folder: Path, sample: LineSample, options: TokenizerTrainConfig, comparison: Comparison
 ) -> None:
-    """Train by every algorithm named into a folder of its own, and compare what came out.
+    """Train by every algorithm into its own folder, and compare the results.
 
-    One that cannot be trained leaves no folder, and its reason in the comparison. Raises
-    ConfigError where none can.
+    A failed algorithm leaves its reason in the comparison, and no folder. Raises ConfigError if all
+    fail.
     """
     for name in options.algorithm:
         place = folder / _folder_of(name)
@@ -226,8 +226,8 @@ def _train_each(
         try:
             _train_one(place, name, sample, options, comparison)
         except StorageError:
-            raise  # the next one would fare no better
-        except HanllamaError as error:  # each supports another size of the vocabulary
+            raise  # the next one would fail as well
+        except HanllamaError as error:  # the supported sizes differ between algorithms
             shutil.rmtree(place)
             comparison.not_trained[name] = str(error)
     if not comparison.rows:
@@ -246,7 +246,7 @@ def _train_one(
     options: TokenizerTrainConfig,
     comparison: Comparison,
 ) -> None:
-    """Train by one algorithm into a folder, open what came out and measure it."""
+    """Train by one algorithm into a folder, open the result and measure it."""
     began = time.monotonic()
     try:
         settings = settings_of(options)
@@ -254,7 +254,7 @@ def _train_one(
     except (own_process.Died, MemoryError) as error:
         why = str(error) if isinstance(error, own_process.Died) else "out of memory"
         raise ConfigError(
-            f"{why}; lower --sample-bytes ({sample.bytes:,} bytes are trained on)"
+            f"{why}; lower --sample-bytes (the sample has {sample.bytes:,} bytes)"
         ) from error
     if options.chat_template:
         fs.write_text(folder / chat.FILE, chat.source(options.chat_template))
@@ -277,7 +277,7 @@ def _train_there(
 
 
 def settings_of(options: TokenizerTrainConfig) -> Settings:
-    """What an algorithm is told."""
+    """The settings for the algorithm."""
     return Settings(
         vocab_size=options.setting("vocab_size"),
         character_coverage=options.setting("character_coverage"),
@@ -295,7 +295,7 @@ def _record(
     sample: LineSample,
     options: TokenizerTrainConfig,
 ) -> None:
-    """How the tokenizer came about, for whoever asks later."""
+    """Write training.json: the settings and the corpus that made the tokenizer."""
     kept = {k: v for k, v in config.to_dict(options).items() if k not in _NO_EFFECT}
     fs.write_json(
         folder / "training.json",
@@ -313,11 +313,11 @@ def _record(
 
 @dataclass
 class LineSample:
-    """A uniform sample of a stream's lines that never holds more than `limit_bytes`.
+    """A uniform sample of at most `limit_bytes` of a stream's lines.
 
     Every line draws a random priority; the lines of lowest priority that fit together are kept.
-    So the sample is a function of the stream and the seed, one pass suffices, and memory is
-    bounded whatever the corpus.
+    So the sample is a function of the stream and the seed, one pass is enough, and memory is
+    bounded.
     """
 
     limit_bytes: int  # 0: everything
@@ -329,7 +329,7 @@ class LineSample:
     total_characters: int = 0
     too_long: int = 0
     unusable: int = 0  # records
-    words: tuple[str, ...] = ()  # at whose borders the lines are cut before training
+    words: tuple[str, ...] = ()  # the lines are cut at the borders of these before training
     _heap: list[tuple[float, int, str, int]] = field(default_factory=list)
     _all: list[str] = field(default_factory=list)
 
@@ -343,7 +343,7 @@ class LineSample:
             self._all.append(line)
             self.bytes += size
             return
-        # The heap's top is its highest priority: the first to go.
+        # The heap's top is its highest priority: dropped first.
         heapq.heappush(self._heap, (-self._random.random(), self.seen, line, size))
         self.bytes += size
         while self.bytes > self.limit_bytes and len(self._heap) > 1:
@@ -358,12 +358,12 @@ class LineSample:
         return self._all
 
     def part(self, characters: int) -> list[str]:
-        """About so many characters of the sample, spread over all of it."""
+        """About `characters` characters, spread over the whole sample."""
         step = max(1, sum(map(len, self.lines)) // characters)
         return self.lines[::step]
 
     def facts(self) -> dict[str, Any]:
-        """What `training.json` says of the corpus."""
+        """The corpus in training.json."""
         digest = hashlib.sha256()
         for line in self.lines:
             digest.update(line.encode() + b"\n")
@@ -381,10 +381,7 @@ class LineSample:
 
 
 def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) -> LineSample:
-    """One pass over the corpus: its lines, sampled.
-
-    Raises InputError when no line is left.
-    """
+    """Sample the lines of the corpus in one pass; InputError if no line is left."""
     longest = options.setting("max_sentence_length")
     cut = options.setting("cut_long_lines")
     sample = LineSample(options.sample_bytes, options.seed)
@@ -418,6 +415,6 @@ def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) 
 
 
 def _parts(line: str, longest: int) -> list[str]:
-    """A line in parts of at most `longest` bytes; a character has at most four."""
+    """Cut a line into parts of at most `longest` bytes; a character has at most four."""
     step = max(longest // 4, 1)
     return [line[at : at + step] for at in range(0, len(line), step)]

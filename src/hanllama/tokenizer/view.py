@@ -1,11 +1,11 @@
-"""`hanllama tokenizer view`: a vocabulary readable by people, and how a sentence is cut.
+"""`hanllama tokenizer view`: a readable vocabulary, and a sentence cut into pieces.
 
-Without further options: how many pieces there are by script and by length, and the first of them.
-`--script`, `--search`, `--sort` and `--limit` choose which pieces are listed; `--text` counts how
-often each is used on real text. Pieces are shown decoded: bytes that make up a character are joined
-to it, what stays broken is `<0xE4>`, and a space is `▁`.
+By default it counts the pieces by script and length and lists the first. `--script`, `--search`,
+`--sort` and `--limit` choose the pieces to list; `--text` counts the uses of each on real text.
+Pieces are shown decoded: the bytes of a character are joined, part of a character is `<0xE4>`, and
+a space is `▁`.
 
-`--sentence` shows how a text is cut. A unigram model has a probability for every way of cutting it
+`--sentence` shows how a text is cut. A unigram model has a probability for each way to cut it
 (Kudo 2018): `--alternatives N` lists the N most probable, `--sample N` draws some, sharper or
 flatter by `--alpha`.
 """
@@ -29,7 +29,7 @@ from hanllama.tokenizer.compare import pieces, shown
 from hanllama.tokenizer.import_ import opened
 from hanllama.tokenizer.load import Tokenizer
 
-MOST_ALTERNATIVES = 512  # sentencepiece finds no more
+MOST_ALTERNATIVES = 512  # sentencepiece's limit
 
 
 @checked
@@ -45,11 +45,11 @@ class TokenizerViewConfig:
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
     sentence: str = option("", help="show how this text is cut, instead of the vocabulary")
     alternatives: int = option(
-        0, ge=0, le=MOST_ALTERNATIVES, help="of a unigram model: its N most probable segmentations"
+        0, ge=0, le=MOST_ALTERNATIVES, help="unigram models: list the N most probable segmentations"
     )
-    sample: Natural = option(0, help="of a unigram model: N segmentations drawn by probability")
-    alpha: NonNegative = option(0.2, help="of --sample: 1 draws by probability, 0 evenly")
-    seed: Natural = option(0, help="of --sample")
+    sample: Natural = option(0, help="unigram models: draw N segmentations by probability")
+    alpha: NonNegative = option(0.2, help="for --sample: 1 draws by probability, 0 evenly")
+    seed: Natural = option(0, help="seed of --sample")
 
     def __post_init__(self) -> None:
         if (self.alternatives or self.sample) and not self.sentence:
@@ -69,15 +69,15 @@ class Piece:
 
     @property
     def length(self) -> int:
-        """Characters; 0 for bytes and special tokens, which are none."""
+        """The number of characters; 0 for bytes and special tokens."""
         return 0 if self.script in ("bytes", "special") else len(self.text)
 
 
 def view(options: TokenizerViewConfig) -> None:
-    """Print the vocabulary, or how the sentence is cut.
+    """Print the vocabulary, or the sentence cut into pieces.
 
-    Raises InputError for a tokenizer or text that is missing, ConfigError for a script that no
-    piece has and for alternatives of a model that has none.
+    Raises InputError for a missing tokenizer or text, ConfigError for a script that no piece has
+    and for alternatives of a model that is not unigram.
     """
     with opened(options.tokenizer) as tokenizer:
         if options.sentence:
@@ -89,7 +89,7 @@ def view(options: TokenizerViewConfig) -> None:
 
 
 def vocabulary(tokenizer: Tokenizer, uses: Counter[int] | None = None) -> list[Piece]:
-    """Every piece of a vocabulary, by id."""
+    """All pieces of a vocabulary, by id."""
     special = set(tokenizer.special_tokens.values())
     found = []
     for i in range(tokenizer.vocab_size):
@@ -99,7 +99,7 @@ def vocabulary(tokenizer: Tokenizer, uses: Counter[int] | None = None) -> list[P
     return found
 
 
-# The first words of Unicode character names, as scripts people speak of.
+# First word of a Unicode character name -> the usual name of the script.
 _NAMED = {
     "CJK": "Han",
     "IDEOGRAPHIC": "Han",
@@ -120,7 +120,7 @@ _NAMED = {
 def script_of(text: str) -> str:
     """The script of a piece: `Han`, `Latin`, …, `mixed`; `digits`, `punctuation`, `space`, `bytes`.
 
-    Spaces, digits and punctuation count only where nothing else stands.
+    Spaces, digits and punctuation count only in a piece without letters.
     """
     if text.startswith("<0x") and text.endswith(">"):
         return "bytes"
@@ -158,7 +158,7 @@ def _uses(tokenizer: Tokenizer, options: TokenizerViewConfig) -> Counter[int] | 
 
 
 def _print_summary(everything: list[Piece]) -> None:
-    """Pieces by script and by length in characters."""
+    """Print the number of pieces by script and by length in characters."""
     lengths = ("1", "2", "3", "4", "5-8", "9+")
     counts: dict[str, Counter[str]] = {}
     for piece in everything:
@@ -225,7 +225,7 @@ def _view_sentence(tokenizer: Tokenizer, options: TokenizerViewConfig) -> None:
 
 
 def _unigram(tokenizer: Tokenizer) -> Any:
-    """The SentencePiece processor of a unigram model; ConfigError where it is another."""
+    """The SentencePiece processor of a unigram model; ConfigError for another model."""
     import sentencepiece
 
     path = tokenizer.folder / "tokenizer.model"
@@ -234,7 +234,7 @@ def _unigram(tokenizer: Tokenizer) -> Any:
         kind = hf.parse_model(path.read_bytes(), str(path)).trainer_spec.model_type
     if kind != hf.UNIGRAM:
         raise ConfigError(
-            "alternatives have a probability only in a unigram model; train one with: hanllama"
+            "only a unigram model has alternatives with a probability; train one with: hanllama"
             " tokenizer train --algorithm unigram"
         )
     return sentencepiece.SentencePieceProcessor(model_file=str(path))

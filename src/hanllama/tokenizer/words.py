@@ -1,13 +1,13 @@
-"""Words at whose borders the training text is cut, so that no piece reaches across one.
+"""Cut the training text at the borders of known words, so that no piece crosses one.
 
-A vocabulary trained on Chinese as it stands joins the end of one word to the beginning of the next
-wherever the two often meet, and so spells a word differently from place to place: `有一只小` and
-`狐狸` in a story, `小狐狸` in the wish for one. A model that is to bring in the word it was asked
-for must then learn that the two are the same. Where the words are known (the names of a novel, the
-terms of a field, a segmenter's dictionary), the text is cut before and after each of them.
+A vocabulary trained on plain Chinese joins the end of one word to the beginning of the next if the
+two often meet, and so spells a word differently from place to place: `有一只小` and `狐狸` in a
+story, `小狐狸` in the request for one. A model that must use the requested word then has to learn
+that the two are the same. With known words (the names of a novel, the terms of a field, a
+segmenter's dictionary), the text is cut before and after each of them.
 
-Only training sees the words. What comes out is a plain model of its kind, which every back end
-reads as before; a piece learnt elsewhere may still reach into a word.
+Only training sees the words. The result is a plain model, which every back end reads as before; a
+piece learnt elsewhere may still reach into a word.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hanllama.reading import encoding
 
 
 def read(path: Path) -> tuple[str, ...]:
-    """The words of a file, one a line; what stands behind a word is left aside, as in jieba's.
+    """The words of a file, one a line; the rest of a line is ignored (jieba's counts and tags).
 
     Raises InputError for a file that cannot be read or holds no word.
     """
@@ -32,20 +32,20 @@ def read(path: Path) -> tuple[str, ...]:
         raise InputError(f"words file {path}: {error}") from error
     words = tuple(dict.fromkeys(line.split()[0] for line in text.splitlines() if line.strip()))
     if not words:
-        raise InputError(f"words file {path} holds no word; it wants one a line")
+        raise InputError(f"words file {path} holds no word; write one per line")
     return words
 
 
 def cut(lines: Iterable[str], words: Sequence[str]) -> Iterator[str]:
-    """Every line in its parts: the words, of several at one place the longest, and what is between.
+    """Cut every line into words and the text between them; the longest word at a place wins.
 
-    Without words the lines come as they are.
+    Without words, yield the lines unchanged.
     """
     if not words:
         yield from lines
         return
     known = set(words)
-    lengths: dict[str, list[int]] = {}  # of the words that begin so, the longest first
+    lengths: dict[str, list[int]] = {}  # first character -> lengths of its words, longest first
     for word in known:
         lengths.setdefault(word[0], []).append(len(word))
     lengths = {first: sorted(set(found), reverse=True) for first, found in lengths.items()}

@@ -1,9 +1,9 @@
-"""How a vocabulary is found: one file an algorithm, its name in `--algorithm` is its file name.
+"""The vocabulary algorithms, one file each; the file name is the name in `--algorithm`.
 
 An algorithm file holds
-- a docstring: the method, its source, and what it is good for in Chinese;
-- `BACK_ENDS`: who gives the same ids for every string (the parity tests hold them to it);
-- `REVERSIBLE`: whether `decode` returns every text as it was;
+- a docstring: the method, its source, and its use for Chinese;
+- `BACK_ENDS`: the libraries that give the same ids for every string (parity tests check it);
+- `REVERSIBLE`: whether `decode` returns every text unchanged;
 - `train(folder, lines, settings)`: writes the tokenizer's files into a folder.
 """
 
@@ -17,15 +17,15 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Settings:
-    """What every algorithm is told; one that has no use for a setting says so in its docstring.
+    """The settings every algorithm gets; its docstring names the settings it ignores.
 
     Attributes:
-        vocab_size: pieces in all, special tokens and bytes included.
+        vocab_size: all pieces, special tokens and bytes included.
         character_coverage: share of the text's characters that get a piece of their own.
         split_digits: every digit is a piece of its own.
         control_tokens: special tokens after <unk>, <s>, </s>, <pad>; no typed text produces them.
         user_symbols: texts that are always one piece.
-        threads: without influence on the result.
+        threads: they do not change the result.
     """
 
     vocab_size: int
@@ -37,7 +37,7 @@ class Settings:
 
 
 class Algorithm(Protocol):
-    """What an algorithm file offers."""
+    """The interface of an algorithm file."""
 
     BACK_ENDS: tuple[str, ...]
     REVERSIBLE: bool

@@ -1,4 +1,4 @@
-"""What the algorithms of the tokenizers library share: special tokens, BOS, the config files."""
+"""Shared by the algorithms of the tokenizers library: special tokens, BOS, the config files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def specials(settings: Settings) -> list[str]:
 
 
 def train(tokenizer: Any, trainer: Any, lines: Iterable[str], settings: Settings) -> None:
-    """Run the trainer, and add the user's symbols."""
+    """Run the trainer and add the user's symbols."""
     from tokenizers import AddedToken
 
     tokenizer.train_from_iterator(iter(lines), trainer)

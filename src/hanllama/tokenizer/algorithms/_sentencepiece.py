@@ -1,9 +1,9 @@
-"""The SentencePiece trainer, as all its four model types are called here.
+"""The call of the SentencePiece trainer for its four model types.
 
-No normalization at all and byte fallback, so that what comes out of `decode` is what went into
-`encode`, for any text. The ids are laid out alike: <unk> 0, <s> 1, </s> 2, <pad> 3, the control
-tokens, the user's symbols, 256 bytes, then the pieces. Control tokens are CONTROL pieces, which no
-typed text can produce: chat stages put them in as ids.
+There is no normalization, and rare characters fall back to bytes, so `decode` returns any text that
+`encode` got. The ids have one layout: <unk> 0, <s> 1, </s> 2, <pad> 3, the control tokens, the
+user's symbols, 256 bytes, then the pieces. Control tokens are CONTROL pieces, which no typed text
+can produce: the chat stages insert them as ids.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from hanllama.tokenizer.algorithms import Settings
 
 
 class UnfitSize(ConfigError):
-    """No vocabulary of this size can be made of the corpus.
+    """The corpus does not allow a vocabulary of this size.
 
     Attributes:
-        limit: the largest size that works, or the smallest where the one asked for is below it.
+        limit: the largest size that works; the smallest if the requested size is below it.
     """
 
     def __init__(self, message: str, limit: int) -> None:
-        super().__init__(message, limit)  # both, or pickle could not make it again
+        super().__init__(message, limit)  # pickle passes `args` to __init__, so it needs both
         self.limit = limit
 
     def __str__(self) -> str:
@@ -54,13 +54,12 @@ def train(
     required: str = "",
     dummy_prefix: bool = True,
 ) -> bytes:
-    """The bytes of a SentencePiece model trained on `lines`; the same for any number of threads.
+    """Train a SentencePiece model on `lines`; its bytes do not depend on the number of threads.
 
     Args:
         kind: SentencePiece's model_type: bpe, unigram, char or word.
-        required: characters that get a piece whether or not the text has them.
-        dummy_prefix: whether a text is encoded as if a space stood before it; never with user
-            symbols.
+        required: characters that get a piece even if the text lacks them.
+        dummy_prefix: encode a text as if a space stood before it; ignored with user symbols.
 
     Raises UnfitSize for a vocabulary that is too small for the text's characters or larger than
     the text supports.
@@ -76,16 +75,16 @@ def train(
             vocab_size=settings.vocab_size,
             character_coverage=settings.character_coverage,
             split_digits=settings.split_digits,
-            # Long lines were left out, and counted, before: none may vanish in here.
+            # The caller left out and counted the long lines; the trainer must not drop any.
             max_sentence_length=2**30,
             byte_fallback=True,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
-            # Documents are encoded whole, so only their first line will ever follow a prefix;
-            # with one before every line, pieces like "▁“" would be learned and hardly ever used.
+            # Documents are encoded whole, so only a first line follows a prefix. A prefix before
+            # every training line would teach pieces like "▁“" that are hardly ever used.
             add_dummy_prefix=False,
-            # Chinese without a single space would leave the model without its prefix, which would
-            # then come out of `decode` as a "▁" spelt in bytes.
+            # A text without any space would leave "▁" out of the vocabulary, and `encode` would
+            # then spell the prefix in bytes.
             required_chars=hf.SPACE + required,
             unk_id=0,
             bos_id=1,
@@ -101,14 +100,14 @@ def train(
     except RuntimeError as error:
         raise _explained(error, settings) from error
     proto = hf.parse_model(out.getvalue(), "the trained model")
-    proto.trainer_spec.num_threads = 1  # the only trace of how it was made
-    # Others cut a text at its user symbols and would put the prefix before every part.
+    proto.trainer_spec.num_threads = 1  # the one field that depends on the number of threads
+    # Other libraries cut a text at its user symbols and would put the prefix before every part.
     proto.normalizer_spec.add_dummy_prefix = dummy_prefix and not settings.user_symbols
     return bytes(proto.SerializeToString(deterministic=True))
 
 
 def _explained(error: RuntimeError, settings: Settings) -> Exception:
-    """sentencepiece's own complaint, as what to do about it."""
+    """sentencepiece's error as one that names the remedy."""
     size = settings.vocab_size
     if found := re.search(r"Vocabulary size too high .* value <= (\d+)", str(error)):
         return UnfitSize(

@@ -1,8 +1,8 @@
-"""Byte pair encoding over characters, with bytes for what is rare (the default).
+"""Byte pair encoding over characters, with bytes for rare characters (the default).
 
-From single characters, the most frequent pair of neighbours becomes a piece, again and again
-(Sennrich et al. 2016, by SentencePiece). With `char`, the one whose folder transformers,
-sentencepiece and llama.cpp read alike for every string, hence what Llama itself uses.
+It starts from single characters and turns the most frequent pair of neighbours into a piece, again
+and again (Sennrich et al. 2016, by SentencePiece). Llama uses it: for `bpe` and `char` alone,
+transformers, sentencepiece and llama.cpp give the same ids for every string.
 """
 
 from __future__ import annotations

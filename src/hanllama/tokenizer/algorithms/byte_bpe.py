@@ -1,9 +1,9 @@
 """Byte-level BPE (Radford et al. 2019, GPT-2; Qwen, Llama 3), by the tokenizers library.
 
-Merges over UTF-8 bytes: nothing is ever unknown and no fallback is needed, but a rare character is
-cut anywhere inside. GPT-2's pattern keeps words, numbers and punctuation apart; no merge crosses
-them. transformers reads it as we do; llama.cpp's converter knows byte-level BPE only with a few
-published patterns, of which this is none. `character_coverage` does not apply.
+It merges UTF-8 bytes: no text is unknown and no fallback is needed, but a cut may fall anywhere
+inside a rare character. GPT-2's pattern separates words, numbers and punctuation; no merge crosses
+their borders. transformers reads the folder as we do; llama.cpp's converter knows only a few
+published patterns, and not this one. `character_coverage` is ignored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Every character a piece, the rare ones in bytes: no merges, the longest sequences.
+"""Every character is a piece, rare ones are bytes: no merges, the longest sequences.
 
-A baseline, and fit for tasks about single characters. `vocab_size` is an upper limit for it.
+It is a baseline, and suits tasks about single characters. `vocab_size` is an upper limit.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The unigram language model: a text's most probable segmentation (Kudo 2018, by SentencePiece).
 
-From many candidate pieces, those whose loss hurts the corpus's likelihood least are taken away
-until `vocab_size` are left. A text has many segmentations with a probability each, so `hanllama
-tokenizer view --sample` can draw others than the best, which some trainings use as noise.
+It starts from many candidate pieces and removes the ones that the corpus's likelihood needs least,
+until `vocab_size` are left. A text has many segmentations, each with a probability, so `hanllama
+tokenizer view --sample` can draw others than the best; some trainings use them as noise.
 
-The printable ASCII characters always have pieces: transformers' Unigram would otherwise take a
-typed `<0x41>` or `<s>` for the token of that name. Scores are multiples of 1/64: SentencePiece adds
-them in 32 bits and transformers in 64, and where both sums are exact, two ways of equal probability
-(a piece three times, say) are equal in both, and the same one is taken.
+Printable ASCII characters always have pieces: transformers' Unigram would otherwise take a typed
+`<0x41>` or `<s>` for the token of that name. Scores are multiples of 1/64: SentencePiece adds them
+in 32 bits and transformers in 64. Sums of such scores are exact in both, so both find the same
+segmentations equally probable (one piece three times, say) and choose the same one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Whole words, as spaces part them, the rare ones in bytes.
+"""Words between spaces, rare ones in bytes.
 
-Of use only where the text was segmented before (Chinese has no spaces): there every word of the
-segmenter is one token. Only sentencepiece and our loader read it. What is longer than 30 characters
-is no word and is not trained on.
+Chinese has no spaces, so this needs a text that was segmented before: every word of the segmenter
+is then one token. Only sentencepiece and our loader read it. Training skips words of more than 30
+characters.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from hanllama.tokenizer.algorithms import Settings, _sentencepiece
 
 BACK_ENDS = ("sentencepiece",)
 REVERSIBLE = True
-
-
 LONGEST = 30
 
 
@@ -27,8 +25,8 @@ def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
     words = [line for line in parted if line.strip()]
     if not words:
         raise ConfigError(
-            f"the algorithm `word` found no word: nothing of at most {LONGEST} characters stands"
-            " between spaces; segment the text first, or take bpe"
+            f"the algorithm `word` found no word of at most {LONGEST} characters between spaces;"
+            " segment the text first, or use bpe"
         )
     data = _sentencepiece.train(words, settings, "word", dummy_prefix=False)
     fs.write_bytes(folder / "tokenizer.model", data)

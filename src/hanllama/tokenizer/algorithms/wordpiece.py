@@ -1,10 +1,9 @@
-"""WordPiece as BERT has it (Schuster and Nakajima 2012; Devlin et al. 2019), tokenizers library.
+"""BERT's WordPiece (Schuster and Nakajima 2012; Devlin et al. 2019), by the tokenizers library.
 
 Every Han character stands alone, other words are cut greedily into their longest known pieces, and
-a word with an unknown character is <unk> as a whole. Spaces are not kept, so texts do not come
-back: for comparison and for encoder models, not for a model that writes. `split_digits` applies,
-`character_coverage` does not. `vocab_size` is an upper limit: Chinese alone gives two pieces a
-character at most.
+a word with an unknown character is one <unk>. Spaces are lost, so `decode` does not return the
+text: use it to compare and for encoder models, not for a model that writes. `character_coverage`
+is ignored. `vocab_size` is an upper limit: Chinese alone gives at most two pieces a character.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
         vocab_size=settings.vocab_size - len(settings.user_symbols),
         special_tokens=_library.specials(settings),
         continuing_subword_prefix="##",
-        # A character may stand first in a word and inside one: two pieces.
+        # A character has two pieces: one at the start of a word and one inside it.
         limit_alphabet=(settings.vocab_size - len(_library.specials(settings))) // 2,
         show_progress=False,
     )
