@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from hanllama.base import fs
 from hanllama.base.errors import HanllamaError, Interrupted, NonFiniteError
+from hanllama.base.making import Signals
 from hanllama.base.progress import Progress
 from hanllama.model.batches import is_out_of_memory
 from hanllama.model.card import ModelCard, Stage
@@ -108,15 +108,16 @@ class Loop:
         self.overflows = self.overflows_in_a_row = 0
         self.figures: Mapping[str, float] = {}
         self.recent: deque[float] = deque(maxlen=_SPIKE_WINDOW)
-        self.signal_number = 0
+        self.signals = Signals(polled=True)  # a step ends and is saved before a signal counts
         if checkpoint is not None:
             self._resume(checkpoint)
 
     def train(self) -> None:
         """Run to the last step and publish the result.
 
-        Raises Interrupted after a checkpoint when SIGINT or SIGTERM arrived, NonFiniteError when
-        the loss or the gradient is not finite, HanllamaError when memory does not suffice.
+        Raises Interrupted after a checkpoint when SIGINT, SIGTERM or SIGHUP arrived,
+        NonFiniteError when the loss or the gradient is not finite, HanllamaError when memory does
+        not suffice.
         """
         if self.run is not None:
             self.run.begin(self.step, self.loop.trackers, self.run.path.name)
@@ -125,7 +126,7 @@ class Loop:
                     self.recent.append(line["loss"])
         title = f"{self.objective.name}"
         try:
-            with self._signals(), self._progress(title) as progress:
+            with self.signals, self._progress(title) as progress:
                 self._train(progress)
             if self.run is not None:
                 self._publish_result(self.run)
@@ -158,7 +159,7 @@ class Loop:
                 self._save()
                 saved = self.step
             if stop and due and self.step < last:
-                number = self.signal_number or signal.SIGINT
+                number = self.signals.arrived or signal.SIGINT
                 raise Interrupted(number, f"step {saved} of {last}")
 
     def _step_with_memory_to_spare(self, step: int) -> StepResult:
@@ -209,7 +210,7 @@ class Loop:
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.parameters)
         own_loss, grad_norm = torch.stack([torch.stack(losses).sum(), norm]).tolist()
-        flags = [own_loss, float(self.signal_number)]
+        flags = [own_loss, float(self.signals.arrived)]
         loss_sum, stop = self.world.sum(flags, self.device)
         loss_mean = loss_sum / max(weight, 1.0)
         overflow = self.scaler.is_enabled() and not math.isfinite(grad_norm)
@@ -393,26 +394,6 @@ class Loop:
             return
         with Progress(title, self.loop.max_steps, "steps", done=self.step) as progress:
             yield progress
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM only set a flag: the step ends, a checkpoint is written, then stop.
-
-        A second Ctrl-C stops at once.
-        """
-
-        def note(number: int, frame: FrameType | None) -> None:
-            if self.signal_number == signal.SIGINT == number:
-                raise KeyboardInterrupt
-            self.signal_number = number
-
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        before = {number: signal.signal(number, note) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def publish_model(checkpoint: Path, target: Path) -> None:
