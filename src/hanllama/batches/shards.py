@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, CorruptError, InputError
+from hanllama.batches.spans import copy_spans
 
 MANIFEST = "manifest.json"
 TOKEN_BYTES = "token_bytes.npy"
@@ -31,12 +32,7 @@ TOKENIZER = "tokenizer"
 FORMAT = 1
 # 2**28 uint16 tokens are 512 MiB: large enough for few files, small enough to copy or re-fetch.
 SHARD_TOKENS = 2**28
-# Measured costs that choose between the two ways to copy: a slice a span costs Python 0.6 us; index
-# arrays cost 60 us a call and 10 ns a token.
-_SLICE_SPAN_US, _GATHER_CALL_US, _GATHER_TOKEN_US = 0.6, 60.0, 0.01
 _BLOCK_BYTES = 1 << 24
-# A gather by index array holds three int64 temporaries a token; this bounds and caches them.
-_GATHER_TOKENS = 1 << 16
 
 Ids = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -327,79 +323,7 @@ class Split:
             raise IndexError(f"a span leaves split {self.name!r} of {self.n_tokens} tokens")
         if positions.min() < 0 or (positions + lengths).max() > out_flat.size:
             raise IndexError(f"a span leaves the buffer of {out_flat.size} tokens")
-        # side="right" - 1: the file in which a token lies; the last token decides for the end.
-        first = np.searchsorted(self._file_starts, starts, side="right") - 1
-        last = np.searchsorted(self._file_starts, ends - 1, side="right") - 1
-        across = (first != last) & (lengths > 0)
-        for i in np.flatnonzero(across).tolist():
-            self._copy_across(out_flat, int(positions[i]), int(starts[i]), int(ends[i]))
-        inside = np.flatnonzero((first == last) & (lengths > 0))
-        gather_us = _GATHER_CALL_US + _GATHER_TOKEN_US * int(lengths[inside].sum())
-        copy = _slice_spans
-        if gather_us < _SLICE_SPAN_US * inside.size:
-            inside, copy = inside[np.argsort(first[inside], kind="stable")], _gather_spans
-        file = first[inside]
-        local = starts[inside] - self._file_starts[file]
-        copy(self._arrays, out_flat, file, positions[inside], local, lengths[inside])
-
-    def _copy_across(self, out_flat: NDArray[np.int64], at: int, start: int, end: int) -> None:
-        for array, file_start in zip(self._arrays, self._file_starts[:-1], strict=True):
-            low, high = max(start, int(file_start)), min(end, int(file_start) + array.size)
-            if low < high:
-                part = array[low - file_start : high - file_start]
-                out_flat[at + low - start : at + high - start] = part
-
-
-def _slice_spans(
-    arrays: list[Ids],
-    out: NDArray[np.int64],
-    files: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-) -> None:
-    """One slice copy a span: the fastest for long spans."""
-    for file, at, start, length in zip(
-        files.tolist(), positions.tolist(), starts.tolist(), lengths.tolist(), strict=True
-    ):
-        out[at : at + length] = arrays[file][start : start + length]
-
-
-def _gather_spans(
-    arrays: list[Ids],
-    out: NDArray[np.int64],
-    files: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-) -> None:
-    """Index arrays over many spans at once: the fastest for short ones. `files` must not fall."""
-    ends = np.cumsum(lengths)
-    begin = 0
-    while begin < lengths.size:
-        done = int(ends[begin - 1]) if begin else 0
-        stop = max(int(np.searchsorted(ends, done + _GATHER_TOKENS, side="right")), begin + 1)
-        part = slice(begin, stop)
-        n = lengths[part]
-        step = np.arange(int(ends[stop - 1]) - done)
-        # Within a span, source and target both advance by one with `step`; so each is `step` plus
-        # a constant of the span: where it starts, less the tokens of the spans before it.
-        before = ends[part] - n - done
-        source = np.repeat(starts[part] - before, n)
-        source += step
-        target = positions[part] - before
-        if (target == target[0]).all():  # end to end in the buffer too
-            place = step + target[0]
-        else:
-            place = np.repeat(target, n)
-            place += step
-        cuts = np.flatnonzero(np.diff(files[part])) + 1
-        edges = [0, *before[cuts].tolist(), step.size]
-        for file, low, high in zip(
-            files[part][[0, *cuts]].tolist(), edges[:-1], edges[1:], strict=True
-        ):
-            out[place[low:high]] = arrays[file][source[low:high]]
-        begin = stop
+        copy_spans(self._arrays, self._file_starts, out_flat, positions, starts, lengths)
 
 
 @dataclass(frozen=True)
