@@ -197,7 +197,7 @@ def shingles(text: str) -> list[str]:
 def ours(texts: list[str]) -> set[int]:
     import numpy as np
 
-    from hanllama.corpus.dedup import kernels
+    from hanllama.corpus.dedup import near_loops as loops
     from hanllama.corpus.dedup.near import LARGEST_GROUP, paired, unpacked
     from hanllama.text.letters import folded
 
@@ -206,16 +206,17 @@ def ours(texts: list[str]) -> set[int]:
         encoded = [text.encode() for text in texts[at : at + 1000]]
         utf8 = np.frombuffer(b"".join(encoded), dtype=np.uint8)
         ends = np.cumsum([len(text) for text in encoded])
+        characters = np.array([len(text) for text in texts[at : at + 1000]])
         n = len(encoded)
         sketches = np.zeros((n, OUR_BANDS * ROWS), dtype=np.uint16)
-        rows, _ = kernels.survey(
-            utf8, ends, folded(), SHINGLE, SHINGLE, 0, 1, 4000,
+        rows, _ = loops.survey(
+            utf8, ends, characters, folded(), SHINGLE, SHINGLE, 0, 1, 4000,
             np.zeros((n, 5), dtype=np.uint32), sketches, np.zeros(0, dtype=np.uint64),
             np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint32),
         )  # fmt: skip
         assert rows == n
         band = np.empty((n, OUR_BANDS), dtype=np.uint64)
-        kernels.band_keys(sketches, ROWS, band)
+        loops.band_keys(sketches, ROWS, band)
         numbers = np.repeat(np.arange(at, at + n, dtype=np.uint64), OUR_BANDS)
         keys.append((band.ravel() & np.uint64(0xFFFFFFFF00000000)) | numbers)
         all_sketches.append(sketches)
@@ -226,7 +227,7 @@ def ours(texts: list[str]) -> set[int]:
     pairs = np.unique(pairs)
     left, right = unpacked(pairs)
     shares = np.empty(len(pairs), dtype=np.float32)
-    kernels.equal_shares(np.concatenate(all_sketches), left, right, shares)
+    loops.equal_shares(np.concatenate(all_sketches), left, right, shares)
     near = shares >= THRESHOLD
     return set(left[near].tolist()) | set(right[near].tolist())
 

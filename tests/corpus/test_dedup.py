@@ -15,7 +15,8 @@ import pytest
 from hanllama import cli
 from hanllama.base import config, fs
 from hanllama.base.errors import ConfigError, InputError
-from hanllama.corpus.dedup import kernels, scan, work
+from hanllama.corpus.dedup import exact_loops as loops
+from hanllama.corpus.dedup import scan, work
 from hanllama.corpus.dedup.dedup import dedup
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.work import SegmentWriter
@@ -503,10 +504,10 @@ def test_lines_cut_out_of_many_documents_at_once_are_cut_as_out_of_one() -> None
                     cuts.append((number, at, at + len(line)))
                 at += len(line)
         places = np.array(cuts, dtype=np.int64).reshape(-1, 3)
-        out = np.zeros(sum(map(len, data)) + kernels.BLOCK, dtype=np.uint8)
+        out = np.zeros(sum(map(len, data)) + loops.BLOCK, dtype=np.uint8)
         ends, characters = np.zeros(5, dtype=np.int64), np.array([len(text) for text in texts])
         blank = np.zeros(5, dtype=bool)
-        size = kernels.without_cuts(
+        size = loops.without_cuts(
             np.frombuffer(bytearray(b"".join(data)), dtype=np.uint8),
             np.cumsum([len(text) for text in data]), places, out, ends, characters, blank,
         )  # fmt: skip

@@ -6,6 +6,7 @@ and is imported inside the function that needs it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,6 +26,18 @@ def compiled(function: F) -> F:
         raise ConfigError("this command needs numba: pip install 'hanllama[data]'") from error
     compile_: Any = njit
     try:
-        return compile_(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+        made = compile_(nogil=True, cache=True)(function)
+        _follow(made._cache._cache_file, function)
+        return made  # type: ignore[no-any-return]
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         return compile_(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+def _follow(kept: Any, function: Callable[..., Any]) -> None:
+    """Let code that is kept grow stale with the other files whose loops it holds.
+
+    A loop that is called becomes a part of its caller; numba looks at the caller's file alone.
+    """
+    called = (getattr(value, "py_func", function) for value in function.__globals__.values())
+    files = sorted({other.__code__.co_filename for other in called})
+    kept._source_stamp = [(file, os.stat(file).st_mtime, os.stat(file).st_size) for file in files]

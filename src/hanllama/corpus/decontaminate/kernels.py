@@ -14,19 +14,11 @@ from typing import Any
 import numpy as np
 
 from hanllama.base.machine_code import compiled
+from hanllama.text.tables import STEP, after, home, mixed
 
 WORD = 0x110000
 UNKNOWN = 0xFFFFFFFF
 EAST_ASIA = 0x2E80  # from here on no script puts spaces between words
-
-_STEP = np.uint64(0x9E3779B97F4A7C15)  # splitmix64, as any well-mixed odd constants
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
-
-
-@compiled
-def _mixed(value: np.uint64) -> np.uint64:
-    value = (value ^ (value >> np.uint64(30))) * _MIX
-    return value ^ (value >> np.uint64(29))
 
 
 @compiled
@@ -54,7 +46,7 @@ def units(codes: Any, folds: Any, word_slots: Any, word_letters: Any, word_start
         else:
             value = np.uint64(0)
             while at < len(codes) and 0 < folds[codes[at]] < EAST_ASIA:
-                value = (value + np.uint64(folds[codes[at]])) * _STEP
+                value = (value + np.uint64(folds[codes[at]])) * STEP
                 at += 1
             out[n] = _word(
                 codes[begins[n] : at], folds, value, word_slots, word_letters, word_starts
@@ -68,8 +60,7 @@ def units(codes: Any, folds: Any, word_slots: Any, word_letters: Any, word_start
 def _word(
     codes: Any, folds: Any, value: np.uint64, slots: Any, letters: Any, starts: Any
 ) -> np.uint32:
-    mask = np.uint64(len(slots) - 1)
-    slot = _mixed(value) & mask
+    slot = home(slots, mixed(value))
     while slots[slot] >= 0:
         word = slots[slot]
         if starts[word + 1] - starts[word] == len(codes):
@@ -80,21 +71,20 @@ def _word(
                     break
             if same:
                 return np.uint32(WORD + word)
-        slot = (slot + np.uint64(1)) & mask
+        slot = after(slots, slot)
     return np.uint32(UNKNOWN)
 
 
 @compiled
 def add_words(letters: Any, starts: Any, slots: Any) -> None:
     """Fill an empty table (its length a power of two) with words that are all different."""
-    mask = np.uint64(len(slots) - 1)
     for word in range(len(starts) - 1):
         value = np.uint64(0)
         for i in range(starts[word], starts[word + 1]):
-            value = (value + np.uint64(letters[i])) * _STEP
-        slot = _mixed(value) & mask
+            value = (value + np.uint64(letters[i])) * STEP
+        slot = home(slots, mixed(value))
         while slots[slot] >= 0:
-            slot = (slot + np.uint64(1)) & mask
+            slot = after(slots, slot)
         slots[slot] = word
 
 
@@ -105,7 +95,7 @@ def add_words(letters: Any, starts: Any, slots: Any) -> None:
 def _power(n: int) -> np.uint64:
     power = np.uint64(1)
     for _ in range(n):
-        power *= _STEP
+        power *= STEP
     return power
 
 
@@ -126,13 +116,12 @@ def index(question_units: Any, starts: Any, lengths: Any, key_length: int, slots
     An n-gram is `lengths[i]` units from `starts[i]`; its key is the hash of the first `key_length`.
     A number is the place of the first n-gram that was equal.
     """
-    mask = np.uint64(len(slots) - 1)
     numbers = np.empty(len(starts), np.int64)
     for i in range(len(starts)):
         value = np.uint64(0)
         for k in range(key_length):
-            value = value * _STEP + np.uint64(question_units[starts[i] + k])
-        slot = _mixed(value) & mask
+            value = value * STEP + np.uint64(question_units[starts[i] + k])
+        slot = home(slots, mixed(value))
         numbers[i] = i
         while slots[slot] >= 0:
             other = slots[slot]
@@ -141,7 +130,7 @@ def index(question_units: Any, starts: Any, lengths: Any, key_length: int, slots
             ):
                 numbers[i] = other
                 break
-            slot = (slot + np.uint64(1)) & mask
+            slot = after(slots, slot)
         if numbers[i] == i:
             slots[slot] = i
     return numbers
@@ -155,19 +144,18 @@ def find(
     places = np.empty(16, np.int64)
     found = np.empty(16, np.int64)
     n = 0
-    if len(slots) == 0 or len(text_units) < key_length:
+    if len(text_units) < key_length:
         return places[:0], found[:0]
-    mask = np.uint64(len(slots) - 1)
     highest = _power(key_length - 1)
     value = np.uint64(0)
     for i in range(len(text_units)):
         if i >= key_length:
             value -= np.uint64(text_units[i - key_length]) * highest
-        value = value * _STEP + np.uint64(text_units[i])
+        value = value * STEP + np.uint64(text_units[i])
         at = i - key_length + 1
         if at < 0:
             continue
-        slot = _mixed(value) & mask
+        slot = home(slots, mixed(value))
         while slots[slot] >= 0:
             gram = slots[slot]
             if _equal(text_units, at, question_units, starts[gram], lengths[gram]):
@@ -176,5 +164,5 @@ def find(
                     found = np.concatenate((found, np.empty(n, np.int64)))
                 places[n], found[n] = at, gram
                 n += 1
-            slot = (slot + np.uint64(1)) & mask
+            slot = after(slots, slot)
     return places[:n], found[:n]

@@ -21,8 +21,6 @@ from hanllama.corpus.decontaminate.kernels import EAST_ASIA
 from hanllama.corpus.decontaminate.questions import Question
 from hanllama.text.letters import folded
 
-MAX_LOAD = 0.5  # of a hash table
-
 
 @dataclass(frozen=True)
 class Hits:
@@ -46,6 +44,7 @@ class Matcher:
         self, questions: list[Question], ngram: int, shortest: int, common_questions: int
     ) -> None:
         from hanllama.corpus.decontaminate import kernels
+        from hanllama.text.tables import free
 
         self.questions = questions
         self._words(questions)
@@ -73,8 +72,7 @@ class Matcher:
             (ngram, np.flatnonzero(~is_short)),
             (shortest, np.flatnonzero(is_short)),
         ):
-            size = 1 << max(int(len(members) / MAX_LOAD), 1).bit_length()
-            slots = np.full(size if len(members) else 0, -1, np.int64)
+            slots = free(len(members))
             own_starts, own_lengths = self._starts[members], self._lengths[members]
             place = kernels.index(self._units, own_starts, own_lengths, key_length, slots)
             numbers[members] = members[place]
@@ -84,6 +82,7 @@ class Matcher:
     def _words(self, questions: list[Question]) -> None:
         """The words of the questions, for `kernels.units`."""
         from hanllama.corpus.decontaminate import kernels
+        from hanllama.text.tables import free
 
         folds = folded()
         words: dict[bytes, None] = {}
@@ -97,8 +96,7 @@ class Matcher:
         self._word_starts = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(
             np.int64
         )
-        size = 1 << max(int(len(arrays) / MAX_LOAD), 1).bit_length()
-        self._word_slots = np.full(size, -1, np.int64)
+        self._word_slots = free(len(arrays))
         kernels.add_words(self._letters, self._word_starts, self._word_slots)
 
     def _count(self, numbers: Any, owner: Any, common_questions: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hanllama.corpus.dedup import kernels
+from hanllama.corpus.dedup import near_loops
 from hanllama.corpus.dedup.work import Store
 
 Numbers = NDArray[np.int64]
@@ -59,7 +59,7 @@ def choose(
         similarity: of pairs of documents.
     """
     nodes, ends = np.unique(np.concatenate([left, right]), return_inverse=True)
-    group = kernels.components(len(nodes), ends[: len(left)], ends[len(left) :])
+    group = near_loops.components(len(nodes), ends[: len(left)], ends[len(left) :])
     waiting = np.lexsort([ranks_of(nodes), group])
     removed = [np.empty(0, dtype=REMOVED)]
     while len(waiting):

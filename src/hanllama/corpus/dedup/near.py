@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hanllama.base import fs, workers
 from hanllama.base.progress import Progress
-from hanllama.corpus.dedup import kernels
+from hanllama.corpus.dedup import near_loops
 from hanllama.corpus.dedup.keep import REMOVED, Numbers, Preference, Removed, choose
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.work import Partitions, Store, partitions_in, save, sorted_packed
@@ -96,7 +96,7 @@ class MinHash(Comparison):
 
     def keys(self, rows: NDArray[Any]) -> NDArray[np.uint64]:
         keys = np.empty((len(rows), self.keys_per_row), dtype=np.uint64)
-        kernels.band_keys(rows, self.band_rows, keys)
+        near_loops.band_keys(rows, self.band_rows, keys)
         return keys
 
     def similarity(self, left: Numbers, right: Numbers) -> NDArray[np.float32]:
@@ -106,7 +106,7 @@ class MinHash(Comparison):
             rows, ends = np.unique(np.concatenate([left[span], right[span]]), return_inverse=True)
             sketches = self.store.take("sketch", rows)
             half = len(ends) // 2
-            kernels.equal_shares(sketches, ends[:half], ends[half:], shares[span])
+            near_loops.equal_shares(sketches, ends[:half], ends[half:], shares[span])
         return shares
 
 
@@ -128,7 +128,7 @@ class SimHash(Comparison):
 
     def keys(self, rows: NDArray[Any]) -> NDArray[np.uint64]:
         keys = np.empty((len(rows), self.keys_per_row), dtype=np.uint64)
-        kernels.masked_keys(rows, self.masks, keys)
+        near_loops.masked_keys(rows, self.masks, keys)
         return keys
 
     def similarity(self, left: Numbers, right: Numbers) -> NDArray[np.float32]:
@@ -265,12 +265,12 @@ class _Matcher:
 def paired(
     keys: NDArray[np.uint64], values: NDArray[np.uint32], largest: int, *, star: bool
 ) -> tuple[NDArray[np.uint64], int]:
-    """`kernels.pairs_in_groups` into an array of the right size."""
+    """`near_loops.pairs_in_groups` into an array of the right size."""
     nothing = np.empty(0, dtype=np.uint64)
-    count, cut = kernels.pairs_in_groups(keys, values, largest, star, nothing)
+    count, cut = near_loops.pairs_in_groups(keys, values, largest, star, nothing)
     pairs = np.empty(count, dtype=np.uint64)
     if count:
-        kernels.pairs_in_groups(keys, values, largest, star, pairs)
+        near_loops.pairs_in_groups(keys, values, largest, star, pairs)
     return pairs, cut
 
 

@@ -10,7 +10,7 @@ from hanllama.base.plugins import nearest
 from hanllama.corpus.options import CorpusConfig
 
 KEEP_ORDERS = ("input", "clean", "longer", "han")
-MAX_SLOTS = 4096  # of a MinHash sketch: what kernels.minhash has bits for
+MAX_SLOTS = 4096  # of a MinHash sketch: what near_loops.minhash has bits for
 
 
 @checked

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hanllama.base import fs, workers
 from hanllama.base.errors import ConfigError
 from hanllama.base.progress import Progress
-from hanllama.corpus.dedup import kernels, spans
+from hanllama.corpus.dedup import exact_loops, near_loops, spans
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.spans import Span, parts
 from hanllama.corpus.dedup.work import (
@@ -245,7 +245,7 @@ class Reader:
         rest = np.empty_like(read.utf8)
         rest_ends = np.empty_like(read.ends)
         before = int(read.characters.sum())
-        size = kernels.without_cuts(
+        size = exact_loops.without_cuts(
             read.utf8, read.ends, read.cuts, rest, rest_ends, read.characters, read.emptied
         )
         read.utf8, read.ends = rest[:size], rest_ends
@@ -272,12 +272,12 @@ def without(text: bytes, cuts: NDArray[np.int64]) -> bytes:
 def lines_of(
     utf8: NDArray[np.uint8], ends: NDArray[np.int64], minimum: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """(hashes, places) of the lines of some documents, see `kernels.lines`."""
+    """(hashes, places) of the lines of some documents, see `exact_loops.lines`."""
     # A line has its characters and the end of a line or document behind them.
     room = len(utf8) // (minimum + 1) + len(ends) + 1
     hashes = np.empty(room, dtype=np.uint64)
     places = np.empty((room, 5), dtype=np.int64)
-    count = kernels.lines(utf8, ends, minimum, hashes, places)
+    count = exact_loops.lines(utf8, ends, minimum, hashes, places)
     return hashes[:count], places[:count]
 
 
@@ -306,11 +306,12 @@ class Scanner:
         sketched, sampled = 0, 0
         if not config.letters_matter:
             counts[:, 2] = read.characters
-            kernels.odd_characters(utf8, ends, counts[:, 3])
+            exact_loops.odd_characters(utf8, ends, counts[:, 3])
         elif n:
-            sketched, sampled = kernels.survey(
+            sketched, sampled = near_loops.survey(
                 utf8,
                 ends,
+                read.characters,
                 folded(),
                 config.shingle,
                 config.min_letters,
@@ -358,7 +359,7 @@ def digests(utf8: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint
         raise ConfigError("this command needs xxhash: pip install 'hanllama[data]'") from error
     bare = np.empty_like(utf8)
     bare_ends = np.empty_like(ends)
-    kernels.without_space(utf8, ends, bare, bare_ends)
+    exact_loops.without_space(utf8, ends, bare, bare_ends)
     view = memoryview(bare)  # type: ignore[arg-type]
     data = b"".join(
         xxh3_128_digest(view[start:stop]) for start, stop in pairwise([0, *bare_ends.tolist()])
@@ -385,7 +386,7 @@ class LineCounter:
         values = np.empty(len(hashes), dtype=np.uint64)
         counts = np.empty(len(hashes), dtype=np.uint32)
         firsts = np.empty(len(hashes), dtype=np.int64)
-        n = kernels.documents_of_lines(hashes, places[:, 0], values, counts, firsts)
+        n = exact_loops.documents_of_lines(hashes, places[:, 0], values, counts, firsts)
         arrays: dict[str, NDArray[np.generic]] = {
             "line": values[:n],
             "line_count": counts[:n],

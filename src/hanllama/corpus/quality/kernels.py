@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 
 from hanllama.base.machine_code import compiled
 from hanllama.corpus.quality.symbols import LINE_END, SPACE
+from hanllama.text.tables import MIX_1, STEP
 
 SCALE = 2**20  # 4,096 nats fit into 32 bits
 END, UNKNOWN = 0, 1  # symbols of the language model
 
-# Steele, Lea, Flood 2014 (splitmix64): any well-mixed odd constants would do.
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
 _HALF = np.uint64(0xFFFFFFFF)
 
 
@@ -100,8 +98,8 @@ def merged(keys: Any, counts: Any, sorted_keys: Any) -> Any:
 
 @compiled
 def _slot(key: np.uint64, mask: np.uint64) -> np.uint64:
-    mixed = (key ^ (key >> np.uint64(29))) * _STEP
-    mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
+    mixed = (key ^ (key >> np.uint64(29))) * STEP
+    mixed = (mixed ^ (mixed >> np.uint64(32))) * MIX_1
     return (mixed >> np.uint64(20)) & mask
 
 
@@ -214,8 +212,8 @@ def features(compacted: Any, orders: int, bits: int) -> Any:
             if end - length < 0:
                 break
             code = np.uint64(compacted[end - length])
-            key = (key + code + np.uint64(length + 1)) * _STEP
-            key = (key ^ (key >> np.uint64(29))) * _MIX
+            key = (key + code + np.uint64(length + 1)) * STEP
+            key = (key ^ (key >> np.uint64(29))) * MIX_1
             out[n] = np.int64(key >> np.uint64(64 - bits))
             n += 1
     return out[:n]
