@@ -212,7 +212,7 @@ def test_errors_say_what_and_what_to_do(tmp_path: Path, capsys: pytest.CaptureFi
 
     assert "does not exist" in fails(str(tmp_path / "absent"), "--output", out)
     assert "no file to read" in fails(str(tmp_path / "empty"), "--output", out)
-    assert "there is no document" in fails(str(tmp_path / "empty.jsonl"), "--output", out)
+    assert "holds no document" in fails(str(tmp_path / "empty.jsonl"), "--output", out)
     assert "no document is left of 1" in fails(str(tmp_path / "blank.txt"), "--output", out)
     assert "--output is required" in fails(str(tmp_path / "in"))
     assert "lies inside the input" in fails(

@@ -65,7 +65,7 @@ def test_search_id_rule_and_reason_choose(corpus: Path, capsys: pytest.CaptureFi
     assert "id c" not in shown(corpus, capsys, "--limit", "1")
     assert "短" in shown(corpus, capsys, "--show", "dropped", "--rule", "min_characters")
     assert cli.main(["data", "view", str(corpus), "--show", "dropped", "--rule", "urls"]) == 2
-    assert "nothing dropped is as asked for" in capsys.readouterr().err
+    assert "no dropped document" in capsys.readouterr().err
     assert cli.main(["data", "view", str(corpus.parent / "in.jsonl"), "--show", "dropped"]) == 2
     assert "clean writes it" in capsys.readouterr().err
 

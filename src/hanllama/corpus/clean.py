@@ -1,15 +1,13 @@
 """Clean text: files of any kind and encoding in, a corpus folder out.
 
-Jobs (some books, a megabyte of JSON lines) go to worker processes, which read, decode and apply the
-rules (`cleaner.py`); what comes back is merged in the order of the input. Everything that depends
-on other documents happens there, in one process: removing exact duplicates, counting, writing. So
-the result is a function of the input and the rules alone: the same bytes with any number of
-workers. Documents keep their boundaries: a book stays one document.
+Worker processes take jobs (some books, a megabyte of JSON lines), read, decode and apply the rules
+(`cleaner.py`). One process merges the results in the order of the input: it removes exact
+duplicates, counts and writes. So the result depends on the input and the rules alone: the same
+bytes with any number of workers. Documents keep their boundaries: a book stays one document.
 
 The folder appears when it is complete or not at all. Until then it lies in `OUTPUT.partial`
-(`base/making.py`), and the same command goes on from there, whether it was stopped or killed, to
-the same bytes: the files only grow, so a state that knows their sizes is enough to cut off
-whatever was written after it.
+(`base/making.py`), and the same command continues there after a stop or a kill, to the same bytes.
+The files only grow, so their saved sizes suffice to cut off later writes.
 """
 
 from __future__ import annotations
@@ -50,27 +48,26 @@ from hanllama.reading.records import Piece, Quarantine, Reject
 from hanllama.text.digests import Digests
 
 SMALL_INPUT_BYTES = 4 * 2**20  # cleaned before a second process has started
-# What a kill costs at most; saving takes some hundredths of a second.
-SAVE_SECONDS = 10.0
+SAVE_SECONDS = 10.0  # the most work that a kill can cost; saving takes some hundredths of a second
 DUPLICATE = "equal to an earlier document"
 DIGESTS = "digests.bin"  # of every document written so far, 16 bytes each
 
 
 @checked
 class CleanConfig(CorpusConfig):
-    """What `hanllama clean` takes."""
+    """Options of `hanllama clean`."""
 
     inputs: Texts = option(help="folders, files or globs; - is standard input", positional=True)
     rules: tuple[str | dict[str, Any], ...] = option(
         ("default",),
         help="presets (see docs/clean.md), rules, YAML files or .py files, in order",
     )
-    max_documents: Natural = option(0, help="read no more than the first so many; 0 means all")
+    max_documents: Natural = option(0, help="read only the first documents, this many; 0 means all")
     max_characters: Natural = option(
-        0, help="read only the first documents that have no more together; 0 means all"
+        0, help="read only the first documents with this many characters in all; 0 means all"
     )
     exact_duplicates: bool = option(
-        True, help="keep only the first of documents that are equal once cleaned"
+        True, help="keep only the first of the documents that are equal after cleaning"
     )
     dropped_characters: Natural = option(
         1000, help="characters of each dropped document kept in dropped.jsonl; 0 keeps none"
@@ -78,11 +75,11 @@ class CleanConfig(CorpusConfig):
 
 
 def clean(config: CleanConfig) -> None:
-    """The command: write the corpus folder and print what each rule took.
+    """The command: write the corpus folder and print how much each rule removed.
 
-    Raises ConfigError for rules that do not exist, InputError when nothing can be read, when
-    nothing is left, when the output exists, and when too many records are unusable (they are then
-    kept in `OUTPUT.quarantine.jsonl`), Interrupted on Ctrl-C and SIGTERM.
+    Raises ConfigError for unknown rules; InputError when nothing can be read, no document is left,
+    the output exists, or too many records are unusable (they are then kept in
+    `OUTPUT.quarantine.jsonl`); Interrupted on Ctrl-C and SIGTERM.
     """
     steps = ruleset.expand(config.rules)
     source = _Input(config.inputs)
@@ -118,7 +115,7 @@ def clean(config: CleanConfig) -> None:
 def _run(
     config: CleanConfig, steps: list[Step], source: _Input, merge: _Merge, signals: Signals
 ) -> None:
-    """Clean what is left of the input and merge it."""
+    """Clean and merge the rest of the input."""
     if merge.ended:
         return
     arguments = (steps, config.fields, config.dropped_characters)
@@ -152,11 +149,11 @@ def _remember(jobs: Iterator[Job], sent: deque[Job]) -> Iterator[Job]:
         yield job
 
 
-# --- what is read --------------------------------------------------------------------------------
+# --- the input -----------------------------------------------------------------------------------
 
 
 class _Input:
-    """The files to read, as jobs from any position on."""
+    """The input files as jobs, from any position."""
 
     def __init__(self, inputs: tuple[str, ...]) -> None:
         survey = records.survey(inputs)
@@ -165,12 +162,12 @@ class _Input:
         self.bytes = survey.size
 
     def jobs(self, start: Position) -> Iterator[Job]:
-        """The pieces from a position on, in runs of about a megabyte."""
+        """The pieces from a position, in jobs of about a megabyte."""
         run: list[Piece] = []
         size = 0
         for piece, after in self._pieces(start):
             run.append(piece)
-            # A piece that holds lines is a megabyte; one that names a file costs what that has.
+            # A piece of lines is about a megabyte; a piece that names a file has the file's size.
             size += workers.JOB_BYTES if piece.lines else piece.size + 4096
             if size >= workers.JOB_BYTES:
                 yield Job(run, after)
@@ -189,12 +186,12 @@ class _Input:
                     yield piece, Position(number, place + 1)
 
     def trace(self) -> list[list[Any]]:
-        """What tells whether a file is still the one that was read."""
+        """Path and stamp of each file: they show whether a file has changed."""
         return [[str(path), *records.stamp(path)] for path in self.files]
 
 
 def _made_from(config: CleanConfig, steps: list[Step], source: _Input) -> dict[str, str]:
-    """The values that the result depends on; names as a user is told that one of them changed."""
+    """Fingerprints of everything the result depends on, by the names that messages use."""
     rules = [[step.name, dict(step.parameters), _named_files(step)] for step in steps]
     options = {
         "fields": str(config.fields),
@@ -211,7 +208,7 @@ def _made_from(config: CleanConfig, steps: list[Step], source: _Input) -> dict[s
 
 
 def _named_files(step: Step) -> list[list[Any]]:
-    """The files that a rule is made of or reads: its own `.py`, a list of terms, a model."""
+    """The files of a rule, with stamps: its own `.py`, a list of terms, a model."""
     named = [Path(text) for text in (step.name, *step.parameters.values()) if isinstance(text, str)]
     found = [path for path in named if path.exists()]
     files = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
@@ -222,7 +219,7 @@ def _named_files(step: Step) -> list[list[Any]]:
 
 
 class _Merge:
-    """Adds cleaned jobs, in order, to the corpus and to the counts; goes on from a state."""
+    """Adds cleaned jobs, in order, to the corpus and to the counts; continues from a state."""
 
     def __init__(
         self, config: CleanConfig, steps: list[Step], source: _Input, made: Making
@@ -279,7 +276,7 @@ class _Merge:
         self.ended = job.spent
 
     def _without_duplicates(self, job: Cleaned) -> NDArray[np.bool_]:
-        """Which documents are new, where duplicates are to go."""
+        """Which documents are new; all of them when duplicates are kept."""
         documents, tally = job.documents, self.funnel.duplicates
         if tally is None:
             return np.ones(len(documents.lines), np.bool_)
@@ -311,17 +308,17 @@ class _Merge:
                 kept.groups[name].count(labels[place], characters)
 
     def within_budget(self, job: Cleaned, sent: Job, arguments: tuple[Any, ...]) -> Cleaned:
-        """The job as it is, or cleaned again up to where the limits end."""
+        """The job, or the job cleaned again up to the limit."""
         documents, characters = job.read
         left = self.budget.less(self.funnel.documents, self.funnel.characters)
         if left.allows(documents, characters):
             return job
         return Cleaner(*arguments)(sent, left)
 
-    # --- to go on later, and to end --------------------------------------------------------------
+    # --- saving and ending -----------------------------------------------------------------------
 
     def save(self) -> None:
-        """Remember how far it went; what comes from standard input comes only once."""
+        """Save the progress; not for standard input, which cannot be read twice."""
         if self.closed or not self.can_go_on:
             return
         sizes = {name: log.sync() for name, log in self.logs.items()}
@@ -347,19 +344,19 @@ class _Merge:
         self.listed = [(identity, digest) for identity, digest in state["listed"]]
 
     def _written_digests(self) -> Iterator[NDArray[np.uint64]]:
-        """The digests of the documents in the corpus, in order, some at a time."""
+        """The digests of the documents in the corpus, in order, block by block."""
         with open(self.logs[DIGESTS].path, "rb") as file:
             while data := file.read(DIGEST_BYTES * 2**16):
                 yield np.frombuffer(data, np.uint64).reshape(-1, 2)
 
     def end(self) -> None:
-        """All of the input was added."""
+        """Mark the input as complete and save."""
         self.ended = True
         self.save()
         self.close()
 
     def finish(self) -> None:
-        """Complete the counts, once all was added."""
+        """Complete the counts after the last job."""
         funnel = self.funnel
         funnel.end_file()
         funnel.check()
@@ -370,7 +367,7 @@ class _Merge:
             funnel.listed = [{"id": i, "copy_of": first[digest]} for i, digest in self.listed]
 
     def _first_copies(self, digests: set[str]) -> dict[str, str]:
-        """The ids of documents in the corpus, by digest; their lines are looked up in the parts."""
+        """digest -> id of the first document with it, looked up in the parts."""
         wanted = np.frombuffer(b"".join(map(bytes.fromhex, sorted(digests))), "V16")
         places: dict[int, str] = {}
         start = 0
@@ -400,13 +397,13 @@ class _Merge:
 
 
 def _ready(made: Making, corpus: Path) -> None:
-    """Make the unfinished corpus ready to be written."""
+    """Prepare the folder of the unfinished corpus."""
     if not corpus.is_dir():
-        made.remove()  # nothing was saved, or a kill came after the corpus was put in its place
+        made.remove()  # nothing was saved, or a kill came after the corpus was published
         fs.make_folder(corpus)
     for path in corpus.iterdir():
         if path.suffix != ".jsonl":
-            path.unlink()  # a report that a kill cut short: written again
+            path.unlink()  # a report cut short by a kill: it is written again
 
 
 def _identity(line: bytes) -> tuple[str, str]:
@@ -423,15 +420,13 @@ def _quarantine_beside(output: Path) -> Path:
 
 
 def _check_result(config: CleanConfig, merge: _Merge, made: Making) -> None:
-    """Refuse a result that is none; what was written is then removed, except the quarantine."""
+    """Refuse an empty or mostly unusable result and remove it, except the quarantine."""
     try:
         _check_quarantine(config, merge)
         funnel = merge.funnel
         if not funnel.documents:
             why = f" (unusable: {merge.quarantine.summary()})" if merge.quarantine.count else ""
-            raise InputError(
-                f"{', '.join(config.inputs)}: the corpus is empty, there is no document{why}"
-            )
+            raise InputError(f"{', '.join(config.inputs)}: the input holds no document{why}")
         if not funnel.kept.documents:
             drops = "; ".join(
                 f"{name}: {dict(t.dropped)}" for name, _, t in funnel.rules if t.dropped
@@ -458,6 +453,6 @@ def _check_quarantine(config: CleanConfig, merge: _Merge) -> None:
         remedy = f"name the field of the text (--text-field), {remedy}"
     raise InputError(
         f"{quarantine.count:,} of {total:,} records cannot be used"
-        f" ({quarantine.summary()}), which is more than the share of"
-        f" {config.max_quarantine_share:g} allowed; nothing was written but {beside}: {remedy}"
+        f" ({quarantine.summary()}), more than the allowed share of"
+        f" {config.max_quarantine_share:g}; only {beside} was written: {remedy}"
     )

@@ -1,8 +1,8 @@
-"""The rules at work: what becomes of documents, in whatever process.
+"""Apply the rules to documents, in any process.
 
-A job is some pieces of the input; what comes back is bytes and counts, ready to be written: the
-lines of the corpus, a digest of each text, what was dropped and why. So the one process that
-merges does nothing for each document that another process could have done.
+A job is a few pieces of the input. Its result is bytes and counts, ready to be written: the lines
+of the corpus, a digest of each text, the dropped documents with their reasons. So the process that
+merges does no work that a worker could have done.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hanllama.reading import records
 from hanllama.reading.records import Document, Fields, Piece, Reject
 from hanllama.text import scripts
 
-DIGEST_BYTES = 16  # 2**64 documents before two different ones are likely to collide
+DIGEST_BYTES = 16  # two of 2**64 different documents are likely to collide
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Job:
 class Budget:
     """The most documents and characters that may still be read; None means any number.
 
-    With `first` nothing has been read yet, and a single document is allowed however long it is:
-    a sample of a shelf of books is a book rather than nothing.
+    `first` means that nothing has been read yet. Then one document of any length is allowed: a
+    sample of a shelf of books is a book rather than nothing.
     """
 
     documents: int | None = None
@@ -55,14 +55,14 @@ class Budget:
     first: bool = True
 
     def allows(self, documents: int, characters: int) -> bool:
-        """Whether so much may be read."""
+        """Whether this many documents and characters may be read."""
         if self.documents is not None and documents > self.documents:
             return False
         alone = self.first and documents == 1
         return self.characters is None or characters <= self.characters or alone
 
     def less(self, documents: int, characters: int) -> Budget:
-        """What is left of it when so much was read."""
+        """The budget left after this many documents and characters."""
         return Budget(
             None if self.documents is None else self.documents - documents,
             None if self.characters is None else self.characters - characters,
@@ -71,7 +71,7 @@ class Budget:
 
 
 class Rules:
-    """Rules, built once, and what they do to one document after the other."""
+    """Rules, built once and applied to one document after another."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.titles = [step.title for step in steps]
@@ -80,10 +80,10 @@ class Rules:
     def apply(
         self, document: Document, tallies: Sequence[Tally] | None = None
     ) -> tuple[str, Drop] | None:
-        """Put the document's text through every rule, in place.
+        """Apply every rule to the document's text, in place.
 
-        Returns None, or the rule that dropped the document and its reason. HanllamaError when a
-        rule fails or returns something else than text or Drop.
+        Returns None, or the name of the rule that dropped the document and its Drop. Raises
+        HanllamaError when a rule fails or returns neither text nor Drop.
         """
         for place, rule in enumerate(self._rules):
             text = _call(self.titles[place], rule, document)
@@ -101,9 +101,9 @@ def _call(name: str, rule: CleaningRule, document: Document) -> str | Drop:
     try:
         result = rule(document.text)
     except HanllamaError:
-        raise  # it says itself what is wrong
+        raise
     except Exception as error:
-        # Whose fault it is, a user's own rule or ours, `--debug` shows.
+        # `--debug` shows whether the fault is in the user's rule or in ours.
         raise HanllamaError(
             f"rule {name} failed on document {document.id}: {type(error).__name__}: {error}"
         ) from error
@@ -128,26 +128,26 @@ class Documents:
     scripts_NS: NDArray[np.int64]
     languages: list[str]
     groups: dict[str, list[str]]
-    """source, category, licence: of each document, as the report groups them"""
+    """source, category, licence -> the name of each document's group in the report"""
 
 
 @dataclass
 class Cleaned:
-    """What one job became."""
+    """The result of one job."""
 
     after: Position
     input_bytes: int
     documents: Documents
     dropped: bytes
-    """lines of dropped.jsonl"""
+    """Lines of dropped.jsonl."""
     rejects: list[Reject]
     tallies: list[Tally]
     files: list[FileTally]
-    """in the order of the input; a file may go on in the next job"""
+    """In the order of the input; the last file may continue in the next job."""
     lengths: Lengths
-    """of the documents as read"""
+    """Of the documents as read."""
     spent: bool = False
-    """whether the budget ended here"""
+    """Whether the budget ended in this job."""
 
     @property
     def read(self) -> tuple[int, int]:
@@ -164,7 +164,7 @@ class Cleaner:
         self.dropped_characters = dropped_characters
 
     def __call__(self, job: Job, budget: Budget | None = None) -> Cleaned:
-        """Clean a job. The budget's last document is the last that it allows whole."""
+        """Clean a job, up to the last whole document that the budget allows."""
         result = Cleaned(
             job.after, 0, _no_documents(), b"", [], [Tally() for _ in self.rules.titles], [],
             Lengths(),
@@ -248,7 +248,7 @@ def _no_documents() -> Documents:
 
 
 def _origin(source: str) -> str:
-    """The folder of `folder/file`, the host of a URL: what a share can be stated of."""
+    """The group of a source in the report: the folder of `folder/file`, the host of a URL."""
     scheme, _, rest = source.rpartition("://")
     if scheme:
         return rest.split("/", 1)[0]

@@ -1,9 +1,8 @@
-"""The same reading and the same rules as steps of a datatrove pipeline, for more than one machine.
+"""Reading and cleaning as steps of a datatrove pipeline, for more than one machine.
 
-datatrove brings the executors (local, Slurm, Ray), the retries and the bookkeeping of tasks; a task
-is a share of the input's files. Each task reads and cleans as `hanllama clean` does, so the
-documents are the same; what looks across documents (exact and near duplicates) is `hanllama dedup`
-afterwards, over the parts that the tasks wrote.
+datatrove brings the executors (local, Slurm, Ray), the retries and the bookkeeping of tasks. A task
+is a share of the input's files. It reads and cleans as `hanllama clean` does, so the documents are
+the same. `hanllama dedup` then finds duplicates across the parts that the tasks wrote.
 
     pipeline = [
         ReadDocuments(["raw"], quarantine="quarantine"),
@@ -35,12 +34,12 @@ except ImportError as error:  # pragma: no cover (the tests need it)
 
 
 class ReadDocuments(PipelineStep):  # type: ignore[misc]
-    """Reads what `hanllama clean` reads: any format, any encoding; each task its share of files.
+    """Reads any format and encoding, as `hanllama clean` does; each task reads its share of files.
 
     Args:
         inputs: folders, files or globs that every task sees under the same path.
-        fields: which field of a record is what.
-        quarantine: a folder for what cannot be used, a file for each task; None only counts it.
+        fields: the names of the record's fields.
+        quarantine: a folder for unusable records, one file per task; None only counts them.
     """
 
     type = "📖 - READER"
@@ -81,12 +80,12 @@ class ReadDocuments(PipelineStep):  # type: ignore[misc]
 
 
 class CleanDocuments(BaseFilter):  # type: ignore[misc]
-    """Puts each document through rules; the reasons of drops are counted as `dropped_RULE: REASON`.
+    """Applies rules to each document; drops are counted as `dropped_RULE: REASON`.
 
     Args:
-        rules: as `hanllama clean --rules` takes them: presets, names, YAML and `.py` files, or
+        rules: as for `hanllama clean --rules`: presets, names, YAML and `.py` files, or
             `{name: {parameter: value}}`.
-        exclusion_writer: a datatrove writer for what is dropped.
+        exclusion_writer: a datatrove writer for dropped documents.
     """
 
     type = "🔻 - FILTER"
@@ -96,12 +95,12 @@ class CleanDocuments(BaseFilter):  # type: ignore[misc]
         self, rules: Sequence[Any] = ("default",), exclusion_writer: DiskWriter | None = None
     ) -> None:
         super().__init__(exclusion_writer)
-        self.steps = ruleset.expand(rules)  # wrong rules are refused here, before anything starts
+        self.steps = ruleset.expand(rules)  # refuses wrong rules before anything starts
         self._rules: Rules | None = None
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         """Clean the text in place; (False, reason) when a rule drops the document."""
-        if self._rules is None:  # in the task's own process: compiled rules need not travel
+        if self._rules is None:  # built in the task's process: compiled rules do not travel
             self._rules = Rules(self.steps)
         document = records.Document(doc.text, doc.id)
         dropped = self._rules.apply(document)
@@ -113,7 +112,7 @@ class CleanDocuments(BaseFilter):  # type: ignore[misc]
 
 
 def corpus_line(writer: DiskWriter, document: Document) -> dict[str, Any]:
-    """For a JsonlWriter's `adapter`: a document as a line of a corpus of ours."""
+    """A document as a line of a hanllama corpus, for a JsonlWriter's `adapter`."""
     entry = {"text": document.text, "id": document.id}
     for name in ("source", "category", "licence"):
         if value := document.metadata.get(name):

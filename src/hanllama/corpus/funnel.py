@@ -1,9 +1,9 @@
-"""What cleaning took away and why: counts per rule, per file, per script, per source.
+"""Count the documents that cleaning removed and why: per rule, file, script and source.
 
-Counts are sums, so the jobs of a corpus may be counted in any process and added in order; nothing
-here knows the machine, the time or the number of workers, since the same corpus must give the same
-bytes. `as_dict` is the content of `report.json`, and with `state` what a resumed cleaning goes on
-from. What is shown of it is made by `funnel_report.py`.
+Counts are sums, so jobs may be counted in any process and added in order. Nothing here depends on
+the machine, the time or the number of workers: the same corpus must give the same bytes. `as_dict`
+is the content of `report.json`; a resumed cleaning continues from `state`. `funnel_report.py` makes
+the report card.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 
 from hanllama.text.scripts import Scripts
 
-MAX_EXAMPLES = 3  # shown for each reason, and of each rule's changes
+MAX_EXAMPLES = 3  # shown for each reason, and for each rule's changes
 MAX_LISTED = 1000  # files and duplicates listed; all are counted
-MAX_GROUPS = 200  # sources, categories or licences told apart; the rest is one group
+MAX_GROUPS = 200  # sources, categories or licences counted separately; the rest is one group
 OTHERS = "(others)"
 EXAMPLE_CHARACTERS = 200
 BINS_PER_DECADE = 8  # of the histogram of lengths
@@ -30,7 +30,7 @@ BINS_PER_DECADE = 8  # of the histogram of lengths
 
 @dataclass
 class Tally:
-    """What went through one rule."""
+    """Counts of one rule."""
 
     documents_in: int = 0
     documents_out: int = 0
@@ -44,7 +44,7 @@ class Tally:
     """the first changed documents, and the first lines that differ"""
 
     def kept(self, identity: str, before: str, after: str) -> None:
-        """A document left the rule, perhaps changed."""
+        """Count a document that the rule kept, perhaps changed."""
         self.documents_in += 1
         self.documents_out += 1
         self.characters_in += len(before)
@@ -56,7 +56,7 @@ class Tally:
                 self.changes.append({"id": identity, "before": old, "after": new})
 
     def dropped_for(self, reason: str, identity: str, text: str) -> None:
-        """A document ended here."""
+        """Count a document that the rule dropped."""
         self.documents_in += 1
         self.characters_in += len(text)
         self.dropped[reason] += 1
@@ -65,7 +65,7 @@ class Tally:
             shown.append({"id": identity, "beginning": text[:EXAMPLE_CHARACTERS]})
 
     def add(self, other: Tally) -> None:
-        """The counts of a later job."""
+        """Add the counts of a later job."""
         self.documents_in += other.documents_in
         self.documents_out += other.documents_out
         self.characters_in += other.characters_in
@@ -83,10 +83,10 @@ class Tally:
 
 
 def first_change(before: str, after: str) -> tuple[str, str]:
-    """The first lines that differ, as (before, after); "" for lines that came or went.
+    """The first lines that differ, as (before, after); "" for lines that were added or removed.
 
-    Two lines that stand at the same place are taken for one changed line, unless the line of one
-    side occurs a little later on the other: then lines were removed or added between.
+    Two lines at the same place count as one changed line, unless one of them occurs a little later
+    in the other text: then lines were removed or added before it.
     """
     place = _common_prefix(before, after)
     start = before.rfind("\n", 0, place) + 1
@@ -101,7 +101,7 @@ def first_change(before: str, after: str) -> tuple[str, str]:
 
 
 def _common_prefix(a: str, b: str) -> int:
-    """How many characters at the start are the same; compares blocks, then halves."""
+    """How many characters at the start are equal; compares blocks, then halves."""
     low, step = 0, 2**16
     while step:
         while low + step <= min(len(a), len(b)) and a[low : low + step] == b[low : low + step]:
@@ -116,7 +116,7 @@ def _shortened(text: str) -> str:
 
 @dataclass
 class FileTally:
-    """What one file gave."""
+    """Counts of one file."""
 
     name: str = ""
     encoding: str = ""
@@ -125,7 +125,7 @@ class FileTally:
     quarantined: int = 0
 
     def add(self, other: FileTally) -> None:
-        """What a later job found in the same file."""
+        """Add the counts of a later job for the same file."""
         self.encoding = self.encoding or other.encoding
         self.documents += other.documents
         self.characters += other.characters
@@ -139,7 +139,7 @@ class Lengths:
     bins: Counter[int] = field(default_factory=Counter)
 
     def count(self, characters: int) -> None:
-        """Add one document; one without a character stands in bin -1."""
+        """Add one document; an empty one goes into bin -1."""
         self.bins[int(BINS_PER_DECADE * math.log10(characters)) if characters else -1] += 1
 
     def add(self, other: Lengths) -> None:
@@ -163,7 +163,7 @@ class Groups:
     counts: dict[str, list[int]] = field(default_factory=dict)
 
     def count(self, name: str, characters: int) -> None:
-        """Add one document; once there are many names, one of a new name goes to the others."""
+        """Add one document; beyond MAX_GROUPS a new name counts as OTHERS."""
         if name not in self.counts and len(self.counts) >= MAX_GROUPS:
             name = OTHERS
         entry = self.counts.setdefault(name, [0, 0])
@@ -178,7 +178,7 @@ class Groups:
 
 @dataclass
 class Kept:
-    """What is said of the documents that were written."""
+    """Counts of the documents that were written."""
 
     documents: int = 0
     characters: int = 0
@@ -201,10 +201,10 @@ class Kept:
 
 @dataclass
 class Funnel:
-    """Everything a cleaning counted."""
+    """All counts of a cleaning."""
 
     rules: list[tuple[str, dict[str, Any], Tally]]  # name, parameters, counts
-    duplicates: Tally | None = field(default_factory=Tally)  # None: not looked for
+    duplicates: Tally | None = field(default_factory=Tally)  # None: not searched
     listed: list[dict[str, str]] = field(default_factory=list)  # duplicates: id, copy_of
     documents: int = 0  # as read
     characters: int = 0
@@ -213,14 +213,14 @@ class Funnel:
     n_files: int = 0
     files: list[FileTally] = field(default_factory=list)  # the first MAX_LISTED
     encodings: Counter[str] = field(default_factory=Counter)  # of all files but the last
-    last_file: FileTally | None = None  # the next job may go on with it
+    last_file: FileTally | None = None  # the next job may continue it
     quarantine: Counter[str] = field(default_factory=Counter)
     ignored: list[str] = field(default_factory=list)
     parts: int = 0
     bytes_out: int = 0
 
     def add_files(self, files: Iterable[FileTally]) -> None:
-        """What a job read, file by file."""
+        """Add the files that a job read."""
         for file in files:
             self.documents += file.documents
             self.characters += file.characters
@@ -232,7 +232,7 @@ class Funnel:
             self.n_files += 1
 
     def end_file(self) -> None:
-        """No more is to come of the last file."""
+        """Close the last file: no job will continue it."""
         if self.last_file is not None:
             self.encodings[self.last_file.encoding or "none"] += 1
             if len(self.files) < MAX_LISTED:
@@ -240,14 +240,14 @@ class Funnel:
             self.last_file = None
 
     def stages(self) -> list[tuple[str, Tally]]:
-        """Rules and deduplication, in the order they act."""
+        """Rules and deduplication, in order."""
         stages = [(name, tally) for name, _, tally in self.rules]
         if self.duplicates is not None:
             stages.append(("exact duplicates", self.duplicates))
         return stages
 
     def check(self) -> None:
-        """Every document that left a stage entered the next; what is written left the last."""
+        """Assert that every document that left a stage entered the next, and was then written."""
         totals = [(self.documents, self.characters)]
         for _, tally in self.stages():
             totals += [
@@ -287,23 +287,23 @@ class Funnel:
             "ignored_files": self.ignored,
         }
 
-    # --- for a cleaning that goes on later ---------------------------------------------------
+    # --- for a cleaning that is resumed ------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Everything counted so far, as JSON; ends no file."""
-        counted = replace(self, ignored=[])  # the input itself says which files those are
+        """All counts so far, as JSON values."""
+        counted = replace(self, ignored=[])  # the input is surveyed again
         state = msgspec.to_builtins(counted, str_keys=True, enc_hook=lambda array: array.tolist())
         assert isinstance(state, dict)
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Count on from what `state` gave."""
+        """Continue from the result of `state`."""
         found = msgspec.convert(state, Funnel, strict=False, dec_hook=_restored)
         vars(self).update(vars(replace(found, ignored=self.ignored)))
 
 
 def _restored(kind: Any, values: Any) -> Any:
-    """A Counter or an array as JSON holds it: names alone as keys, lists of numbers."""
+    """A Counter or an array from its JSON form: string keys, lists of numbers."""
     if get_origin(kind) is Counter:
         key, *_ = get_args(kind)
         return Counter({key(name): n for name, n in values.items()})

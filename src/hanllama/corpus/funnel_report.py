@@ -16,7 +16,7 @@ HEADINGS = ("stage", "documents", "characters", "of what was read", "changed", "
 
 
 def card(funnel: Funnel) -> Card:
-    """Everything that was counted; report.json is `funnel.as_dict()`."""
+    """The card of all counts; report.json is `funnel.as_dict()`."""
     kept = funnel.kept
     card = Card("Cleaning")
     facts = {
@@ -67,7 +67,7 @@ def card(funnel: Funnel) -> Card:
 
 
 def _stages(funnel: Funnel) -> list[tuple[str, int, int, str, int, str]]:
-    """Under HEADINGS, from the top."""
+    """The rows under HEADINGS."""
     read = funnel.characters
     rows = [("read", funnel.documents, read, share(read, read), 0, "")]
     for name, tally in funnel.stages():
@@ -96,7 +96,7 @@ def _lengths(funnel: Funnel) -> list[Markup]:
 
 
 def _groups(funnel: Funnel) -> list[Markup]:
-    """By source always; by category and licence where a record states one."""
+    """Tables by source and licence, and by category when a record states one."""
     whole = funnel.kept.characters
     return [
         report.table(

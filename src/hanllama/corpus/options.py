@@ -24,7 +24,7 @@ class CorpusConfig:
 
     @property
     def fields(self) -> Fields:
-        """Which field of a record is what."""
+        """The names of the record's fields."""
         return Fields(
             self.text_field,
             self.id_field,

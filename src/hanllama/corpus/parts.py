@@ -1,7 +1,7 @@
-"""The parts of a corpus folder: every command that writes a corpus writes them here.
+"""Write the parts of a corpus folder, for every command that writes a corpus.
 
-A part is full after `PART_BYTES`: a size that one worker reads in seconds and that a copy over a
-network may lose without much harm. A document is never divided between two parts.
+A part is full at `PART_BYTES`: one worker reads it in seconds, and a network copy that loses one
+loses little. A document is never divided between two parts.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ PART_BYTES = 256 * 2**20
 
 
 class Parts:
-    """Writes `part-00000.jsonl` and on, a new one when a part is full.
+    """Writes `part-00000.jsonl`, `part-00001.jsonl`, …: a new one when a part is full.
 
         with Parts(folder) as parts:
             parts.write(lines)   # each closed by a newline, see records.document_line
 
     Args:
-        folder: where the parts are written.
-        state: what `state` gave; what was written after it is cut off.
-        summed: hash what is written, for `fs.publish` to take over; not of parts of an earlier run.
+        folder: the folder of the parts.
+        state: an earlier result of `state()`; later writes are cut off.
+        summed: hash the parts for `fs.publish`; parts of an earlier run are not hashed.
 
     Attributes:
         number: parts begun.
         documents: lines written.
-        bytes: of all parts.
-        sums: the sha256 of each closed part by its name, where `summed`.
+        bytes: the size of all parts.
+        sums: name -> sha256 of each closed part, when `summed`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Parts:
             self._go_on()
 
     def state(self) -> dict[str, int]:
-        """Where to go on from, once everything written so far is on the disk."""
+        """The state to continue from; syncs everything written so far to the disk."""
         self._sync()
         return {
             "number": self.number,
@@ -65,19 +65,19 @@ class Parts:
         }
 
     def write(self, lines: Iterable[bytes]) -> None:
-        """Add lines; one that the present part has no room for begins a new part."""
+        """Add lines; a line that does not fit begins a new part."""
         run = list(lines)
         self.write_run(b"".join(run), [len(line) for line in run])
 
     def write_run(self, data: bytes | memoryview, sizes: Sequence[int]) -> None:
-        """The same of lines that lie end to end, given by their bytes."""
+        """Add lines that lie end to end in `data`, given their sizes in bytes."""
         ends = list(itertools.accumulate(sizes))
         view = memoryview(data)
         start = done = 0
         while done < len(ends):
             if self._out is None or self._held + ends[done] - start > PART_BYTES:
                 self._next()
-            # A line that is longer than a part has one of its own.
+            # A line longer than a part fills a part alone.
             fitting = bisect.bisect_right(ends, start + PART_BYTES - self._held)
             stop = max(fitting, done + 1)
             with fs.storage(self._path):
@@ -100,7 +100,7 @@ class Parts:
         self.number += 1
 
     def _go_on(self) -> None:
-        """Open the part that was being written; later ones are unknown to the state."""
+        """Reopen the part of the state at its saved size; remove later parts."""
         self._path = self._part(self.number - 1)
         with fs.storage(self._path):
             for path in self.folder.glob("part-*.jsonl"):
@@ -119,7 +119,7 @@ class Parts:
         return self.folder / f"part-{number:05d}.jsonl"
 
     def close(self) -> None:
-        """Close the part that is being written."""
+        """Close the open part."""
         if self._out is not None:
             with fs.storage(self._path):
                 self._out.close()
@@ -135,10 +135,10 @@ class Parts:
 
 
 def check_output(output: Path, inputs: Sequence[str], force: bool) -> None:
-    """Refuse an output folder that would destroy something or be read as its own input.
+    """Refuse an output folder that would destroy something or become its own input.
 
-    Raises InputError when it exists (unless `force` is given and hanllama wrote it), and when it
-    lies inside an input.
+    Raises InputError when it exists (unless `force` is given and hanllama wrote it), or lies inside
+    an input.
     """
     if output.exists():
         if not force:
@@ -150,6 +150,6 @@ def check_output(output: Path, inputs: Sequence[str], force: bool) -> None:
         source = Path(name).resolve()
         if source.is_dir() and (source == target or source in target.parents):
             raise InputError(
-                f"the output {output} lies inside the input {name}: the next run would read it;"
-                " choose a folder beside"
+                f"the output {output} lies inside the input {name}, and the next run would read it;"
+                " choose another folder"
             )

@@ -1,8 +1,8 @@
-"""From what a config says about rules to the rules themselves.
+"""Turn the entries of `rules:` in a config into rules.
 
-`rules:` is a list whose entries are presets (`default`, a YAML file in `presets/`), YAML files of
-the user's own, names of rules, or `name: {parameter: value}`. It is expanded into steps, plain
-values that travel to worker processes, and each process builds its rules from them.
+An entry is a preset (`default`, a YAML file in `presets/`), a YAML file of the user, the name of a
+rule, or `name: {parameter: value}`. The entries are expanded into steps: plain values that travel
+to worker processes, where each process builds its rules from them.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Step:
 
     @property
     def title(self) -> str:
-        """`line_length`; of a file of the user's own, its name without the folder."""
+        """The rule's name; for a user's `.py` file, the file name without folder and suffix."""
         return Path(self.name).stem if self.name.endswith(".py") else self.name
 
     def build(self) -> CleaningRule:
-        """The rule; ConfigError for an unknown name, an unknown or impossible parameter."""
+        """Build the rule; ConfigError for an unknown name, an unknown or impossible parameter."""
         cls = plugins.member(PACKAGE, self.name, "Rule")
         rule: CleaningRule = config.load(cls, dict(self.parameters), f"rule {self.name}")
         return rule
@@ -45,7 +45,7 @@ def presets() -> list[str]:
 
 
 def expand(entries: Iterable[Any], where: str = "rules") -> list[Step]:
-    """The steps that a list of entries stands for; each is built once, to be sure it can be.
+    """The steps of a list of entries; each is built once as a check.
 
     Raises ConfigError for an entry that is neither preset, YAML file, rule nor parameters.
     """

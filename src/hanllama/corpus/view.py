@@ -1,12 +1,11 @@
-"""`hanllama data view`: look at a corpus, document by document, and at what was taken from it.
+"""`hanllama data view`: show a corpus, or the documents removed from it, one by one.
 
 On a terminal a document fills the screen and keys turn the pages; piped, documents are printed one
-after the other. What is shown comes from the files that cleaning and deduplication leave in the
-corpus folder. A kind of thing to show is an entry of KINDS: a function from the corpus to items.
+after another. They come from the files that cleaning and deduplication leave in the corpus folder.
+Each entry of KINDS is a function from the corpus to items.
 
-With `--mask` the corpus is one of conversations, and each is shown as training sees it: with every
-special token, and the tokens that the loss is taken on underlined in green; in brackets where there
-is no terminal or no colour.
+`--mask` shows conversations as training sees them: with every special token, and with the tokens
+that count in the loss underlined in green, or in brackets without a terminal or colour.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ class ViewConfig:
     show: Literal["kept", "dropped", "quarantined", "duplicates"] = option(
         "kept", help="the documents, or what cleaning and deduplication took"
     )
-    rule: str = option("", help="of what was dropped: by this rule")
-    reason: str = option("", help="of what was dropped or quarantined: reasons that hold this text")
-    search: str = option("", help="only what holds this text")
-    id: str = option("", help="only what has this id")
+    rule: str = option("", help="only documents dropped by this rule")
+    reason: str = option("", help="only documents whose drop or quarantine reason holds this text")
+    search: str = option("", help="only documents that hold this text")
+    id: str = option("", help="only the document with this id")
     text_field: str = option("text", help="the field of records that is the text")
-    limit: int = option(10, help="documents to print where there is no terminal; 0 means all")
+    limit: int = option(10, help="documents to print without a terminal; 0 means all")
     mask: bool = option(False, help="conversations as training sees them, with their loss mask")
-    tokenizer: str = option("", help="of --mask: a tokenizer or model folder")
-    template: str = option("", help="of --mask: a chat template; the folder's own if not given")
-    colour: bool = option(True, help="of --mask: trained tokens in colour, otherwise in brackets")
+    tokenizer: str = option("", help="for --mask: a tokenizer or model folder")
+    template: str = option("", help="for --mask: a chat template; default: the folder's own")
+    colour: bool = option(True, help="for --mask: trained tokens in colour, otherwise in brackets")
 
     def __post_init__(self) -> None:
         if self.mask and not self.tokenizer:
@@ -57,7 +56,7 @@ class ViewConfig:
 
 
 def view(config: ViewConfig) -> None:
-    """The command. Raises InputError when the corpus, or what was asked of it, is not there."""
+    """The command. Raises InputError when the corpus is missing or nothing matches."""
     kind = _conversations if config.mask else KINDS[config.show]
     items: Iterator[Item] = (item for item in kind(config) if _is_wanted(item, config))
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -72,7 +71,7 @@ def view(config: ViewConfig) -> None:
             print(pager.plain(item))
             shown += 1
     if not shown:
-        raise InputError(f"{config.corpus}: nothing {config.show} is as asked for")
+        raise InputError(f"{config.corpus}: no {config.show} document matches the options")
 
 
 def _is_wanted(item: Item, config: ViewConfig) -> bool:
@@ -84,7 +83,7 @@ def _is_wanted(item: Item, config: ViewConfig) -> bool:
     )
 
 
-# --- what there is to look at --------------------------------------------------------------------
+# --- kinds of documents --------------------------------------------------------------------------
 
 
 def _kept(config: ViewConfig) -> Iterator[Item]:
@@ -105,13 +104,13 @@ def _dropped(config: ViewConfig) -> Iterator[Item]:
 
 
 def _duplicates(config: ViewConfig) -> Iterator[Item]:
-    """What cleaning found equal, what deduplication found alike."""
+    """Exact duplicates of `clean`, or the clusters of `dedup`."""
     folder = Path(config.corpus)
     if (folder / "clusters.jsonl").is_file():
         for entry in _lines(config, "clusters.jsonl", ""):
             yield _item(entry, "")
         return
-    for entry in _lines(config, "dropped.jsonl", "clean and dedup write what is needed for it"):
+    for entry in _lines(config, "dropped.jsonl", "only clean and dedup write duplicates"):
         if entry["rule"] == DUPLICATES:
             yield _item(entry, "text")
 
@@ -169,7 +168,7 @@ def _lines(config: ViewConfig, name: str, hint: str) -> Iterator[dict[str, Any]]
 
 
 def _item(entry: dict[str, Any], text: str) -> Item:
-    """An entry whose field `text` is the text; what is nested is shown as it is."""
+    """An entry as an item: its field `text` as the body, or its nested fields as JSON."""
     facts = {k: v for k, v in entry.items() if k != text and v not in ("", None)}
     nested = {k: v for k, v in facts.items() if isinstance(v, dict | list)}
     body = str(entry.get(text, "")) or "\n".join(

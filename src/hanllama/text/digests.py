@@ -1,8 +1,7 @@
 """A set of 16-byte digests that takes 27 to 54 bytes each: 100 million documents in 5 GB at most.
 
-Python's own set takes about 120. The digests stand in one table of two words each; one is found
-by walking on from the place that its own bits name (linear probing). Everything is done for many
-digests at once, so that numpy is quick enough.
+Python's set takes about 120. The digests lie in one hash table with linear probing, two words each.
+Every operation takes many digests at once, so numpy is fast enough.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIRST_CAPACITY = 2**16
-MAX_LOAD = 0.6  # beyond it the walks grow long
+MAX_LOAD = 0.6  # a fuller table makes long walks
 
 
 class Digests:
@@ -22,11 +21,11 @@ class Digests:
         self._table = np.zeros((FIRST_CAPACITY, 2), np.uint64)
 
     def add(self, digests_N2: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Add digests in order; which of them were new, equal ones among them only once."""
+        """Add digests in order; [N] which of them were new. Of equal ones the first is new."""
         n = len(digests_N2)
         if not n:
             return np.zeros(0, np.bool_)
-        # A zero marks a free place; a digest whose first word is zero becomes one with 1.
+        # Zero marks a free slot, so a first word of zero becomes 1.
         keys_N2 = digests_N2.copy()
         keys_N2[keys_N2[:, 0] == 0, 0] = 1
         while self.count + n > MAX_LOAD * len(self._table):
@@ -39,14 +38,14 @@ class Digests:
         return new_N
 
     def _insert(self, keys_U2: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Put different keys into the table; which of them were not there."""
+        """Put different keys into the table; [U] which of them were new."""
         mask = np.uint64(len(self._table) - 1)
         new_U = np.zeros(len(keys_U2), np.bool_)
         left = np.arange(len(keys_U2))
         slots = keys_U2[:, 1] & mask
         while left.size:
             free = self._table[slots, 0] == 0
-            # Two keys may want one free place: the last to be written has it, the other walks on.
+            # Two keys may claim one free slot: the last one written gets it, the other walks on.
             self._table[slots[free]] = keys_U2[left[free]]
             there = (self._table[slots] == keys_U2[left]).all(axis=1)
             new_U[left[there & free]] = True

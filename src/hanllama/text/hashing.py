@@ -1,7 +1,7 @@
-"""Hashes of names and texts whose values are kept: on disk, or in the order that they give.
+"""Hashes of names and texts, the same in every process and on every machine.
 
-Other Python processes and other machines find the same values (Python's own `hash` does not), so
-nothing here may change.
+Files on disk and orders of data depend on their values, so nothing here may change. (Python's own
+`hash` differs between processes.)
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ def hash64(data: bytes) -> int:
 
 
 def rank(seed: int, name: str) -> int:
-    """A name's place in a queue that a seed shuffles: 64 bits, the same wherever it is asked."""
+    """A name's rank in an order shuffled by a seed: 64 bits."""
     return hash64(f"{seed}\0{name}".encode())

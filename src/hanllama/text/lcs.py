@@ -1,7 +1,7 @@
-"""The longest common subsequence of one text with very many: the loop behind `similarity.py`.
+"""The longest common subsequence of one text with many others, for `similarity.py`.
 
 Bit-parallel (Hyyrö 2004, "Bit-parallel LCS-length computation revisited"): a machine word holds 64
-positions of the one text, so a symbol of another costs a few instructions a word.
+positions of the one text, so each symbol of another text costs a few instructions per word.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def lcs_lengths(
 
     Args:
         wanted: the one text, as symbol numbers.
-        slots: [symbols there are], all -1; left so.
+        slots: [number of symbols], scratch space: all -1 before and after.
         symbols: all other texts end to end; text i is `symbols[starts[i]:starts[i + 1]]`.
-        shortest, longest: texts of other lengths are left out: 0.
+        shortest, longest: texts of other lengths are skipped and get 0.
     """
     words = (len(wanted) + 63) // 64
     different = 0

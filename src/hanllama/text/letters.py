@@ -1,7 +1,7 @@
-"""Which characters of a text count when texts are compared: Han, letters and digits, folded.
+"""The characters that count when texts are compared: Han, letters and digits, folded.
 
-Editions of one text differ in white space, punctuation, full and half width and in case; what is
-left after that is what `folded` keeps.
+Editions of one text differ in white space, punctuation, full and half width and case; `folded`
+removes these differences.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _WIDE_TO_ASCII = 0xFEE0
 
 @functools.cache
 def folded() -> NDArray[np.uint32]:
-    """[0x110000] the code point that a code point is compared as; 0 for what does not count.
+    """[0x110000] the folded code point of each code point; 0 for one that does not count.
 
-    What counts is `str.isalnum` (Han, letters, digits). Beyond the first plane everything counts
-    as itself: nearly all of it is Han, and asking a million times would cost more than a novel.
+    Characters count by `str.isalnum` (Han, letters, digits). Beyond the first plane all count, as
+    themselves: nearly all are Han, and a million tests would take longer than a novel.
     """
     table = np.arange(0x110000, dtype=np.uint32)
     for code in range(0x10000):
@@ -32,6 +32,6 @@ def folded() -> NDArray[np.uint32]:
 
 @functools.cache
 def counted() -> NDArray[np.bool_]:
-    """[0x110000] whether a code point counts; a smaller table than `folded`, so quicker to ask."""
+    """[0x110000] whether a code point counts; a smaller and so faster table than `folded`."""
     table: NDArray[np.bool_] = folded() != 0
     return table

@@ -1,8 +1,8 @@
-"""Which scripts a text is written in, and whether its Chinese is simplified or traditional.
+"""Count the scripts of a text, and tell simplified from traditional Chinese.
 
-Most Han characters serve both ways of writing; what tells them apart is the few thousand that occur
-in one only (`han_variants.txt`, made by `derive` below). Everything is counted, never guessed from
-a sample, so the counts of pieces add up to those of the corpus.
+Most Han characters serve both ways of writing; a few thousand occur in one only
+(`han_variants.txt`, written by `derive` below). All characters are counted, so the counts of pieces
+add up to those of the corpus.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ SCRIPTS = (
 )
 _BOTH, _SIMPLIFIED, _TRADITIONAL, _KANA, _LATIN, _DIGITS, _PUNCTUATION, _SPACE, _OTHER = range(9)
 
-# Beside a few quoted characters of the other form a text is still of its own; a tenth is a mixture.
+# A text may quote a few characters of the other form; with a tenth of them it is mixed.
 MIXED_SHARE = 0.1
-# A Chinese text may quote much English, whose letters are many to a word: a third is Chinese.
+# A Chinese text may quote much English, which has many letters to a word.
 CHINESE_SHARE = 1 / 3
 
 
@@ -65,14 +65,14 @@ class Scripts:
 
 
 def counts_of(text: str) -> NDArray[np.int64]:
-    """How many characters of each of SCRIPTS a text has; millions a second."""
-    # Half a surrogate pair cannot be in a document, but a caller's string may hold one.
+    """[9] how many characters of each of SCRIPTS a text has; millions a second."""
+    # A document cannot hold half a surrogate pair, but a caller's string may.
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     return np.bincount(_table().take(points), minlength=len(SCRIPTS)).astype(np.int64)
 
 
 def language(counts: NDArray[np.int64]) -> str:
-    """What a document with these counts is: a judgement by shares, meant for a report."""
+    """The language of a document with these counts, judged by shares, for a report."""
     simplified, traditional = int(counts[_SIMPLIFIED]), int(counts[_TRADITIONAL])
     han = int(counts[_BOTH]) + simplified + traditional
     kana, latin, other = int(counts[_KANA]), int(counts[_LATIN]), int(counts[_OTHER])
@@ -97,7 +97,7 @@ def language(counts: NDArray[np.int64]) -> str:
 def _table() -> NDArray[np.uint8]:
     """The script of every code point."""
     table = np.full(0x110000, _OTHER, np.uint8)
-    for point in range(0x10000):  # beyond, only Han is told from the rest
+    for point in range(0x10000):  # beyond, only Han is recognized
         table[point] = _script(chr(point))
     table[0x20000:0x33480] = _BOTH  # extensions B to J and the compatibility supplement
     simplified, traditional = variants()
@@ -130,7 +130,7 @@ def _is_han(point: int) -> bool:
 
 
 def variants() -> tuple[str, str]:
-    """(the characters of simplified writing only, those of traditional writing only)."""
+    """(characters of simplified writing only, characters of traditional writing only)."""
     lines = VARIANTS.read_text(encoding="utf-8").split("\n")
     rows: dict[str, str] = {"simplified": "", "traditional": ""}
     name = ""
@@ -145,10 +145,9 @@ def variants() -> tuple[str, str]:
 def derive() -> str:
     """The content of `han_variants.txt`; needs opencc: `python -m hanllama.text.scripts`.
 
-    A character is of simplified writing only when opencc writes another one for it in traditional
-    text and Big5's frequently used level lacks it (后, 里, 干 are characters of both); of
-    traditional writing only when opencc simplifies it and GB 2312 lacks it (乾, 著, 藉 are still
-    in use).
+    A character is only simplified when opencc replaces it in traditional text and Big5's level of
+    frequently used characters lacks it (后, 里, 干 belong to both). It is only traditional when
+    opencc simplifies it and GB 2312 lacks it (乾, 著, 藉 are still in use).
     """
     from opencc import OpenCC
 
@@ -156,7 +155,7 @@ def derive() -> str:
     han = [chr(point) for point in range(0x4E00, 0xA000)]
     simplified = {c for c in han if to_traditional(c) != c and not _in_big5_level_1(c)}
     traditional = {c for c in han if to_simplified(c) != c and not _encodes(c, "gb2312")}
-    both = simplified & traditional  # rare variants that opencc moves on either way
+    both = simplified & traditional  # rare variants that opencc replaces in either direction
     lines = ["Characters of one way of writing Chinese only; made by scripts.py, see there."]
     for name, found in (("simplified", simplified - both), ("traditional", traditional - both)):
         text = "".join(sorted(found))

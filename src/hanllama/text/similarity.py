@@ -1,8 +1,8 @@
-"""How alike a text is to every one kept before: ROUGE-L, the measure of Self-Instruct's filter.
+"""The similarity of a text to all texts kept before: ROUGE-L, as in Self-Instruct's filter.
 
 ROUGE-L (Lin 2004) is the F1 of the longest common subsequence. Chinese is compared by characters; a
-run of Latin letters or digits is one symbol, as it is one word. Punctuation, width and case do not
-count (`text/letters.py`). Exact, against all: no sample, no index that may miss.
+run of Latin letters or digits is one symbol. Punctuation, width and case do not count
+(`text/letters.py`). The comparison is exact and against all texts: no sample, no index.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SYMBOLS = re.compile(r"[a-z0-9]+|.", re.DOTALL)
 
 
 class Kept:
-    """Texts that were kept, and how alike another is to the nearest of them.
+    """Kept texts, and the similarity of another text to the nearest of them.
 
     Raises ConfigError when numba is not installed.
     """
@@ -51,7 +51,7 @@ class Kept:
         if not self.count or not symbols.size:
             return 0.0, -1
         n = symbols.size
-        # F1 = 2 L / (n + m) with L <= min(n, m): other lengths cannot reach it.
+        # F1 = 2 L / (n + m) with L <= min(n, m): texts of other lengths cannot reach `least`.
         ratio = least / (2 - least)
         common = np.zeros(self.count, dtype=np.int32)
         starts = self._starts[: self.count + 1]
@@ -77,8 +77,8 @@ class Kept:
 
 
 def symbols_of(text: str) -> list[str]:
-    """What a text is compared by: Han characters, words of Latin letters or digits."""
+    """The symbols of a text: Han characters, and runs of Latin letters or digits."""
     table = folded()
-    # What does not count parts two words of Latin letters, and is no symbol itself.
+    # Other characters separate two Latin words and are no symbols.
     plain = "".join(chr(code) if (code := table[ord(c)]) else " " for c in text)
     return [symbol for symbol in _SYMBOLS.findall(plain) if symbol != " "]

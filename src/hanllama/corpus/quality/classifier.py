@@ -1,12 +1,12 @@
 """A small classifier of good and bad text: hashed character n-grams, logistic regression.
 
-fastText's classifier (Joulin et al. 2017) with a single weight for each hashed n-gram, which for
-two classes says the same as a hidden layer. A text is cut into passages of about 2,000 characters;
-the score of a passage is the logistic function of its n-grams' mean weight, the score of a text the
-mean over its passages by length, so a book is as good as its pages are.
+fastText's classifier (Joulin et al. 2017) with one weight for each hashed n-gram; for two classes
+this equals a hidden layer. A text is cut into passages of about 2,000 characters. A passage's score
+is the logistic function of the mean weight of its n-grams; a text's score is the mean over its
+passages, weighted by length.
 
-Fitting is deterministic by its seed: AdaGrad over passages in a shuffled order, both classes with
-equal total weight however many examples each has.
+The seed determines the fit: AdaGrad over passages in a shuffled order, both classes with equal
+total weight.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Classifier:
     """Scores texts between 0 (bad) and 1 (good).
 
     Attributes:
-        weights: [2**bits] float32. bias: of every passage.
+        weights: [2**bits] float32. bias: added for every passage.
         reference: scores of good passages held out from fitting.
     """
 
@@ -44,13 +44,13 @@ class Classifier:
     facts: dict[str, Any]
 
     def score(self, text: str) -> float:
-        """How good a text is; 0.5 for a blank one."""
+        """The score of a text; 0.5 for a blank one."""
         scores = [(self.passage(p), len(p)) for p in passages(text)]
         total = sum(length for _, length in scores)
         return sum(score * length for score, length in scores) / total if total else 0.5
 
     def passage(self, text: str) -> float:
-        """How good one passage is."""
+        """The score of one passage."""
         from hanllama.corpus.quality import kernels
 
         bits = int(self.weights.size).bit_length() - 1
@@ -59,7 +59,7 @@ class Classifier:
 
 
 def load(folder: str) -> Classifier:
-    """The model of a folder, read once a process (again when it was written anew).
+    """The model of a folder, read once per process and again when the folder is rewritten.
 
     Raises InputError and CorruptError, see `folder.read`.
     """
@@ -90,7 +90,7 @@ def fit(good: list[str], bad: list[str], bits: int, seed: int) -> tuple[Any, flo
     counts = np.where(labels, len(good), len(bad))
     example_weights = len(found) / (2.0 * counts)
     weights = np.zeros(1 << bits, np.float32)
-    # As if a gradient of 0.01 had been seen: the first step of a rare feature stays small.
+    # As if a gradient of 0.01 came first: the first step of a rare feature stays small.
     squares = np.full(1 << bits, 1e-4, np.float32)
     bias = np.zeros(2)  # the bias, and the sum of its squared gradients
     rng = np.random.default_rng(seed)
@@ -112,18 +112,18 @@ def fit(good: list[str], bad: list[str], bits: int, seed: int) -> tuple[Any, flo
     return weights, float(bias[0]), losses
 
 
-# --- how good the classifier is ------------------------------------------------------------------
+# --- measuring the classifier --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Measured on passages held out from fitting.
+    """Figures of the classifier, measured on passages held out from fitting.
 
     Attributes:
         accuracy: at a score of 0.5, the mean over both classes.
         auc: the chance that a good passage scores higher than a bad one.
-        calibration_error: mean distance between score and share of good ones, over ten bins.
-        bins: (lowest score, passages, mean score, share of good ones).
+        calibration_error: mean distance between score and share of good passages, over ten bins.
+        bins: (lowest score, passages, mean score, share of good passages).
     """
 
     accuracy: float
@@ -153,7 +153,7 @@ def judge(good_scores: list[float], bad_scores: list[float]) -> Verdict:
 
 
 def auc(high: Any, low: Any) -> float:
-    """The chance that a value of `high` is above one of `low`, ties half (Mann-Whitney)."""
+    """The chance that a value of `high` exceeds one of `low`; ties count half (Mann-Whitney)."""
     ordered = np.sort(low)
     below = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")
     return float(below.mean() / 2 / len(ordered))

@@ -1,7 +1,7 @@
-"""`hanllama quality lm`, `classifier` and `score`: fit a model of quality, see what it says.
+"""`hanllama quality lm` and `classifier`: fit a model of quality.
 
-A fitted folder carries the scores of text that was held out, as percentiles; the cleaning rules
-`perplexity` and `quality_classifier` read their thresholds there.
+The model folder holds percentiles of the scores of held-out text; the cleaning rules `perplexity`
+and `quality_classifier` read their thresholds there.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SHOWN_PERCENTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100)
 
 
 def lm(config: LmConfig) -> None:
-    """The command: fit a language model on text that is known to be good.
+    """The command: fit a language model on text known to be good.
 
-    Raises InputError when the output exists, nothing can be read or too little is there,
-    ConfigError when numba is not installed.
+    Raises InputError when the output exists or there is too little text, ConfigError when numba is
+    not installed.
     """
     with corpus.making(config.output, config.inputs, config.force) as made:
         _fit_lm(config, made)
@@ -51,7 +51,7 @@ def _fit_lm(config: LmConfig, made: Making) -> None:
             counts.add(passage)
     counts.finish()
     if not counts.occurrences:
-        raise InputError("nothing is left to learn from; give more text, or lower --heldout")
+        raise InputError("no text is left to learn from; give more text, or lower --heldout")
     fitted = lm_fit.estimate(counts, len(vocabulary) + 2, config.min_count)
     facts: dict[str, Any] = {
         "order": config.order,
@@ -85,8 +85,8 @@ def _fit_lm(config: LmConfig, made: Making) -> None:
         )
         if facts["forgotten_count"]:
             card.note(
-                f"n-grams seen {facts['forgotten_count']} times or less were forgotten on the"
-                " way; a larger --max-ngrams keeps them"
+                f"n-grams seen {facts['forgotten_count']} times or less were dropped to save"
+                " memory; a larger --max-ngrams keeps them"
             )
         _show_reference(card, reference, "perplexity")
         card.write(folder)
@@ -148,8 +148,8 @@ def _fit_classifier(config: ClassifierConfig, made: Making) -> None:
         )
         if not (by_document and bad_by_document):
             card.note(
-                "few documents: passages were held out, not documents, so neighbours of what is"
-                " measured were learnt from",
+                "few documents: passages were held out, not whole documents, so the model has"
+                " learnt from their neighbours",
                 "warning",
             )
         headings = ("score from", "passages", "mean score", "share of good ones")
@@ -180,14 +180,14 @@ def _divided(
     kept = [p for p in everything if not corpus.is_heldout(p, config.heldout)]
     if not held or not kept:
         raise InputError(
-            f"{kind}: {len(everything)} passages are too few to learn from and to measure on; give"
-            " more text"
+            f"{kind}: {len(everything)} passages are too few to learn from and to measure on;"
+            " give more text"
         )
     return kept, held, False
 
 
 class _Sample:
-    """At most `size` of what is added, each with the same chance."""
+    """A random sample of at most `size` passages."""
 
     def __init__(self, size: int, rng: random.Random) -> None:
         self.size, self.rng = size, rng
@@ -195,7 +195,7 @@ class _Sample:
         self.seen = 0
 
     def add(self, passage: str) -> None:
-        """Offer one."""
+        """Offer one passage."""
         self.seen += 1
         if len(self.kept) < self.size:
             self.kept.append(passage)
@@ -203,7 +203,7 @@ class _Sample:
             self.kept[place] = passage
 
 
-# --- shown for both ------------------------------------------------------------------------------
+# --- both kinds ----------------------------------------------------------------------------------
 
 
 def _show_reference(card: Card, reference: Reference, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What the quality commands share: texts in, what is held out, an output that is safe to write."""
+"""Shared by the quality commands: reading documents, choosing held-out text, making the output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def documents(title: str, inputs: Sequence[str], text_field: str) -> Iterator[Do
     """Every document, with a progress display.
 
     Raises InputError when there is none, and when more than a twentieth of the records cannot be
-    read: a model of the rest would be another one than was asked for.
+    read: a model of the rest would be a different model.
     """
     quarantine = Quarantine()
     count = 0
@@ -36,18 +36,18 @@ def documents(title: str, inputs: Sequence[str], text_field: str) -> Iterator[Do
             f" ({quarantine.summary()}); repair them, or name the field with --text-field"
         )
     if not count:
-        raise InputError(f"{where}: there is no document")
+        raise InputError(f"{where}: the input holds no document")
     if quarantine.count:
         print(f"{quarantine.count:,} records left out: {quarantine.summary()}")
 
 
 def is_heldout(text: str, share: float) -> bool:
-    """Whether a text is kept out of fitting: by its content alone, so that copies stay together."""
+    """Whether a text is held out; its content alone decides, so copies stay together."""
     return hash64(text.encode("utf-8", "surrogatepass")) < share * 2**64
 
 
 def making(output: str, inputs: Sequence[str], force: bool) -> AbstractContextManager[Making]:
-    """The folder that a command fits; InputError for standard input, which is read once only."""
+    """`making` of the model folder; InputError for standard input, which cannot be read twice."""
     if "-" in inputs:
         raise InputError("standard input (-) cannot be read twice; give files or folders")
     return base_making.making(output, inputs, force=force)

@@ -1,8 +1,8 @@
 """A model folder of the quality package: `quality.json`, arrays as `.npy`, `SHA256SUMS`.
 
-No pickle, nothing that could run code. Large arrays are memory maps, so worker processes share one
-copy. The percentile table of the reference texts is in `quality.json`: a threshold is fitted once,
-and a rule that uses it stays a function of the text.
+No pickle: nothing in the folder can run code. Large arrays are memory maps, so worker processes
+share one copy. `quality.json` holds the percentiles of the reference texts, so a rule with a
+threshold stays a function of the text.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Reference:
-    """How texts that were held out from fitting score.
+    """The scores of passages held out from fitting.
 
     Attributes:
-        passages: how many there were.
+        passages: how many passages.
         percentiles: [101] the score below which 0, 1, … 100 % of them lie.
     """
 
@@ -33,13 +33,13 @@ class Reference:
 
     @classmethod
     def of(cls, scores: list[float]) -> Reference:
-        """From scores; InputError when there are none."""
+        """The reference of these scores; InputError when there are none."""
         if not scores:
             raise InputError("no passage is left to measure on; give more text")
         return cls(len(scores), tuple(float(v) for v in np.percentile(scores, range(101))))
 
     def at(self, percentile: float) -> float:
-        """The score at a percentile, between two of the table by a straight line."""
+        """The score at a percentile, by linear interpolation."""
         return float(np.interp(percentile, range(101), self.percentiles))
 
     def rank(self, score: float) -> float:
@@ -59,7 +59,7 @@ def write(
 
 
 def stamp(folder: Path) -> int:
-    """Changes when the folder is written anew; 0 where there is none."""
+    """A number that changes when the folder is rewritten; 0 when it does not exist."""
     marker = folder / fs.SUMS
     return marker.stat().st_mtime_ns if marker.is_file() else 0
 
@@ -67,8 +67,8 @@ def stamp(folder: Path) -> int:
 def read(folder: Path, kind: str) -> tuple[dict[str, Any], Reference]:
     """(facts, reference) of a model of this kind, its checksums verified.
 
-    Raises InputError for a folder that is missing or holds something else, CorruptError for one
-    that is not what was written.
+    Raises InputError for a folder that is missing or holds something else, CorruptError for a
+    damaged one.
     """
     fs.verify_sums(folder)
     facts = facts_of(folder)

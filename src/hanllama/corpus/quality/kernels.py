@@ -1,13 +1,13 @@
 """The loops of the quality models, compiled by numba.
 
-An n-gram of the language model is its symbols' numbers packed into 64 bits, the earliest highest,
-so sorted n-grams are grouped by context and no hash can confuse two of them. Symbol 0 is the line
-end, and fills the context at the beginning of a line.
+The language model packs the symbols of an n-gram into 64 bits, the earliest highest. So sorted
+n-grams are grouped by context, and no hash can confuse two of them. Symbol 0 is the line end; it
+also fills the context at the beginning of a line.
 
-Tables of n-grams are open-addressing hash tables, all orders in one array of 128-bit slots (key
-and value side by side cost one cache miss): column 0 the key plus 1 (0 is an empty slot), column 1
-the cost of the n-gram and, in the lower half, of backing off from it as a context. Costs are -ln p
-in units of 1/SCALE, whole numbers, so that a sum is the same on every machine.
+The n-grams of all orders lie in open-addressing hash tables in one array of 128-bit slots (key and
+value side by side cost one cache miss). Column 0 is the key plus 1 (0 is an empty slot). Column 1
+is the cost of the n-gram and, in the lower half, the cost of backing off from it as a context.
+Costs are -ln p in whole units of 1/SCALE, so that a sum is the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hanllama.base.machine_code import compiled
 from hanllama.corpus.quality.symbols import LINE_END, SPACE
@@ -29,8 +28,7 @@ _HALF = np.uint64(0xFFFFFFFF)
 
 @compiled
 def compact(codes: Any, folds: Any) -> Any:
-    """Folded code points with one space for a run, no space at line ends, no empty line, one
-    line end at the very end."""
+    """Folded code points: single spaces, none at line ends; no empty line; one line end last."""
     out = np.empty(len(codes) + 1, np.uint32)
     n = 0
     for code in codes:
@@ -75,7 +73,7 @@ def ngram_keys(symbols: Any, bits: int, order: int) -> Any:
 
 @compiled
 def merged(keys: Any, counts: Any, sorted_keys: Any) -> Any:
-    """Add occurrences (sorted) to a table (sorted, counted); the new table."""
+    """The sorted table of keys and counts, with sorted occurrences added."""
     out_keys = np.empty(len(keys) + len(sorted_keys), np.uint64)
     out_counts = np.empty(len(keys) + len(sorted_keys), np.uint32)
     n = i = j = 0
@@ -105,7 +103,7 @@ def _slot(key: np.uint64, mask: np.uint64) -> np.uint64:
 
 @compiled
 def insert(slots: Any, keys: Any, values: Any) -> None:
-    """Fill an empty table (its length a power of two) with keys that are all different."""
+    """Fill an empty table, whose length is a power of two, with different keys."""
     mask = np.uint64(len(slots) - 1)
     for i in range(len(keys)):
         at = _slot(keys[i], mask)
@@ -117,7 +115,7 @@ def insert(slots: Any, keys: Any, values: Any) -> None:
 
 @compiled
 def _found(slots: Any, start: np.int64, mask: np.uint64, key: np.uint64) -> np.int64:
-    """The row of a key in the table that begins at `start`; -1 when it is not there."""
+    """The row of a key in the table that begins at `start`; -1 when it is missing."""
     at = _slot(key, mask)
     while True:
         row = start + np.int64(at)
@@ -147,7 +145,7 @@ def line_costs(
         numbers: [0x110000] the symbol of a code point; UNKNOWN for those outside the vocabulary.
         unigrams: [vocabulary, 2] int64, cost of a symbol and of backing off from it.
         starts, masks: [order + 1] where the table of each order begins in slots, its length - 1.
-        unseen_cost: of one character among those outside the vocabulary.
+        unseen_cost: the cost of choosing one character outside the vocabulary.
     """
     lines = 0
     for code in compacted:
@@ -156,7 +154,7 @@ def line_costs(
     lengths = np.zeros(lines, np.int64)
     width = np.uint64(bits)
     context_mask = (np.uint64(1) << np.uint64(bits * (order - 1))) - np.uint64(1)
-    # Where the longest n-gram that ended at the symbol before was found, for its back-off cost.
+    # The row of the longest n-gram that ended at the previous symbol, for its back-off cost.
     context = np.uint64(0)
     before = np.uint64(END)
     known, known_row = order - 1, np.int64(-2)
@@ -240,10 +238,10 @@ def train_epoch(
     bias: Any,
     learning_rate: float,
 ) -> float:
-    """One pass of AdaGrad (Duchi et al. 2011) over logistic loss; the mean loss before each step.
+    """One pass of AdaGrad (Duchi et al. 2011) over logistic loss; returns the mean loss.
 
-    A feature's gradient is 1/len(passage) of the passage's for each time it occurs. AdaGrad makes
-    rare features learn as fast as frequent ones, whatever the scale.
+    Each occurrence of a feature gets 1/len(passage) of the passage's gradient. AdaGrad makes rare
+    features learn as fast as frequent ones.
     """
     loss = 0.0
     for example in order:
@@ -264,6 +262,3 @@ def train_epoch(
         bias[1] += error * error
         bias[0] -= learning_rate * error / np.sqrt(bias[1] + 1e-12)
     return loss / len(order)
-
-
-Array = NDArray[Any]

@@ -1,12 +1,12 @@
 """Fit the character language model: count n-grams in bounded memory, discount, interpolate.
 
 Counting keeps one sorted table of the longest n-grams. When it exceeds its limit, the rarest are
-forgotten (count 1, then 2, …); discounts are taken from the counts before the first time. Shorter
-n-grams follow from the longest: in Kneser-Ney a shorter one counts in how many different contexts
-it was seen, except at the beginning of a line, where it counts how often.
+dropped (count 1, then 2, …); discounts come from the counts before the first drop. The longest
+n-grams determine the shorter ones: Kneser-Ney counts the different contexts of a shorter n-gram,
+except at the beginning of a line, where it counts occurrences.
 
-What is not stored (n-grams seen less than `min_count` times) gives its probability to its context's
-back-off, so every context still adds up to one.
+N-grams seen less than `min_count` times are not stored. Their probability goes to the back-off of
+their context, so every context still adds up to one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_LOAD = 0.6  # of a hash table
 
 
 class CharacterCounts:
-    """First pass: which characters there are."""
+    """First pass: count the characters."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(0x110000, np.int64)
@@ -39,14 +39,14 @@ class CharacterCounts:
             self._count()
 
     def _count(self) -> None:
-        # Many passages at once: the table of all code points is larger than a passage.
+        # Many passages at a time: the table of all code points is larger than a passage.
         for start in range(0, len(self._buffer), 1000):
             some = np.concatenate(self._buffer[start : start + 1000])
             self.counts += np.bincount(folds()[some], minlength=len(self.counts))
         self._buffer, self._held = [], 0
 
     def vocabulary(self, limit: int) -> str:
-        """The most frequent characters that were seen twice, at most `limit`, by code point."""
+        """The most frequent characters seen at least twice, at most `limit`, by code point."""
         self._count()
         places = np.flatnonzero(self.counts >= 2)
         places = places[(places != LINE_END) & ~((places >= 0xD800) & (places < 0xE000))]
@@ -58,8 +58,8 @@ class NgramCounts:
     """Second pass: the longest n-grams, sorted by key.
 
     Attributes:
-        keys, counts: the table; whole after `finish`.
-        forgotten: n-grams seen this often or less were forgotten to stay within the limit.
+        keys, counts: the table; complete after `finish`.
+        forgotten: n-grams seen this often or less were dropped to stay within the limit.
         occurrences: symbols seen.
     """
 
@@ -86,7 +86,7 @@ class NgramCounts:
             self._merge()
 
     def finish(self) -> None:
-        """Everything added is in the table."""
+        """Complete the table."""
         self._merge()
         if not self.forgotten:
             self.counts_of_counts = counts_of_counts(self.counts)
@@ -113,10 +113,10 @@ def counts_of_counts(counts: Any) -> list[int]:
 
 
 def discounts(n: list[int]) -> tuple[float, float, float]:
-    """What is taken from a count of 1, of 2, of 3 or more (Chen & Goodman 1998, equation 26).
+    """The discounts of a count of 1, of 2, of 3 or more (Chen & Goodman 1998, equation 26).
 
-    Where a count of counts is zero (a tiny corpus) the formula has no value; half a count is
-    taken then, which leaves every probability positive.
+    When a count of counts is zero (a tiny corpus), the formula has no value. Then each discount is
+    half a count, which leaves every probability positive.
     """
     if min(n) == 0:
         return 0.5, 0.5, 0.5
@@ -128,19 +128,19 @@ def discounts(n: list[int]) -> tuple[float, float, float]:
 
 @dataclass
 class _Types:
-    """The n-grams of one order, sorted by key, and what became of them."""
+    """The n-grams of one order, sorted by key, with their estimates."""
 
     keys: Any  # [n] uint64
     counts: Any  # [n] int64
     p: Any = None  # [n] float64, interpolated
     kept: Any = None  # [n] bool
-    contexts: Any = None  # [m] uint64, sorted: those n-grams of one order less that are contexts
+    contexts: Any = None  # [m] uint64, sorted: the n-grams of one order less that are contexts
     backoff: Any = None  # [m] float64
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model's arrays (see `ngram_lm`), and how many n-grams of each order are in them."""
+    """A model's arrays (see `ngram_lm`), and the number of n-grams stored of each order."""
 
     arrays: dict[str, Any]
     stored: dict[int, int]
@@ -148,7 +148,7 @@ class Fitted:
 
 
 def estimate(table: NgramCounts, vocabulary: int, min_count: int) -> Fitted:
-    """From counts to a model; `vocabulary` counts line end and unknown too."""
+    """Estimate a model from counts; `vocabulary` includes line end and unknown."""
     order, bits = table.order, BITS[table.order]
     types = {order: _Types(table.keys, table.counts.astype(np.int64))}
     for n in range(order - 1, 0, -1):
@@ -166,7 +166,7 @@ def estimate(table: NgramCounts, vocabulary: int, min_count: int) -> Fitted:
 
 
 def _shorter(longer: _Types, n: int, bits: int) -> _Types:
-    """The n-grams at the ends of those one longer, counted by distinct beginnings."""
+    """The n-grams that end the longer ones, counted by distinct first symbols."""
     seen = longer.counts > 0  # not the empty line, below
     suffixes = longer.keys[seen] & np.uint64((1 << bits * n) - 1)
     at_start = (
@@ -184,7 +184,7 @@ def _shorter(longer: _Types, n: int, bits: int) -> _Types:
 
 
 def _keep(types: dict[int, _Types], order: int, bits: int, min_count: int) -> None:
-    """Which n-grams are stored: frequent ones, and the contexts of those that are stored."""
+    """Mark the n-grams to store: frequent ones, and the contexts of stored ones."""
     needed = np.zeros(0, np.uint64)
     for n in range(order, 0, -1):
         found = types[n]
@@ -225,7 +225,7 @@ def _interpolate(
 
 
 def _arrays(types: dict[int, _Types], order: int) -> dict[str, Any]:
-    """Costs in hash tables, see `kernels`."""
+    """The costs in hash tables, see `kernels`."""
     from hanllama.corpus.quality import kernels
 
     unigrams = np.stack([_costs(types[1].p), _backoff_costs(types, 1)], axis=1)
@@ -256,7 +256,7 @@ def _costs(p: Any) -> Any:
 
 
 def _backoff_costs(types: dict[int, _Types], n: int) -> Any:
-    """[types of order n] the cost of backing off from each as a context; 0 where it is none."""
+    """[n-grams of order n] the cost of backing off from each as a context; 0 for no context."""
     longer = types[n + 1]
     backoff = np.ones(len(types[n].keys))
     backoff[np.searchsorted(types[n].keys, longer.contexts)] = longer.backoff

@@ -1,11 +1,11 @@
-"""A character n-gram language model: how surprising is a text to one who has read the reference?
+"""A character n-gram language model: how surprising is a text, given the reference text?
 
 Interpolated modified Kneser-Ney (Chen & Goodman 1998) over characters, without words: a segmenter
-would add its own errors exactly where a text is bad. What is stored is already interpolated, so a
-score is a few look-ups. The probabilities of every context add up to one: what the model never met
-is one symbol, shared equally among `UNSEEN` further characters.
+would add its own errors exactly where a text is bad. The stored probabilities are interpolated
+already, so a score is a few look-ups. The probabilities of every context add up to one: all unseen
+characters share one symbol, whose probability is divided equally among `UNSEEN` characters.
 
-`LanguageModel` reads and scores; `lm_fit.py` makes one.
+`LanguageModel` scores; `lm_fit.py` fits.
 """
 
 from __future__ import annotations
@@ -23,22 +23,20 @@ from hanllama.corpus.quality.folder import Reference
 from hanllama.corpus.quality.symbols import LINE_END, codes, folds
 
 KIND = "lm"
-UNSEEN = (
-    100_000  # about what Unicode has beyond any vocabulary; what is not in it shares one symbol
-)
+UNSEEN = 100_000  # about the number of Unicode's characters outside any vocabulary
 BITS = {3: 21, 4: 16, 5: 12}  # of a symbol: an n-gram is packed into 64
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Of a text or line: `nats` of surprise over `symbols` (characters and line ends)."""
+    """The surprise of a text or line: `nats` over `symbols` (characters and line ends)."""
 
     nats: float
     symbols: int
 
     @property
     def perplexity(self) -> float:
-        """Per symbol; 1 for an empty text."""
+        """The perplexity of a symbol; 1 for an empty text."""
         return math.exp(self.nats / self.symbols) if self.symbols else 1.0
 
 
@@ -47,7 +45,7 @@ class LanguageModel:
 
     Attributes:
         order: characters of the longest n-gram.
-        characters: the vocabulary, but for line end and unknown.
+        characters: the vocabulary without line end and unknown.
         reference: perplexities of passages held out from fitting.
     """
 
@@ -86,18 +84,18 @@ class LanguageModel:
         return costs / kernels.SCALE, lengths
 
     def line_perplexities(self, text: str) -> list[float]:
-        """Of each line that is not blank, in order."""
+        """The perplexity of each line that is not blank, in order."""
         nats, symbols = self.lines(text)
         return [math.exp(value) for value in nats / symbols]
 
     def score(self, text: str) -> Score:
-        """The whole text: a book gets the mean over its characters."""
+        """The score of the whole text."""
         nats, symbols = self.lines(text)
         return Score(float(nats.sum()), int(symbols.sum()))
 
 
 def load(folder: str) -> LanguageModel:
-    """The model of a folder, read once a process (again when it was written anew).
+    """The model of a folder, read once per process and again when the folder is rewritten.
 
     Raises InputError and CorruptError, see `folder.read`.
     """

@@ -1,7 +1,7 @@
-"""`hanllama quality score`: what a model says of a corpus, before anything is dropped by it.
+"""`hanllama quality score`: score a corpus before a rule drops anything by the model.
 
-Prints the distribution and the documents at both ends, for a language model also those that it
-could not judge; with `--output` a line of JSON for every document.
+Prints the distribution and the documents at both ends; `--output` writes a line of JSON for every
+document.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BAR_CHARACTERS = 40
 
 @dataclass
 class Scores:
-    """What was found: a score for each document, and the documents at both ends."""
+    """A score for each document, and the documents at both ends."""
 
     name: str  # of the score
     values: list[float] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Scores:
     ends: tuple[list[tuple[float, str, str]], list[tuple[float, str, str]]] = ([], [])
 
     def add(self, value: float, identity: str, text: str, examples: int) -> None:
-        """One document; at each end the first of equal ones are kept."""
+        """Add one document; at each end the first of equal ones are kept."""
         self.values.append(value)
         self.characters += len(text)
         low, high = self.ends
@@ -52,7 +52,7 @@ class Scores:
 def score(config: ScoreConfig) -> Scores:
     """The command: print the distribution of scores and examples of both ends.
 
-    Raises InputError when the folder holds no quality model or nothing can be read.
+    Raises InputError when the folder holds no quality model or the input no document.
     """
     name, of_text, reference = _scorer(config.model)
     found = Scores(name)
@@ -86,7 +86,7 @@ def _scorer(folder: str) -> tuple[str, Callable[[str], float], Reference]:
 
 @contextlib.contextmanager
 def _lines(output: str) -> Iterator[Callable[[dict[str, Any]], object]]:
-    """Writes entries to a .jsonl file that appears when it is complete; to nowhere without one."""
+    """A function that writes entries to a .jsonl file, published when complete; or nowhere."""
     if not output:
         yield lambda entry: None
         return

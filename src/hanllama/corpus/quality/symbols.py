@@ -1,8 +1,8 @@
-"""From a text to what the quality models look at: folded characters, passages.
+"""Fold the characters of a text and cut it into passages, for the quality models.
 
-Digits become 0 (which number stands somewhere says nothing about quality), full-width letters and
-digits half-width, capitals small. Runs of white space are one space; a line end ends the context,
-so a line's score does not depend on its neighbours and taking one line out changes no other score.
+Digits become 0 (the value of a number says nothing about quality), full-width letters and digits
+half-width, capitals small. A run of white space is one space. A line end ends the context, so
+removing a line changes no other line's score.
 Source: the normalisation of CCNet (Wenzek et al. 2020), for characters.
 """
 
@@ -22,9 +22,9 @@ Codes = NDArray[np.uint32]
 
 @functools.cache
 def folds() -> Codes:
-    """[0x110000] the code point as which a code point is counted."""
+    """[0x110000] the folded code point of each code point."""
     table = np.arange(0x110000, dtype=np.uint32)
-    for code in range(0x10000):  # no white space and hardly any capital stands beyond
+    for code in range(0x10000):  # beyond: no white space and hardly any capital
         character = chr(code - 0xFEE0 if 0xFF10 <= code <= 0xFF5A else code)
         if 0xFF10 <= code <= 0xFF5A and not character.isalnum():
             continue
@@ -43,7 +43,7 @@ def codes(text: str) -> Codes:
 
 
 def passages(text: str, characters: int = PASSAGE_CHARACTERS) -> Iterator[str]:
-    """Runs of whole lines of about `characters` characters; a longer line is cut. None is blank."""
+    """Runs of whole lines of about `characters` characters; a longer line is cut. No blank ones."""
     held: list[str] = []
     size = 0
     for line in text.split("\n"):
