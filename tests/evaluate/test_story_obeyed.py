@@ -153,7 +153,7 @@ def test_intervals_by_hand() -> None:
     ("content", "message"),
     [
         ("", "holds no conversation"),
-        ("nonsense\n", "line 1: no conversation"),
+        ("nonsense\n", "line 1: invalid JSON"),
         ('{"messages": 3}\n', "line 1: no conversation"),
         ('{"messages": [{"role": "user", "content": "你好"}]}\n', "line 1: no instruction"),
     ],

@@ -129,7 +129,7 @@ def test_plain_text_samples_stand_between_blank_lines(tmp_path: Path) -> None:
     [
         ("", "holds no samples"),
         ('{"text": "一"}\n{"story": "二"}\n', "line 2: not a sample"),
-        ('{"text": "一"}\nnonsense\n', "line 2: not a sample"),
+        ('{"text": "一"}\nnonsense\n', "line 2: invalid JSON"),
         ('{"text": 3}\n', "line 1: not a sample"),
     ],
 )

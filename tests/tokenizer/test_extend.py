@@ -316,7 +316,7 @@ def test_unusable_records_of_the_text_are_counted_once(
         ('{"piece": ""}', "line 2: the piece is empty"),
         ('{"piece": 7}', 'line 2: needs .* not {"piece": 7}'),
         ('{"word": "好"}', "line 2: needs"),
-        ("好", "line 2: not JSON"),
+        ("好", "line 2: invalid JSON: 好"),
         ('{"piece": "\\ud800"}', "line 2: .* half a surrogate"),
         ('{"piece": "龙"}', "line 2: '龙' stands on line 1 already"),
     ],
@@ -337,7 +337,7 @@ def test_bytes_that_are_no_text_are_named_by_line(
     path = tmp_path / "p.jsonl"
     path.write_bytes('{"piece": "龙"}\n'.encode() + b'{"piece": "\xff"}\n')
     assert extend(base, "--pieces", path, output=tmp_path / "new") == 2
-    assert "p.jsonl, line 2: not UTF-8: b'\\xff'" in capsys.readouterr().err
+    assert "p.jsonl, line 2: line is not valid UTF-8" in capsys.readouterr().err
 
 
 def test_a_pieces_file_of_windows(base: Path, tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from typing import Any, Literal
 
 from hanllama.base import pager
 from hanllama.base.config import checked, option
-from hanllama.base.errors import ConfigError, CorruptError, InputError
+from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.pager import Item
 from hanllama.reading import records
+from hanllama.reading.rows import of_file
 
 DUPLICATES = "exact duplicates"  # the stage's name in dropped.jsonl
 OPENS, CLOSES = "⟦", "⟧"
@@ -159,12 +160,8 @@ def _lines(config: ViewConfig, name: str, hint: str) -> Iterator[dict[str, Any]]
     path = Path(config.corpus) / name
     if not path.is_file():
         raise InputError(f"{path} does not exist; {hint}")
-    with open(path, encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise CorruptError(f"{path}, line {number}: not valid JSON: {error}") from error
+    for row in of_file(path, "file"):
+        yield row.value
 
 
 def _item(entry: dict[str, Any], text: str) -> Item:

@@ -11,7 +11,6 @@ Intervals hold 95 %: Wilson's for a share, the normal one for a mean difference 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from hanllama.model.answers import Answer, Answerer
 from hanllama.model.checkpoint import load_model
 from hanllama.model.device import choose_device, choose_dtype
 from hanllama.model.llama import Llama
+from hanllama.reading.rows import of_file
 from hanllama.stories import grammar
 from hanllama.stories import tasks as story_tasks
 from hanllama.stories.tasks import KINDS, Judgement, Messages, Task
@@ -155,25 +155,17 @@ def _read(path: Path) -> Iterator[tuple[Messages, Task, str]]:
 
     Raises InputError for a line that is no instruction about stories.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}") from error
     found = False
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for row in of_file(path, "instructions"):
+        where = f"{path}, line {row.line}"
         try:
-            messages = json.loads(line)["messages"]
+            messages = row.value["messages"]
             task = story_tasks.understand(messages)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}, line {number}: no conversation: {line[:80]!r}") from error
+            raise InputError(f"{where}: no conversation: {row.shown}") from error
         if task is None:
             raise InputError(
-                f"{path}, line {number}: no instruction about stories that could be judged:"
-                f" {messages[-1]!r:.80}"
+                f"{where}: no instruction about stories that could be judged: {messages[-1]!r:.80}"
             )
         answered = messages[-1]["role"] == "assistant"
         found = True

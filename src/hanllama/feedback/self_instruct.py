@@ -32,6 +32,7 @@ from hanllama.feedback.asking import WINDOW, Asker, Request, Work, terminable
 from hanllama.feedback.endpoint import Endpoint, Reply
 from hanllama.feedback.options import AskConfig
 from hanllama.reading import records
+from hanllama.reading.rows import of_file
 from hanllama.talks.conversations.form import Conversation, assistant, user
 from hanllama.text.similarity import Kept, symbols_of
 
@@ -276,29 +277,16 @@ def parse_tasks(reply: Reply) -> tuple[list[Task], list[tuple[str, str]]]:
 
 
 def read_seeds(path: Path) -> list[Task]:
-    """Tasks of JSON lines with `instruction`, `input`, `output`; InputError for anything else."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise InputError(f"seed tasks {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"seed tasks {path} are not UTF-8: {error}") from error
+    """Tasks, records of `instruction`, `input`, `output`; an error for anything else."""
     tasks = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            task = Task(record["instruction"], record.get("input") or "", record["output"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            task = Task("", "", "")
-        if not all(isinstance(v, str) for v in vars(task).values()) or not (
-            task.instruction.strip() and task.output.strip()
-        ):
+    for row in of_file(path, "seed tasks"):
+        told = {n: row.value.get(n) or "" for n in ("instruction", "input", "output")}
+        is_text = all(isinstance(text, str) for text in told.values())
+        if not is_text or not told["instruction"].strip() or not told["output"].strip():
             raise InputError(
-                f"{path}, line {number}: a seed task needs `instruction` and `output` with text"
+                f"{path}, line {row.line}: a seed task needs `instruction` and `output` with text"
             )
-        tasks.append(task)
+        tasks.append(Task(**told))
     if not tasks:
         raise InputError(f"seed tasks {path}: no task in it")
     return tasks

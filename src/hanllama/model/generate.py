@@ -137,7 +137,7 @@ def _read_prompts(path: Path) -> list[str]:
     if path.suffix == ".jsonl":
         records = list(of_file(path, "prompts file"))
         for row in records:
-            if not isinstance(row.value, dict) or not isinstance(row.value.get("prompt"), str):
+            if not isinstance(row.value.get("prompt"), str):
                 raise InputError(f"{path}, line {row.line}: needs a field `prompt` with text")
         prompts = [row.value["prompt"] for row in records]
     else:

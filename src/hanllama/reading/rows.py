@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hanllama.base.errors import CorruptError, InputError
+from hanllama.base.errors import InputError
 from hanllama.reading import records
 from hanllama.reading.formats import Fields, show
 from hanllama.reading.records import Piece, Reject
@@ -34,6 +34,11 @@ class Row:
     line: int
     value: Any
     raw: bytes = b""
+
+    @property
+    def shown(self) -> str:
+        """The record's beginning, for a message."""
+        return f"{self.reject('').raw:.80}"
 
     def reject(self, reason: str) -> Reject:
         """The record as one that cannot be used."""
@@ -86,14 +91,15 @@ def of_file(path: Path, what: str) -> Iterator[Row]:
     Args:
         what: the file holds, for messages: `pieces file`.
 
-    Raises InputError when the file cannot be opened, CorruptError for what is no record in it.
+    Raises InputError when the file cannot be read, and for what is no object in it.
     """
-    if not path.is_file():
-        raise InputError(f"{what} {path} cannot be read: there is no such file")
     for piece in records.pieces(path, default="jsonl"):
         for row in rows(piece):
+            if isinstance(row, Row) and not isinstance(row.value, dict):
+                row = row.reject("not a JSON object")
             if isinstance(row, Reject):
-                raise CorruptError(
-                    f"{what} {row.file}, line {row.line}: {row.reason}: {row.raw:.80}"
-                )
+                if row.reason.startswith("cannot be read"):
+                    raise InputError(f"{what} {row.file} {row.reason}")
+                where = f"{what} {row.file}, line {row.line}"
+                raise InputError(f"{where}: {row.reason}: {row.raw:.80}")
             yield row

@@ -22,6 +22,7 @@ from hanllama.base.making import making
 from hanllama.base.progress import Progress
 from hanllama.reading import records
 from hanllama.reading.records import Document, Quarantine
+from hanllama.reading.rows import Row, of_file
 from hanllama.stories import grammar, tasks
 
 SHOWN_FAILURES = 3
@@ -210,31 +211,24 @@ def _copies(samples: list[str], corpus: Sequence[str]) -> list[tuple[int, str]]:
 
 def _samples(path: Path) -> list[str]:
     """The texts of a file: prompt and continuation of JSON lines, or blocks between blank lines."""
-    try:
-        content = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"samples {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"samples {path} is not UTF-8: {error}") from error
     if path.suffix == ".jsonl":
-        lines = [(n, line) for n, line in enumerate(content.split("\n"), 1) if line.strip()]
-        texts = [_sample(path, number, line) for number, line in lines]
+        texts = [_sample(row) for row in of_file(path, "samples")]
     else:
+        try:
+            content, _ = records.decode(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"samples {path} cannot be read: {error.strerror}") from error
         texts = [block.strip() for block in content.split("\n\n") if block.strip()]
     if not texts:
         raise InputError(f"{path} holds no samples")
     return texts
 
 
-def _sample(path: Path, number: int, line: str) -> str:
-    try:
-        record = json.loads(line)
-        prompt, text = record.get("prompt", ""), record["text"]
-        if isinstance(prompt, str) and isinstance(text, str):
-            return prompt + text
-    except (ValueError, KeyError, AttributeError):
-        pass  # one message for everything that is no sample
-    raise InputError(f"{path}, line {number}: not a sample with a field `text`: {line[:80]!r}")
+def _sample(row: Row) -> str:
+    prompt, text = row.value.get("prompt", ""), row.value.get("text")
+    if isinstance(prompt, str) and isinstance(text, str):
+        return prompt + text
+    raise InputError(f"{row.file}, line {row.line}: not a sample with a field `text`: {row.shown}")
 
 
 def _lines(found: Findings) -> Iterator[str]:

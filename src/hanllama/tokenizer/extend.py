@@ -22,7 +22,6 @@ An audit always follows (`audit.py`).
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +36,7 @@ from hanllama.base.errors import ConfigError, CorruptError, InputError
 from hanllama.base.making import Making, making
 from hanllama.base.progress import Progress
 from hanllama.reading import records
+from hanllama.reading.rows import of_file
 from hanllama.tokenizer import chat, hf, own_process
 from hanllama.tokenizer.algorithms import _sentencepiece
 from hanllama.tokenizer.audit import Audit, audit, read_texts, tell_unusable
@@ -232,26 +232,12 @@ def _asked(options: TokenizerExtendConfig) -> Iterator[tuple[str, bool]]:
 
 def _from_lines(path: Path) -> list[str]:
     """Read Colossal's layout; CorruptError names the line and value of an invalid piece."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"pieces file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        number = error.object.count(b"\n", 0, error.start) + 1
-        value = error.object[error.start : error.end]
-        raise CorruptError(f"{path}, line {number}: not UTF-8: {value!r}") from error
     lines: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise CorruptError(f"{where}: not JSON ({error.msg}): {line[:80]!r}") from error
-        piece = record.get("piece") if isinstance(record, dict) else None
+    for row in of_file(path, "pieces file"):
+        where = f"{path}, line {row.line}"
+        piece = row.value.get("piece")
         if not isinstance(piece, str):
-            raise CorruptError(f'{where}: needs {{"piece": "…"}} with a text, not {line[:80]}')
+            raise CorruptError(f'{where}: needs {{"piece": "…"}} with a text, not {row.shown}')
         if not piece:
             raise CorruptError(f"{where}: the piece is empty; remove the line")
         if any(0xD800 <= ord(c) < 0xE000 for c in piece):
@@ -259,7 +245,7 @@ def _from_lines(path: Path) -> list[str]:
         piece = piece.replace(" ", hf.SPACE)
         if piece in lines:
             raise CorruptError(f"{where}: {piece!r} stands on line {lines[piece]} already")
-        lines[piece] = number
+        lines[piece] = row.line
     if not lines:
         raise InputError(f"pieces file {path} holds no piece")
     return list(lines)

@@ -190,6 +190,12 @@ def answer(value: Any, field: str) -> str:
     return value
 
 
+def pair(prompt: list[Message], record: Record) -> Pair:
+    """The two sides of a record behind a prompt, with its margin."""
+    sides = answer(record["chosen"], "chosen"), answer(record["rejected"], "rejected")
+    return Pair(prompt, *sides, margin=margin(record))
+
+
 def asked(record: Record) -> list[Message]:
     """The messages of `prompt`, which may be one text."""
     value = read_turns(record.get("prompt"))

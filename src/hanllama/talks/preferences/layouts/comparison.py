@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hanllama.talks.conversations.form import Record, assistant, question, user
-from hanllama.talks.preferences.form import Pair, Preference, answer, margin
+from hanllama.talks.preferences.form import Pair, Preference, pair
 
 
 def fits(record: Record) -> bool:
@@ -13,8 +13,7 @@ def fits(record: Record) -> bool:
 
 def preference(record: Record) -> Preference:
     """The pair; `history` and `system` are read as in conversations."""
-    sides = answer(record["chosen"], "chosen"), answer(record["rejected"], "rejected")
-    return Pair(question(record), *sides, margin=margin(record))
+    return pair(question(record), record)
 
 
 EXAMPLES = [

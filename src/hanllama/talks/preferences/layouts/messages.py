@@ -13,10 +13,10 @@ from hanllama.talks.conversations.form import Record, turns, user
 from hanllama.talks.preferences.form import (
     Pair,
     Preference,
-    answer,
     asked,
     from_conversations,
     margin,
+    pair,
     read_turns,
 )
 
@@ -35,8 +35,7 @@ def preference(record: Record) -> Preference:
     whole = isinstance(chosen, list) and (len(chosen) > 1 or record.get("prompt") is None)
     if whole and isinstance(rejected, list):
         return replace(from_conversations(turns(chosen), turns(rejected)), margin=margin(record))
-    sides = answer(chosen, "chosen"), answer(rejected, "rejected")
-    return Pair(asked(record), *sides, margin=margin(record))
+    return pair(asked(record), record)
 
 
 def _side(record: Record) -> Any:

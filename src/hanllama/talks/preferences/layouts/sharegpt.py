@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hanllama.talks.conversations.form import Record, dialogue, is_list, user
-from hanllama.talks.preferences.form import Pair, Preference, answer, margin
+from hanllama.talks.preferences.form import Pair, Preference, pair
 
 
 def fits(record: Record) -> bool:
@@ -13,8 +13,7 @@ def fits(record: Record) -> bool:
 
 def preference(record: Record) -> Preference:
     """The pair."""
-    sides = answer(record["chosen"], "chosen"), answer(record["rejected"], "rejected")
-    return Pair(dialogue(record, "conversations"), *sides, margin=margin(record))
+    return pair(dialogue(record, "conversations"), record)
 
 
 EXAMPLES = [
