@@ -141,8 +141,8 @@ def test_a_full_context_is_noticed(model_folder: Path, capsys: pytest.CaptureFix
 
 
 def test_a_device_that_is_not_there_is_refused(model_folder: Path) -> None:
-    for name, why in (("cuda:99", "is not here"), ("abacus", "is unknown")):
-        with pytest.raises(ConfigError, match=f"device '{name}' {why}"):
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(ConfigError, match=f"device '{name}'"):
             generate(config(model_folder, "小明", device=name))
 
 

@@ -1,11 +1,11 @@
-"""An adapter without torch: its options, its folder in PEFT's format, the base it stands on.
+"""An adapter without torch: its options, its folder in PEFT's format, its base model.
 
     adapter_config.json            PEFT's: rank, alpha, layers, where the base lies
-    adapter_model.safetensors      what was trained, under PEFT's names
-    adapter_base.json              the fingerprint of the base's weights, ours
+    adapter_model.safetensors      the trained weights, under PEFT's names
+    adapter_base.json              ours: the fingerprint of the base's weights
 
-An adapter on another base than its own gives fluent nonsense, so the base is compared by content
-where the fingerprint is there (PEFT itself writes none).
+An adapter on the wrong base gives fluent nonsense, so the base is compared by content where the
+folder has a fingerprint (PEFT writes none).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hanllama.base.plugins import nearest
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 BASE = "adapter_base.json"
-# What stands before a parameter's own name in PEFT's files.
+# PEFT's files put this before each parameter's name.
 PREFIX = "base_model.model."
 
 # Options of PEFT that change what an adapter computes, with the values that change nothing.
@@ -47,8 +47,8 @@ ALL_LINEAR = "all-linear"
 class LoraConfig:
     """Adapters (LoRA): how large, how strong, and beside which layers.
 
-    One group of options for every command that trains a model which exists already: rank 16 freezes
-    the base and trains adapters beside its linear layers; rank 0 trains the whole model.
+    One group of options for every command that trains an existing model: rank 16 freezes the base
+    and trains adapters beside its linear layers; rank 0 trains the whole model.
     """
 
     rank: Natural = option(0, help="rank of the adapters; 0 trains the whole model instead")
@@ -69,9 +69,8 @@ class LoraConfig:
             raise ConfigError("lora.targets names no layer")
         if not self.rank and (self.alpha, self.dropout, self.targets) != (16.0, 0.0, (ALL_LINEAR,)):
             raise ConfigError(
-                "lora.alpha, lora.dropout and lora.targets are about adapters, and without"
-                " lora.rank there are none: the whole model would be trained; give --lora.rank 16,"
-                " say"
+                "lora.alpha, lora.dropout and lora.targets change adapters, but lora.rank is 0,"
+                " which trains the whole model; give --lora.rank 16, for example"
             )
 
     @property
@@ -82,20 +81,20 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """What an adapter's output is multiplied by."""
+        """The factor of an adapter's output."""
         return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a model's adapters are called, weigh and stand on.
+    """The adapters of a model: their numbers, their layers and their base.
 
     Attributes:
         rank, alpha, dropout: LoRA's.
         layers: the last names of the layers that have adapters: `q_proj` …
-        scale: what an adapter's output is multiplied by.
+        scale: the factor of an adapter's output.
         base: the base model's folder.
-        fingerprint: of the base's weights; "" where unknown.
+        fingerprint: the hash of the base's weights; "" where unknown.
         whole: the last names of modules that are trained whole (a reward model's `score`).
     """
 
@@ -138,9 +137,9 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def read_adapter(folder: str | Path) -> Adapter:
-    """What a folder says of its adapter, ours or PEFT's.
+    """Read an adapter's folder, ours or PEFT's.
 
-    Raises ConfigError for an adapter that is no plain LoRA, CorruptError for a broken file.
+    Raises ConfigError for an adapter that is not plain LoRA, CorruptError for a broken file.
     """
     path = Path(folder) / CONFIG
     values = fs.read_json(path)
@@ -153,8 +152,8 @@ def read_adapter(folder: str | Path) -> Adapter:
     for key, plain in _PLAIN.items():
         if values.get(key) not in plain:
             raise ConfigError(
-                f"{path}: {key} is {values[key]!r}; plain LoRA has {plain[0]!r}, and nothing else"
-                " is computed here: merge it with peft (merge_and_unload)"
+                f"{path}: {key} is {values[key]!r}; only plain LoRA ({plain[0]!r}) is supported:"
+                " merge the adapter with peft (merge_and_unload)"
             )
     try:
         rank, alpha = int(values["r"]), float(values["lora_alpha"])
@@ -175,13 +174,13 @@ def read_adapter(folder: str | Path) -> Adapter:
 
 
 def find_base(folder: str | Path, base: str = "") -> Path:
-    """The folder of the model that an adapter stands on.
+    """The folder of an adapter's base model.
 
     Args:
-        folder: the adapter's.
-        base: where the base lies now; "" for where the adapter says.
+        folder: the adapter's folder.
+        base: where the base lies now; "" takes the path that the adapter names.
 
-    Raises InputError when it is not there, or is itself an adapter.
+    Raises InputError when the base does not exist or is itself an adapter.
     """
     named = base or read_adapter(folder).base
     advice = "name it: hanllama model merge ADAPTER --base FOLDER --output FOLDER"
@@ -190,7 +189,7 @@ def find_base(folder: str | Path, base: str = "") -> Path:
     found = Path(named)
     if not found.is_dir():
         raise InputError(
-            f"{folder} is an adapter on the model in {found}, which does not exist; {advice}"
+            f"{folder} is an adapter of the model in {found}, which does not exist; {advice}"
         )
     if is_adapter(found):
         raise InputError(f"{found}, the base of {folder}, is itself an adapter: merge that first")
@@ -198,15 +197,15 @@ def find_base(folder: str | Path, base: str = "") -> Path:
 
 
 def require_same_base(folder: Path, adapter: Adapter) -> None:
-    """Refuse to go on from a checkpoint of adapters with another base under them."""
+    """Raise ResumeError when a checkpoint's adapters belong to another base."""
     if recorded_fingerprint(folder) != adapter.fingerprint:
         raise ResumeError(
-            f"{folder} holds adapters on another base than {adapter.base}: its weights have"
-            " changed; restore them, or start anew in another output folder"
+            f"the adapters in {folder} belong to another base: the weights in {adapter.base} have"
+            " changed; restore them, or start again in another output folder"
         )
 
 
 def recorded_fingerprint(folder: Path) -> str:
-    """Of the base's weights, as the adapter's folder names it; "" where it does not."""
+    """The hash of the base's weights that an adapter's folder records; "" if it has none."""
     path = folder / BASE
     return str(fs.read_json(path)["weights"]) if path.is_file() else ""

@@ -1,8 +1,8 @@
 """A chat model answers many conversations at once: messages in, answers out.
 
-The prompts go through the model's own template, the decoder writes all rows of a batch together,
-and an answer ends with the template's end token. Each conversation draws from a random stream of
-its own, so its answer does not depend on the batch it was written in.
+The model's template renders the prompts, the decoder writes all rows of a batch together, and an
+answer ends with the template's end token. Each conversation has its own random stream, so its
+answer does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from hanllama.tokenizer.load import load_tokenizer
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered.
+    """One answer of a model.
 
     Attributes:
-        text: without special tokens.
+        text: the answer without special tokens.
         prompt_ids, ids: the tokens of the prompt and of the answer, its end token included.
-        complete: the model ended it, rather than the limit of tokens.
+        complete: the model ended the answer; false where a limit of tokens cut it.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Answerer:
         chosen = choose_device(device)
         self.model: Llama = load_model(folder, device=chosen, dtype=choose_dtype(dtype, chosen))
         decoding_layout(self.model)
-        self._fits = sys.maxsize  # answers that can be written at a time, once that is known
+        self._fits = sys.maxsize  # answers that fit into memory at a time, once known
 
     def __call__(
         self,
@@ -61,17 +61,17 @@ class Answerer:
         batch: int = 32,
         answered: Callable[[int], None] = lambda count: None,
     ) -> list[list[Answer]]:
-        """`samples` answers to each conversation, which ends where the assistant should speak.
+        """Write `samples` answers to each conversation, which ends with the user's turn.
 
         Args:
-            batch: answers written at a time; where they do not fit into memory, fewer.
-            answered: told after each batch how many answers came.
+            batch: answers written at a time; fewer where they do not fit into memory.
+            answered: called after each batch with its number of answers.
 
         Raises InputError for a conversation that fills the context.
         """
         prompts = [self.template.prompt(messages) for messages in conversations]
         jobs = [prompt for prompt in prompts for _ in range(samples)]
-        # Rows of like length together: a batch is as wide as its longest prompt.
+        # Sorted by length, because a batch is as wide as its longest prompt.
         order = sorted(range(len(jobs)), key=lambda job: len(jobs[job]))
         found: dict[int, Answer] = {}
         batches = FittingBatches(min(batch, self._fits), "batch")

@@ -1,7 +1,6 @@
-"""Answers in batches that the memory can hold: too large a batch is halved, and the work goes on.
+"""Answers in batches that fit into memory: a batch that does not fit is halved and written again.
 
-A row's answer does not depend on its neighbours (`decode.py`), so halving changes no answer. What a
-batch had written when the memory ran out is thrown away and written again.
+A row's answer does not depend on its neighbours (`decode.py`), so halving changes no answer.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ def notice(text: str) -> None:
 
 
 class FittingBatches:
-    """Batches of at most `size` jobs; where one does not fit, that one and all later are smaller.
+    """Batches of at most `size` jobs; when one does not fit, it and all later ones are halved.
 
     Args:
-        size: jobs of a batch; read it back for what fitted.
-        option: what the user calls it, for messages; `max_new_tokens` has the same prefix.
-        may_halve: otherwise out-of-memory is an error at once.
-        tell: told when the size is lowered.
+        size: jobs of a batch; read it back to learn the size that fitted.
+        option: the user's name for it, for messages; `max_new_tokens` has the same prefix.
+        may_halve: if false, running out of memory is an error at once.
+        tell: called with a notice when the size is lowered.
     """
 
     def __init__(
@@ -46,9 +45,9 @@ class FittingBatches:
     def __call__(
         self, jobs: Sequence[Job], write: Callable[[Sequence[Job]], Written]
     ) -> Iterator[Written]:
-        """What `write` makes of each batch, in order.
+        """Yield `write`'s result for each batch, in order.
 
-        Raises HanllamaError, naming the option, where not even one job fits or halving is not
+        Raises HanllamaError, naming the option, when not even one job fits or halving is not
         allowed.
         """
         begin = 0
@@ -65,7 +64,7 @@ class FittingBatches:
                 yield written
                 begin += len(part)
                 continue
-            # Only here, after the error and the frames that hold the batch's tensors are gone.
+            # Not in the `except` block: there the error's frames still hold the batch's tensors.
             torch.cuda.empty_cache()
             self.size = len(part) // 2
             self._tell(
@@ -83,6 +82,6 @@ class FittingBatches:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device's memory was too small."""
+    """Whether an error means that the device's memory was too small."""
     # The CPU's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,8 +1,8 @@
 """The model card: where a model comes from, for people and for `hanllama info`.
 
-`README.md` opens with YAML that model hubs read; below its key `hanllama` lies the lineage, stage
-by stage, so that the next stage can append to it and a reader need not parse prose. Nothing in a
-card depends on the clock or the machine: the same training writes the same bytes.
+`README.md` begins with YAML that model hubs read. Its key `hanllama` holds the lineage, stage by
+stage, to which the next stage appends. Nothing in a card depends on the clock or the machine: the
+same training writes the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class _Use:
-    """How a model of one architecture is used, for its card."""
+    """How to use a model of one architecture."""
 
     task: str
     auto_class: str
@@ -46,15 +46,15 @@ _USES = {
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a model's making.
+    """One stage of a model's training.
 
     Args:
         name: `pretrain`, `sft`, …
         config: the fingerprint of the resolved config.
-        data: the fingerprint of what it was trained on.
+        data: the fingerprint of the training data.
         tokens: tokens seen in this stage.
         steps: optimizer steps in this stage.
-        facts: whatever else was measured (`validation_loss`, `bits_per_byte`, …), plain values.
+        facts: other measurements (`validation_loss`, `bits_per_byte`, …), plain values.
     """
 
     name: str
@@ -80,7 +80,7 @@ class ModelCard:
         return dataclasses.replace(self, lineage=(*self.lineage, stage))
 
     def render(self, config: LlamaConfig, architecture: str = "LlamaForCausalLM") -> str:
-        """The text of README.md; the architecture is what `config.json` calls it."""
+        """The text of README.md; `architecture` is the name in `config.json`."""
         import yaml
 
         use = _USES[architecture]
@@ -150,9 +150,9 @@ class ModelCard:
 
 
 def read_card(folder: str | Path) -> ModelCard | None:
-    """The card of a folder that hanllama wrote; None when there is none, or someone else's.
+    """The card of a model folder; None when it has none, or one that hanllama did not write.
 
-    Raises CorruptError when the card is ours but cannot be read.
+    Raises CorruptError when our card cannot be read.
     """
     import yaml
 
@@ -174,7 +174,7 @@ def read_card(folder: str | Path) -> ModelCard | None:
 
 
 def card_of(folder: str | Path) -> ModelCard:
-    """The card of a model that something is made from; where it has none, a new one names it."""
+    """The card to continue for a model made from this one; a new one if the folder has none."""
     name = Path(folder).name
     return read_card(folder) or ModelCard(name=name, base_model=name)
 
@@ -190,5 +190,5 @@ def _number(value: str | int | float) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text from a config on one line, without HTML: cards are rendered on web pages."""
+    """A text on one line, with HTML escaped, because web pages render cards."""
     return " ".join(text.split()).replace("<", "&lt;").replace(">", "&gt;")

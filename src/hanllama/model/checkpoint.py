@@ -1,8 +1,8 @@
 """A model folder on disk: written whole, opened exactly.
 
-Written in Hugging Face's layout, so that transformers and everything that reads its folders opens
-it as it is; opened from there too, sharded or not. Keys must match exactly: a missing weight that
-is quietly drawn at random is a model that is quietly wrong.
+Folders have Hugging Face's layout: transformers opens ours, and we open theirs, sharded or not.
+Keys must match exactly: a missing weight that is quietly drawn at random is a model that is
+quietly wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from hanllama.model.lora import adapter_tensors, merge_adapter
 
 __all__ = ["fill_from_adapter", "load_config", "load_model", "load_weights", "save_model"]
 
-# Old Llama folders carry this table of frequencies as if it were a weight; it follows from theta.
+# Old Llama folders store this table of frequencies among the weights; it follows from theta.
 _DERIVED = ".rotary_emb.inv_freq"
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -46,12 +46,10 @@ def save_model(
     *,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a model folder into `folder`, which exists and which `fs.publish` completes.
+    """Write a model's files into an empty folder, usually one that `fs.publish` yields.
 
     Args:
-        folder: an empty folder, usually what `fs.publish` yields.
-        model: the weights; fp32 ones are written as fp32 unless `dtype` says otherwise.
-        tokenizer_folder: where the tokenizer's files are copied from; None for none.
+        tokenizer_folder: the tokenizer's files are copied from here; None copies none.
         card: becomes README.md.
         dtype: the dtype of the written weights; None keeps the model's.
 
@@ -85,18 +83,16 @@ def load_model(
     verify: bool = True,
     base: str = "",
 ) -> Llama:
-    """Open a model folder, ours or transformers'; an adapter's is merged onto its base.
+    """Open a model folder, ours or transformers'; an adapter is merged into its base.
 
     Args:
-        folder: the model folder.
-        device: where the weights go.
-        dtype: converted to; None keeps the file's.
+        dtype: the dtype of the weights in memory; None keeps the file's.
         verify: check `SHA256SUMS` where the folder has one. safetensors itself does not notice a
             flipped bit.
-        base: where an adapter's base model lies, when not where the adapter says.
+        base: the folder of an adapter's base model, when it is not where the adapter says.
 
     Returns the model in evaluation mode. Raises InputError, ConfigError or CorruptError, naming
-    the file and what is wrong with it.
+    the file and the fault.
     """
     folder = Path(folder)
     if adapters.is_adapter(folder):
@@ -115,10 +111,9 @@ def load_model(
 
 
 def load_weights(folder: Path, model: Llama) -> None:
-    """Fill a model in place from a folder that `save_model` wrote of one like it.
+    """Fill a model in place from a folder that `save_model` wrote for a model of the same shape.
 
-    Raises CorruptError when the folder's weights are not exactly the model's, ResumeError when it
-    holds adapters on another base.
+    Raises CorruptError when names or shapes differ, ResumeError for adapters of another base.
     """
     if model.adapter is None:
         model.load_state_dict(_fitting(folder, model))
@@ -152,7 +147,7 @@ def _fitting(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> dict[str, Tensor]:
-    """The folder's tensors, as many, as named and as shaped as the model's; CorruptError if not."""
+    """The folder's tensors; CorruptError unless names and shapes are the model's."""
     tensors = read_tensors(weight_files(folder), device, dtype)
     if model.config.tie_word_embeddings and _HEAD in tensors:
         if not torch.equal(tensors[_HEAD], tensors.get(_EMBEDDING, torch.empty(0))):
@@ -173,7 +168,7 @@ def write_tensors(
     metadata: dict[str, str] | None = None,
 ) -> None:
     """Write a safetensors file; StorageError when the disk refuses."""
-    # Contiguous, no two of them in the same memory: the file format has no sharing.
+    # The file format knows neither strides nor tensors that share memory.
     plain = {
         name: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
         for name, tensor in tensors.items()
@@ -185,14 +180,14 @@ def write_tensors(
         # The library wraps the disk's refusals into an error of its own.
         raise StorageError(
             f"cannot write {path}: {error}; free some space or choose another folder"
-            " (what was complete before is untouched)"
+            " (complete folders are unchanged)"
         ) from error
 
 
 def read_tensors(
     files: Sequence[Path], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
-    """The tensors of some safetensors files; CorruptError for what is none, or is there twice."""
+    """The tensors of safetensors files; CorruptError for a broken file or a tensor stored twice."""
     tensors: dict[str, Tensor] = {}
     for path in files:
         try:
@@ -203,8 +198,8 @@ def read_tensors(
                     if name in tensors:
                         raise CorruptError(f"{path}: {name} is in another file of the model too")
                     tensor = file.get_tensor(name)
-                    # A copy of its own: the tensor is a view of the mapped file, unaligned, and
-                    # the file may be deleted or rewritten while training goes on.
+                    # A copy, because the tensor is an unaligned view of the mapped file, which may
+                    # be deleted or rewritten while training goes on.
                     tensors[name] = tensor.to(device, dtype or tensor.dtype, copy=True)
         except (SafetensorError, OSError) as error:
             raise CorruptError(f"{path} cannot be read as safetensors: {error}") from error

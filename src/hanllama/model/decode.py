@@ -1,10 +1,10 @@
 """The decoder: token ids in, token ids out, batched, with a key-value cache.
 
 `hanllama generate`, the samples while training, rollouts and the server all run through `decode`.
-Prompts of different lengths share a batch by padding on the left, which changes nothing; a
+Prompts of different lengths share a batch by padding on the left, which changes no result; a
 finished row leaves the batch. Every random draw is a function of (seed, row, step), so a row's
-text depends neither on its neighbours nor on the batch size, up to the rounding of sums in
-differently shaped matrix products.
+text depends neither on its neighbours nor on the batch size, up to the rounding of matrix products
+of different shapes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from hanllama.model.sampling import Sampling
 
 Finish = Literal["eos", "stop", "length", "context"]
 
-# Ids whose shares are added up before one of them is looked for: about the root of a vocabulary.
+# Ids per block when `draw_of_all` looks for a token: about the square root of a vocabulary.
 _DRAW_BLOCK = 256
 
 
 @dataclass(frozen=True)
 class Token:
-    """One step of one row: the id it wrote, and why it ends here, if it does."""
+    """One step of one row: the new id, and the reason if the row ends here."""
 
     row: int
     id: int
@@ -68,17 +68,16 @@ def decode(
     """Continue all prompts together, yielding every token as it is chosen, row by row.
 
     Args:
-        model: on any device; its mode and gradients are left alone.
+        model: on any device; its mode and gradients do not change.
         prompts: token ids, each with at least one.
         sampling: how the next token is chosen.
         eos_ids: ids that end a row; None for the model's `stop_ids`.
         streams: the random stream of each row (with `sampling.seed`); default 0, 1, 2, …
-        vocab_size: choose among the ids below this only, where the model has rows that its
-            tokenizer lacks.
+        vocab_size: choose only ids below this, when the model has more rows than the tokenizer.
         stop: `stop(row, id)`, called after each token, ends the row when true.
 
-    Raises InputError for an empty prompt, one with an id outside the vocabulary or one that
-    leaves no room in the context.
+    Raises InputError for a prompt that is empty, has an id outside the vocabulary, or leaves no
+    room in the context.
     """
     if not prompts:
         return
@@ -114,8 +113,8 @@ def decode(
         if not kept:
             return
         step += 1
-        # The mode is entered anew for each step: a generator must not leave it on while its
-        # consumer (a training loop, say) runs between two tokens.
+        # Entered for each step: a generator must not leave the mode on while its consumer (such as
+        # a training loop) runs between two tokens.
         with torch.inference_mode():
             if len(kept) < len(rows):
                 rows = [rows[index] for index in kept]
@@ -135,7 +134,7 @@ def _next_logits(model: Llama, tokens_BT: Tensor, cache: KVCache) -> Tensor:
 
 
 def room_for(model: Llama, prompts: Sequence[Sequence[int]], wanted: int) -> list[int]:
-    """How many tokens each row may write: as many as wanted, within the context."""
+    """How many tokens each row may write: `wanted`, or fewer where the context ends."""
     context, vocabulary = model.config.max_position_embeddings, model.config.vocab_size
     for row, prompt in enumerate(prompts):
         if not prompt:
@@ -168,8 +167,8 @@ class _Chooser:
         self.prompts = prompts
         self.draws_BN: Tensor | None = None
         if sampling.temperature > 0:
-            # Drawn by numpy: the same numbers on every device, and a longer text begins with the
-            # numbers of a shorter one.
+            # Drawn by NumPy: the same numbers on every device, and a higher max_new_tokens keeps
+            # the numbers of the first tokens.
             rows = [
                 np.random.Generator(np.random.PCG64([sampling.seed, stream])).random(
                     sampling.max_new_tokens
@@ -215,8 +214,8 @@ def penalise(logits_BV: Tensor, used_BV: Tensor, penalty: float) -> Tensor:
 def candidates(logits_BV: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
     """The tokens that may be drawn, likeliest first: logits [B, C] (-inf: not this one) and ids.
 
-    Top-k keeps the k likeliest. Top-p keeps the fewest likeliest ones whose share reaches
-    `top_p`, at least one (Holtzman et al. 2020); shares are taken among what top-k left.
+    Top-k keeps the k likeliest. Top-p then keeps the fewest of these whose share reaches `top_p`,
+    at least one (Holtzman et al. 2020).
     """
     count = min(top_k, logits_BV.shape[-1]) if top_k else logits_BV.shape[-1]
     if count < logits_BV.shape[-1]:
@@ -233,18 +232,17 @@ def candidates(logits_BV: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Ten
 
 
 def draw_of_all(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """One id per row of the whole vocabulary, in the order of the ids: `draw` without a sort.
+    """One id per row from the whole vocabulary, in the order of the ids: `draw` without a sort.
 
-    Sorting 65,000 logits costs several times the model of 24M parameters that gave them. The
-    cumulative distribution is made in two steps, over blocks of ids and inside of the block that
-    is hit, so that most of it is never written.
+    Sorting 65,000 logits costs several times the model of 24M parameters that computed them. The
+    cumulative distribution is computed over blocks of ids, then inside the chosen block only.
     """
     shares_BV = logits_BV.softmax(-1)
     V = shares_BV.shape[1]
     whole = V // _DRAW_BLOCK * _DRAW_BLOCK
     blocks_BK = shares_BV[:, :whole].reshape(len(shares_BV), -1, _DRAW_BLOCK).sum(-1)
     sums_BK = torch.cat((blocks_BK, shares_BV[:, whole:].sum(-1, keepdim=True)), 1)
-    # A last block without ids is never hit, since it adds nothing to what is before it.
+    # An empty last block is never chosen, since its share is 0.
     ends_BK = sums_BK.cumsum(-1)
     target_B1 = uniform_B[:, None] * ends_BK[:, -1:]
     block_B1 = _place(ends_BK, sums_BK, target_B1)
@@ -256,9 +254,8 @@ def draw_of_all(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
 
 
 def _place(ends_BK: Tensor, shares_BK: Tensor, target_B1: Tensor) -> Tensor:
-    """The first place whose end lies beyond the target; one with a share where rounding denies it.
-
-    NaN, of a model that is broken, gives some place: whoever trains it will see the NaN.
+    """The first place whose end lies beyond the target; at most the last one with a share, where
+    rounding would go past it. NaN logits give some place; training reports the NaN itself.
     """
     place_B1 = torch.searchsorted(ends_BK, target_B1, right=True)
     positions_K = torch.arange(shares_BK.shape[1], device=shares_BK.device)
@@ -269,7 +266,7 @@ def _place(ends_BK: Tensor, shares_BK: Tensor, target_B1: Tensor) -> Tensor:
 def draw(scores_BC: Tensor, ids_BC: Tensor, uniform_B: Tensor) -> Tensor:
     """One id per row, by inverting the cumulative distribution at a number from [0, 1)."""
     cumulative_BC = scores_BC.softmax(-1).cumsum(-1)
-    # Scaled by the sum actually reached, since rounding can leave it a little below 1.
+    # Scaled by the actual sum, since rounding can leave it a little below 1.
     target_B1 = uniform_B[:, None] * cumulative_BC[:, -1:]
     place_B1 = torch.searchsorted(cumulative_BC, target_B1, right=True)
     # The last candidate with a share: a target that rounds up to the total points past it.
@@ -287,9 +284,9 @@ def _used(prompts: Sequence[Sequence[int]], logits_BV: Tensor) -> Tensor:
 def decoding_layout(model: Llama) -> None:
     """Store the matrices that widen (head, gate, up) column by column; CPU only, in place.
 
-    One row times such a matrix is bound by memory: the usual layout reads at half the speed
-    (measured with MKL on an AMD EPYC: 11.7 against 6.1 ms for a 512 x 64,793 head). Names, shapes
-    and values stay the same, and no second copy is kept. For models that only decode.
+    One row times such a matrix is bound by memory, and the usual layout is read at half the speed
+    (MKL on an AMD EPYC, a 512 x 64,793 head: 11.7 ms, against 6.1 ms by columns). Names, shapes
+    and values stay the same. For models that only decode.
     """
     with torch.no_grad():
         for parameter in model.parameters():

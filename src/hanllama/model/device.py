@@ -1,9 +1,9 @@
-"""Where to compute and in which precision: one reading of `auto`, `cuda:1`, `bfloat16` for all.
+"""The device and the precision of a computation: what `auto`, `cuda:1`, `bfloat16` mean.
 
-On a CPU, PyTorch's fp32 matrix products go to MKL, which on AMD's processors with AVX-512 takes
-twice as long as oneDNN. They go to oneDNN where it is allowed to round to bf16; without AMX it
-gains nothing by rounding, and computes in true fp32. `fast_products` allows it as long as a
-training step or a batch of scores lasts.
+On a CPU, PyTorch gives fp32 matrix products to MKL, which takes twice as long as oneDNN on AMD
+processors with AVX-512. It gives them to oneDNN when oneDNN may round to bf16; without AMX oneDNN
+does not round, and computes in true fp32. `fast_products` allows this during a training step or a
+batch of scores.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from hanllama.base.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` -> the best device of this process; under torchrun each process has its own GPU.
+    """The device of a name; `auto` is the best one, and under torchrun each process's own GPU.
 
-    Raises ConfigError when the one named is not here.
+    Raises ConfigError when the machine has no such device.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if name == "auto":
@@ -39,16 +39,16 @@ def choose_device(name: str) -> torch.device:
         device = torch.device("cuda", local)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device {name!r} is not here: {torch.cuda.device_count()} GPUs found; auto takes what"
-            " there is"
+            f"device {name!r} does not exist: {torch.cuda.device_count()} GPUs found; use auto"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device 'mps' is not here; auto takes what there is")
+        raise ConfigError("device 'mps' does not exist on this machine; use auto")
     return device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: bfloat16 on a GPU that has it, float16 on one that has not, float32 elsewhere.
+    """The dtype of a name; `auto` is bfloat16 on a GPU that has it, float16 on other GPUs, float32
+    elsewhere.
 
     A CPU without bf16 units computes bf16 several times slower than fp32.
     """
@@ -63,7 +63,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """The precision of a pass: `dtype` for matrix products, nothing changed where it is float32."""
+    """Matrix products in `dtype` inside the block; float32 changes nothing."""
     enabled = dtype != torch.float32
     return torch.autocast(device.type, dtype if enabled else None, enabled=enabled)
 
@@ -71,7 +71,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 # Rows from which oneDNN is faster: 3 times slower than MKL at one row, equal at 4, 1.5 times
 # faster at 16 (512 x 512).
 ONEDNN_ROWS = 16
-# Relative to the norm: fp32 has 4e-7, TF32 and bf16 are off by more than 1e-4.
+# An error relative to the norm: fp32 has 4e-7, TF32 and bf16 more than 1e-4.
 _EXACT = 1e-5
 
 
@@ -79,8 +79,8 @@ _EXACT = 1e-5
 def onednn() -> tuple[bool, str]:
     """Whether fp32 products on this CPU go to oneDNN, and the reason in a few words.
 
-    What the processor can do decides, and one small product: never a clock, since a resumed run
-    must compute as before.
+    The processor's features and the error of one small product decide, never a clock: a resumed
+    run must compute as before.
     """
     amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
@@ -101,9 +101,9 @@ def onednn() -> tuple[bool, str]:
 
 @contextmanager
 def fast_products(device: torch.device, rows: int = ONEDNN_ROWS) -> Iterator[None]:
-    """fp32 matrix products of a block by oneDNN, where `onednn` found it exact.
+    """Compute the block's fp32 products with oneDNN if `onednn` found it exact.
 
-    By MKL where fewer than ONEDNN_ROWS rows are multiplied. No effect on other devices.
+    With fewer than ONEDNN_ROWS rows they stay with MKL. No effect on other devices.
     """
     if device.type != "cpu" or not onednn()[0]:
         yield
@@ -113,17 +113,17 @@ def fast_products(device: torch.device, rows: int = ONEDNN_ROWS) -> Iterator[Non
 
 
 def products_used(device: torch.device) -> str:
-    """What `fast_products` does on a device, for a run's first lines; empty on a GPU."""
+    """The effect of `fast_products` on a device, for a run's first lines; empty on a GPU."""
     chosen, why = onednn() if device.type == "cpu" else (False, "")
     return f"fp32 products by {'oneDNN' if chosen else 'torch alone'} ({why})" if why else ""
 
 
 @contextmanager
 def _allowed(precision: str) -> Iterator[None]:
-    """The precision that oneDNN may round fp32 products to; CUDA has a switch of its own.
+    """Set the precision to which oneDNN may round fp32 products, inside the block.
 
-    `torch.set_float32_matmul_precision` would set both, and reading the one raises after the other
-    was set.
+    `torch.set_float32_matmul_precision` would set CUDA's too; after setting this one, reading that
+    one raises.
     """
     switch: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = switch.fp32_precision

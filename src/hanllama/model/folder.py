@@ -1,7 +1,7 @@
-"""What lies in a model folder, read without torch and without loading a weight.
+"""The contents of a model folder, read without torch and without loading a weight.
 
-The config, the list of weight files (one, or shards with an index, as transformers splits them)
-and the shape and dtype of every tensor from the headers of the safetensors files.
+The config, the weight files (one, or transformers' shards with an index), and each tensor's shape
+and dtype from the headers of the safetensors files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """One tensor as its file's header describes it."""
+    """A tensor's file, type and shape."""
 
     file: Path
     dtype: str  # safetensors' names: F32, BF16, F16, …
@@ -33,9 +33,9 @@ class TensorHeader:
 
 
 def load_config(folder: str | Path) -> LlamaConfig:
-    """The dimensions of a model folder, ours or one that transformers wrote.
+    """The dimensions of the model in a folder, ours or transformers'.
 
-    Raises InputError when the folder or its config is missing, ConfigError when it is not a
+    Raises InputError when the folder or its config is missing, ConfigError when the model is not a
     plain Llama.
     """
     path = Path(folder) / CONFIG
@@ -61,10 +61,10 @@ def stop_ids(folder: str | Path, config: LlamaConfig) -> tuple[int, ...]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, sorted; an adapter's own.
+    """The safetensors files of a model or adapter folder, sorted.
 
-    Raises InputError when there are none, or only pickled ones, which are never opened: a pickle
-    can run any code. CorruptError when a shard named by the index is missing.
+    Raises InputError when there are none, or only pickles, which are never opened: a pickle can
+    run any code. Raises CorruptError when a shard named by the index is missing.
     """
     if (folder / ADAPTER_WEIGHTS).is_file():
         return [folder / ADAPTER_WEIGHTS]
@@ -82,17 +82,16 @@ def weight_files(folder: Path) -> list[Path]:
     for pattern in ("*.bin", "*.pth", "*.pt"):
         for pickled in sorted(folder.glob(pattern)):
             raise InputError(
-                f"{pickled} is a pickle, which can run any code when opened; convert it where you"
-                " trust it, with transformers: model.save_pretrained(folder), which writes"
-                " safetensors"
+                f"{pickled} is a pickle, which can run any code when opened; if you trust it,"
+                " convert it to safetensors with transformers: model.save_pretrained(folder)"
             )
     raise InputError(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX}")
 
 
 def tensor_headers(folder: Path) -> dict[str, TensorHeader]:
-    """Every tensor of a model folder by name, from the headers alone.
+    """The header of every tensor of a model folder, by name.
 
-    Raises CorruptError for a file that is not safetensors or a tensor that occurs twice.
+    Raises CorruptError for a broken file or a tensor stored twice.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -111,7 +110,7 @@ def tensor_headers(folder: Path) -> dict[str, TensorHeader]:
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """A hash of a model folder's weight files; `SHA256SUMS` is believed where it lists them."""
+    """A hash of a model folder's weight files; `SHA256SUMS` is trusted where it lists them."""
     known: dict[str, str] = {}
     if (folder / fs.SUMS).is_file():
         for line in (folder / fs.SUMS).read_text(encoding="utf-8").split("\n")[:-1]:
@@ -122,13 +121,13 @@ def weights_fingerprint(folder: Path) -> str:
 
 
 def trained_base(folder: Path, base: str = "") -> Path:
-    """`find_base`, with the very weights that the adapter was trained on; InputError for others."""
+    """`find_base`; InputError when the adapter was trained on other weights."""
     found = find_base(folder, base)
     expected = recorded_fingerprint(folder)
     if expected and weights_fingerprint(found) != expected:
         raise InputError(
-            f"the weights in {found} are not those that the adapter in {folder} was trained on;"
-            " find the right ones and name them with --base"
+            f"the adapter in {folder} was trained on other weights than those in {found}; name"
+            " the right model with --base"
         )
     return found
 

@@ -1,7 +1,7 @@
 """Writing text with a model: `hanllama generate`.
 
-Ids become text by the tokenizer's stream decoder, whether printed as they come or at the end, so
-both give the same text: never half a character, and nothing from a stop text on.
+The tokenizer's stream decoder turns ids into text, whether printed as they come or at the end, so
+both give the same text: no half characters, and nothing from a stop text on.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Sample:
 
 
 def generate(config: GenerateConfig) -> list[Sample]:
-    """The command: print each prompt with its continuation; see GenerateConfig."""
+    """Run `hanllama generate`: print each prompt with its continuation."""
     prompts = _prompts(config)
     llama = load_config(config.model)
     tokenizer = load_tokenizer(config.model)
@@ -92,7 +92,8 @@ def generate(config: GenerateConfig) -> list[Sample]:
 
 
 def _stopper(texts: list[TextRow], streamed_head: str | None) -> Callable[[int, int], bool]:
-    """Feeds each token to its row's text, prints it when streaming, and stops at a stop text."""
+    """A function that adds a token to its row's text, prints it when streaming, and returns
+    whether the row is at a stop text."""
     if streamed_head is not None:
         print(streamed_head, end="", flush=True)
 
@@ -108,9 +109,9 @@ def _stopper(texts: list[TextRow], streamed_head: str | None) -> Callable[[int, 
 def _collect(
     tokens: Iterator[Token], texts: list[TextRow], heads: list[str], stream: bool
 ) -> list[tuple[str, Finish, int]]:
-    """Run a batch to its end and print it after its heads, or what streaming still holds back.
+    """Run a batch to its end and print each head and text; when streaming, the held-back rest.
 
-    Returns each row's text, why it ended, and its tokens.
+    Returns each row's text, the reason of its end, and its number of tokens.
     """
     counts = [0] * len(texts)
     finishes: dict[int, Finish] = {}
@@ -147,7 +148,7 @@ def _read_prompts(path: Path) -> list[str]:
             raise InputError(f"prompts file {path} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise InputError(f"prompts file {path} is not UTF-8: {error}") from error
-        # On \n alone: U+2028 and its like occur inside real text.
+        # Not splitlines(): U+2028 and similar characters occur inside real text.
         prompts = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not prompts:
         raise InputError(f"prompts file {path} holds no prompt")
@@ -158,7 +159,7 @@ def _read_prompts(path: Path) -> list[str]:
 
 
 class TextRow:
-    """One row's ids turned into text: never half a character, nothing from a stop text on."""
+    """One row's ids turned into text: no half characters, nothing from a stop text on."""
 
     def __init__(self, tokenizer: Tokenizer, prompt: str, stop: Sequence[str] = ()) -> None:
         self._decoder = tokenizer.stream(continues=bool(prompt))
@@ -172,7 +173,7 @@ class TextRow:
         return self._accept(self._decoder.push(token_id))
 
     def finish(self) -> str:
-        """What is left when the row has ended."""
+        """The rest of the text, once the row has ended."""
         piece = self._accept(self._decoder.finish())
         if self.stopped:
             return piece
@@ -197,13 +198,13 @@ class TextRow:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that begins `stop`."""
+    """The length of the longest end of `text` with which `stop` begins."""
     lengths = range(min(len(text), len(stop) - 1), 0, -1)
     return next((n for n in lengths if text.endswith(stop[:n])), 0)
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A prompt's ids; an empty one is BOS alone. InputError where the tokenizer has no BOS."""
+    """A prompt's ids, BOS alone for an empty one; InputError when the tokenizer has no BOS."""
     ids = tokenizer.encode(prompt)
     if ids:
         return ids

@@ -1,7 +1,7 @@
-"""`hanllama info`: what a model folder holds, without loading a weight.
+"""`hanllama info`: the facts of a model folder, without loading a weight or importing torch.
 
-Everything comes from `config.json`, the headers of the weight files, the model card and the sizes
-on disk, so that a 70B folder answers as fast as a tiny one, and torch is not imported.
+They come from `config.json`, the headers of the weight files, the model card and the sizes on disk,
+so a 70B model is described as fast as a tiny one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class InfoConfig:
 
 
 def info(config: InfoConfig) -> dict[str, Any]:
-    """The command: print what `describe` finds."""
+    """Run `hanllama info`: print the facts of `describe`."""
     found = describe(config.model)
     print(json.dumps(found, ensure_ascii=False, indent=2) if config.json else _table(found))
     return found
@@ -133,7 +133,7 @@ def _table(found: dict[str, Any]) -> str:
         text = f"rank {own['rank']}, {found['parameters_in_file']:,} parameters, on {own['base']}"
         rows.append(("adapter", text))
     elif found["parameters_in_file"] != found["parameters"]:
-        note = f"the files hold {found['parameters_in_file']:,} numbers, {CONFIG} asks for"
+        note = f"the files hold {found['parameters_in_file']:,} numbers, {CONFIG} needs"
         rows.append(("notice", f"{note} {found['parameters']:,}"))
     return "\n".join(aligned(rows))
 

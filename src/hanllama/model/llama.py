@@ -1,10 +1,9 @@
 """Llama 2, whole: RMSNorm, SwiGLU, rotary positions, grouped-query attention, no biases.
 
-The module tree carries Hugging Face's parameter names (`model.layers.0.self_attn.q_proj.weight`),
-so that its state dict IS the file format and nothing has to be converted. Rotary positions turn
-(first half, second half) pairs as Hugging Face stores them. The model computes hidden states; the
-head's matrix is handed out by `output_weight`, because the training loss never wants the whole
-tokens x vocabulary matrix.
+The module tree has Hugging Face's parameter names (`model.layers.0.self_attn.q_proj.weight`), so
+its state dict IS the file format. Rotary positions turn (first half, second half) pairs, as in
+Hugging Face. The model computes hidden states, and `output_weight` gives the head's matrix, because
+the training loss never needs the whole tokens x vocabulary matrix.
 
 Shapes, as suffixes of names:
     B batch rows, T tokens of this call, S tokens that can be attended to (cache included),
@@ -37,8 +36,8 @@ class Llama(nn.Module):
             global generator when None. Under `torch.device("meta")` nothing is drawn.
 
     Set `gradient_checkpointing` to recompute each layer in the backward pass instead of keeping
-    its activations. `stop_ids` end a text that is decoded: EOS, and what a chat template ends an
-    answer with. `adapter` is set by `lora.adapt` on a model that trains adapters only.
+    its activations. `stop_ids` end a decoded text: EOS and the end token of a chat template.
+    `lora.adapt` sets `adapter` on a model that trains only adapters.
     """
 
     def __init__(self, config: LlamaConfig, generator: torch.Generator | None = None) -> None:
@@ -91,7 +90,7 @@ class Llama(nn.Module):
 
         Args:
             tokens_BT: token ids.
-            positions_BT: each token's position; default 0..T-1, or going on from the cache.
+            positions_BT: each token's position; default 0..T-1, or continued from the cache.
             documents_BT: a document id per token of packed rows (padding: -1). A token then
                 attends only to earlier tokens of its own document.
             cache: keys and values of earlier calls; this call's are appended to it.
@@ -134,7 +133,7 @@ class Llama(nn.Module):
 
 
 class Linear(nn.Linear):
-    """A projection without bias, left uninitialised: `Llama.init_weights` draws or a file fills."""
+    """A projection without bias or initial values: `Llama.init_weights` or a file gives them."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
@@ -144,7 +143,7 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    """The token table, left uninitialised like Linear."""
+    """The token table, without initial values like Linear."""
 
     def reset_parameters(self) -> None:
         pass
@@ -159,7 +158,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # rms_norm accumulates lower precisions in fp32 by itself.
+        # rms_norm itself accumulates in fp32.
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
@@ -241,7 +240,7 @@ class Layer(nn.Module):
 
 
 class Body(nn.Module):
-    """What Hugging Face calls `model`: everything but the head."""
+    """Everything but the head: the `model` of Hugging Face's names."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -270,8 +269,8 @@ def rotate(x_BThd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def document_mask(documents_BT: Tensor) -> Tensor:
     """The additive mask [B, 1, T, T], 0 where a token may look and -inf elsewhere.
 
-    Causal and within one document. Padding (-1) is a document of its own: no row of the mask is
-    empty, which a softmax would answer with NaN.
+    Causal and within one document. Padding (-1) is one more document, since an empty row of the
+    mask would give NaN.
     """
     T = documents_BT.shape[1]
     earlier = torch.ones(T, T, dtype=torch.bool, device=documents_BT.device).tril()
@@ -280,7 +279,7 @@ def document_mask(documents_BT: Tensor) -> Tensor:
 
 
 def additive(allowed: Tensor) -> Tensor:
-    """True -> 0, False -> -inf. Made once: attention would convert a boolean mask every layer."""
+    """True -> 0, False -> -inf: done once, where attention would convert the mask every layer."""
     return torch.zeros_like(allowed, dtype=torch.float32).masked_fill_(~allowed, -math.inf)
 
 
@@ -288,11 +287,10 @@ class KVCache:
     """Keys and values of all layers, allocated once, written in place.
 
     Args:
-        config: the model's dimensions.
-        batch: rows.
-        length: the most tokens a row may reach, padding included.
-        padding_B: how many tokens of padding each row has on its left; None for none. Padding is
-            never attended to, and a row's positions start after it, so it changes nothing.
+        batch: number of rows.
+        length: the most tokens of a row, padding included.
+        padding_B: tokens of padding on the left of each row; None for none. No token attends to
+            padding, and a row's positions start after it, so it changes no result.
     """
 
     def __init__(
@@ -320,7 +318,7 @@ class KVCache:
     def advance(
         self, T: int, positions_BT: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
-        """Make room for T tokens; their rotary tables, and their mask (None: plain causal).
+        """Make room for T tokens; return their rotary tables and mask (None: plain causal).
 
         Raises InputError when they do not fit.
         """
@@ -350,7 +348,7 @@ class KVCache:
         return rope, additive(allowed)[:, None]
 
     def append(self, layer: int, k_BKTd: Tensor, v_BKTd: Tensor) -> tuple[Tensor, Tensor]:
-        """Write a layer's new keys and values; returns all of them up to here, [B, K, S, d]."""
+        """Write a layer's new keys and values; return all of them so far, [B, K, S, d]."""
         start, end = self._span
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, start:end] = k_BKTd
@@ -358,7 +356,7 @@ class KVCache:
         return keys[:, :, :end], values[:, :, :end]
 
     def keep(self, rows: Tensor | Sequence[int]) -> None:
-        """Go on with these rows only, in this order (finished ones leave the batch)."""
+        """Keep only these rows, in this order (finished ones leave the batch)."""
         index = torch.as_tensor(rows, dtype=torch.long, device=self.keys[0].device)
         self.keys = [k[index] for k in self.keys]
         self.values = [v[index] for v in self.values]

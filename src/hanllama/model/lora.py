@@ -1,9 +1,8 @@
 """Low-rank adapters: train two thin matrices beside each linear layer, and nothing else.
 
-Hu et al. 2021 (arXiv:2106.09685): y = W x + (alpha / rank) B A x, W frozen, A drawn as PEFT draws
-it, B zero, so that training begins with the base exactly. The layers keep their names, and an
-adapter's parameters are called as PEFT calls them (`q_proj.lora_A.weight`), so the file follows
-from the state dict here too. `hanllama.model.checkpoint` writes and opens the folders.
+Hu et al. 2021 (arXiv:2106.09685): y = W x + (alpha / rank) B A x, with W frozen, A drawn as in PEFT
+and B zero, so training begins with exactly the base. Parameters have PEFT's names
+(`q_proj.lora_A.weight`). `hanllama.model.checkpoint` writes and opens the folders.
 
 Shapes: O outputs of a layer, I inputs, r the rank.
 """
@@ -53,14 +52,14 @@ class LoraLinear(Linear):
 def adapt(
     model: Llama, lora: LoraConfig, base: str | Path, seed: int, whole: tuple[str, ...] = ()
 ) -> None:
-    """Freeze a model, in place, and put fresh adapters beside its linear layers.
+    """Freeze a model in place and put new adapters beside its linear layers.
 
     Args:
-        model: on any device; what it computes does not change.
-        lora: its rank is at least 1.
+        model: on any device; its outputs do not change.
+        lora: with a rank of at least 1.
         base: the folder that the model was loaded from.
-        seed: what A is drawn from.
-        whole: last names of modules that are trained whole beside the adapters, a fresh head.
+        seed: the seed of A.
+        whole: last names of modules that are trained whole, such as a new head.
 
     Raises InputError when the base is itself an adapter's folder.
     """
@@ -85,7 +84,7 @@ def adapt(
         dropout=lora.dropout,
         layers=lora.layers,
         scale=lora.scale,
-        # Absolute, or the adapter would be lost by a change of directory.
+        # Absolute, so that a change of directory does not lose the base.
         base=os.path.abspath(base),
         fingerprint=weights_fingerprint(Path(base)),
         whole=whole,
@@ -102,7 +101,7 @@ def _draw(layer: LoraLinear, generator: torch.Generator) -> None:
 
 @contextmanager
 def adapters_off(model: Llama) -> Iterator[None]:
-    """The base alone, for as long as the block lasts: the reference of a model with adapters."""
+    """Compute with the base alone inside the block: the reference of a model with adapters."""
     layers = [m for m in model.modules() if isinstance(m, LoraLinear)]
     for layer in layers:
         layer.on = False
@@ -114,7 +113,7 @@ def adapters_off(model: Llama) -> Iterator[None]:
 
 
 def adapter_tensors(model: Llama) -> dict[str, Tensor]:
-    """What is trained of a model with adapters, by PEFT's names."""
+    """The trained parameters of a model with adapters, by PEFT's names."""
     return {PREFIX + name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -126,7 +125,7 @@ def merge_adapter(
 
     Args:
         model: the base, without adapters.
-        tensors: by PEFT's names, of our own or of PEFT's making.
+        tensors: by PEFT's names, from our file or PEFT's.
         where: the file's name, for messages.
 
     Raises CorruptError for tensors that the model has no place for.

@@ -1,14 +1,14 @@
 """Losses over a large vocabulary that never hold the tokens x vocabulary matrix.
 
-With 4,096 tokens and 65,000 pieces that matrix alone is a gigabyte, several times over in a
-backward pass; at these sizes it is most of the memory and half of the time of training a small
-model. Both functions here walk over the tokens in chunks:
+With 4,096 tokens and 65,000 pieces that matrix is a gigabyte, and a backward pass needs several: at
+these sizes most of the memory and half the time of training a small model. Both functions here
+walk over the tokens in chunks:
 
-- `cross_entropy_sum` makes the gradient in the forward pass, while a chunk's probabilities are at
-  hand (as in Liger-Kernel, Hsu et al. 2024, arXiv:2410.10989). It returns a sum, so the caller
-  scales it by a weight known beforehand, whatever the micro-batch.
-- `token_log_probs` returns a value a token, whose gradient is unknown until the objective has
-  used it, so its backward pass computes the chunks again.
+- `cross_entropy_sum` computes the gradient in the forward pass, while it has a chunk's
+  probabilities (as Liger-Kernel does, Hsu et al. 2024, arXiv:2410.10989). It returns a sum; the
+  caller scales it by a weight that does not depend on the micro-batch.
+- `token_log_probs` returns one value per token. Its gradient is unknown until the objective has
+  used the values, so the backward pass computes the chunks again.
 
 Shapes: N tokens, V vocabulary, D hidden size, C tokens of one chunk.
 """
@@ -43,13 +43,13 @@ def cross_entropy_sum(
     softmax and sums in float32.
     """
     if not torch.is_grad_enabled():
-        # A Function is told to make gradients of whatever requires them, even under no_grad.
+        # A Function would compute gradients even under no_grad.
         hidden_ND, weight_VD = hidden_ND.detach(), weight_VD.detach()
     dtype = _compute_dtype(hidden_ND)
     chunk = chunk or _chunk_tokens(weight_VD, hidden_ND.device.type)
     trained_N = labels_N != IGNORE
     if int(trained_N.sum()) < 0.95 * len(labels_N):
-        # Padding and prompts cost the head as much as what is trained on: leave them out.
+        # Padding and prompts would cost the head as much as trained tokens.
         hidden_ND, labels_N = hidden_ND[trained_N], labels_N[trained_N]
     total: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
         hidden_ND, weight_VD, labels_N, chunk, dtype

@@ -1,7 +1,7 @@
 """`hanllama model merge`: an adapter and its base become one plain model folder.
 
-W + (alpha / rank) B A is computed in float32 and written in the base's dtype: what comes out is a
-Llama like any other, for every program that has never heard of adapters.
+W + (alpha / rank) B A is computed in float32 and written in the base's dtype. The result is a plain
+Llama that programs without adapters can open.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MergeConfig:
 
 
 def merge(config: MergeConfig) -> Path:
-    """The command: write the merged model and say where."""
+    """Run `hanllama model merge`: write the merged model and print its folder."""
     with making(config.output, force=config.force) as made:
         _merge(config, made)
     print(f"model: {config.output}")

@@ -1,10 +1,8 @@
 """The shape of a Llama: its dimensions, its named sizes, and its `config.json`.
 
-`LlamaConfig` speaks Hugging Face's names, because `config.json` is the file format. Whatever a
-plain `LlamaForCausalLM` may say and this project does not compute (rope scaling, biases, another
-activation) is refused by name: a key that is silently ignored moves every logit.
-
-No torch is imported here, so that planning and `--help` stay fast.
+`LlamaConfig` uses Hugging Face's names, because `config.json` is the file format. A key that this
+project does not compute (rope scaling, biases, another activation) is refused by name: a key that
+is silently ignored moves every logit. No torch here, so that planning and `--help` stay fast.
 """
 
 from __future__ import annotations
@@ -18,8 +16,8 @@ from hanllama.base.config import Count, Natural, Positive, checked
 from hanllama.base.errors import ConfigError
 from hanllama.base.plugins import nearest
 
-# K-quants (GGUF) store rows in blocks of 256, so a model's own FFN width is a multiple of it;
-# llama2.c, which the S1 and S2 models of the sources come from, rounds up to 32.
+# K-quants (GGUF) store rows in blocks of 256, so our own FFN widths are multiples of it; llama2.c,
+# from which baby-llama2-chinese and tiny-llama2-zh come, rounds up to 32.
 FFN_MULTIPLE = 256
 LLAMA2C_FFN_MULTIPLE = 32
 
@@ -33,7 +31,7 @@ def ffn_width(hidden_size: int, multiple: int = FFN_MULTIPLE) -> int:
 class LlamaConfig:
     """One Llama's dimensions, under Hugging Face's names; invalid ones raise ConfigError.
 
-    A 0 asks for the usual choice: `intermediate_size` 8/3 of the hidden size rounded up to 256,
+    A 0 means the usual choice: `intermediate_size` 8/3 of the hidden size rounded up to 256,
     `num_key_value_heads` as many as there are heads, `head_dim` hidden size / heads.
     """
 
@@ -84,10 +82,8 @@ class LlamaConfig:
         return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
 
     def parameter_count(self, embeddings: bool = True) -> int:
-        """Parameters by formula; without `embeddings`, neither the input's nor the head's matrix.
-
-        A tied matrix counts once.
-        """
+        """Parameters by formula, a tied matrix counted once; without `embeddings`, neither the
+        input's nor the head's matrix is counted."""
         hidden, head = self.hidden_size, self.head_dim
         attention = 2 * hidden * head * (self.num_attention_heads + self.num_key_value_heads)
         mlp = 3 * hidden * self.intermediate_size
@@ -98,8 +94,8 @@ class LlamaConfig:
     def to_hf(self, dtype: str = "float32") -> dict[str, Any]:
         """The content of `config.json`, readable by transformers 4 and 5.
 
-        Theta and the dtype are written under both their old and their new names: a reader that
-        knows only one of them otherwise falls back to 10000 without a word.
+        Theta and the dtype have both their old and their new names: a reader that knows only one
+        of theta's would silently use 10000.
         """
         values = dataclasses.asdict(self)
         eos = values.pop("eos_token_id")
@@ -121,13 +117,13 @@ class LlamaConfig:
 
     @classmethod
     def from_hf(cls, values: Mapping[str, Any], where: str) -> LlamaConfig:
-        """Read the content of a `config.json`, either spelling.
+        """Read the content of a `config.json`, from transformers 4 or 5.
 
         Args:
             values: the parsed JSON.
             where: the file's name, for messages.
 
-        Raises ConfigError for what is not a plain Llama, naming the key.
+        Raises ConfigError, naming the key, when it is not a plain Llama.
         """
         _require_plain_llama(values, where)
         for name in _REQUIRED:
@@ -178,13 +174,12 @@ def _require_plain_llama(values: Mapping[str, Any], where: str) -> None:
     for key, plain in _PLAIN.items():
         if key in values and values[key] not in plain:
             raise ConfigError(
-                f"{where}: {key} is {values[key]!r}; a plain Llama has {plain[0]!r},"
-                " and nothing else is computed here"
+                f"{where}: {key} is {values[key]!r}; only a plain Llama ({plain[0]!r}) is supported"
             )
 
 
 def _rope_theta(values: Mapping[str, Any], where: str) -> float:
-    """Theta from `rope_theta` (transformers 4) or `rope_parameters` (5); anything else refused."""
+    """Theta from `rope_theta` (transformers 4) or `rope_parameters` (5); scaling is refused."""
     found = {}
     if values.get("rope_theta") is not None:
         found["rope_theta"] = values["rope_theta"]
@@ -193,7 +188,7 @@ def _rope_theta(values: Mapping[str, Any], where: str) -> float:
         if rope is None:
             continue
         if not isinstance(rope, Mapping):
-            raise ConfigError(f"{where}: {key} must hold keys of its own, not {rope!r}")
+            raise ConfigError(f"{where}: {key} must be an object with keys, not {rope!r}")
         for inner, value in rope.items():
             if inner == "rope_theta":
                 found[f"{key}.rope_theta"] = value
@@ -203,8 +198,8 @@ def _rope_theta(values: Mapping[str, Any], where: str) -> float:
                 continue
             else:
                 raise ConfigError(
-                    f"{where}: {key}.{inner} is {value!r}: only the default rotary positions"
-                    " are computed here, no scaling"
+                    f"{where}: {key}.{inner} is {value!r}: only the default rotary positions,"
+                    " without scaling, are supported"
                 )
     if len(set(found.values())) > 1:
         raise ConfigError(f"{where}: the values of theta disagree: {found}")
@@ -213,7 +208,7 @@ def _rope_theta(values: Mapping[str, Any], where: str) -> float:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named size: its dimensions and what its source says about it."""
+    """A named size: its dimensions and its source."""
 
     dimensions: Mapping[str, Any]
     source: str
@@ -256,8 +251,8 @@ def _own(hidden: int, layers: int, heads: int, kv_heads: int, context: int) -> d
         "num_key_value_heads": kv_heads,
         "max_position_embeddings": context,
         "tie_word_embeddings": True,
-        # Llama's 0.02 suits widths of thousands. At a width of 128 attention would start out
-        # nearly uniform, and the demo needs about twice the tokens to the same loss.
+        # Llama's 0.02 suits widths of thousands. At a width of 128 attention would start nearly
+        # uniform, and the demo would need about twice the tokens to reach the same loss.
         "initializer_range": round(0.7 / hidden**0.5, 3),
     }
 
@@ -268,8 +263,8 @@ _META = "Llama 2 (Touvron et al. 2023)"
 _OURS = "hanllama"
 _UNTIED = "the stated count is that of untied embeddings"
 PRESETS: dict[str, Preset] = {
-    # Of this size attention learns to carry names through a story; the feed-forward width matters
-    # little and costs most, so it is twice the hidden size only.
+    # At this size attention learns to carry names through a story. The feed-forward width matters
+    # little and costs most, so it is only twice the hidden size.
     "demo-1m": Preset({**_own(128, 4, 4, 4, 256), "intermediate_size": 256}, _OURS),
     "demo-2m": Preset(_own(192, 5, 6, 6, 256), _OURS),
     "small-16m": Preset(_own(384, 8, 6, 6, 512), _OURS),
@@ -299,7 +294,7 @@ def preset(name: str, vocab_size: int | None = None, **overrides: Any) -> LlamaC
 
     Args:
         name: one of PRESETS.
-        vocab_size: the tokenizer's; without it the source's own, where the preset has one.
+        vocab_size: the tokenizer's; None takes the source's, where the preset has one.
         overrides: any other field of LlamaConfig.
 
     Raises ConfigError for an unknown name (naming the nearest), an unknown field or dimensions
@@ -310,7 +305,7 @@ def preset(name: str, vocab_size: int | None = None, **overrides: Any) -> LlamaC
     found = PRESETS[name]
     vocab_size = found.vocab_size if vocab_size is None else vocab_size
     if vocab_size is None:
-        raise ConfigError(f"preset {name!r} has no vocabulary of its own: give vocab_size")
+        raise ConfigError(f"preset {name!r} has no vocabulary size: give vocab_size")
     known = [f.name for f in dataclasses.fields(LlamaConfig)]
     for key in overrides:
         if key not in known:

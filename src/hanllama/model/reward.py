@@ -1,9 +1,8 @@
-"""A reward model: a Llama whose head gives one number for a whole text, how good it is.
+"""A reward model: a Llama whose head gives one number, the quality of a whole text.
 
-On disk it is what Hugging Face calls `LlamaForSequenceClassification` with one label: the same
-names, with `score.weight` [1, D] in place of a language model's head. The score is that of the last
-token that is not padding, so the padding token must be one that no text ends with: `padding_id`
-chooses it.
+On disk it is Hugging Face's `LlamaForSequenceClassification` with one label: `score.weight` [1, D]
+in place of a language model's head. The score is read at the last token that is not padding, so no
+text may end with the padding token: `padding_id` chooses it.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ class RewardModel(Llama):
     """A Llama body with a head `score`; it predicts no tokens.
 
     Args:
-        config: the dimensions; a language model's head is never made, whatever it says of tying.
-        generator: where the initial weights are drawn from.
+        config: the dimensions; `tie_word_embeddings` is ignored, since there is no LM head.
+        generator: the source of the initial weights.
     """
 
     def __init__(self, config: LlamaConfig, generator: torch.Generator | None = None) -> None:
@@ -43,8 +42,8 @@ class RewardModel(Llama):
 
     @torch.no_grad()
     def init_score(self, generator: torch.Generator | None = None) -> None:
-        """Draw a fresh head. A hidden state's norm is about sqrt(D), so that scores begin with a
-        spread of about 1 (Stiennon et al. 2020; Huang et al. 2024, arXiv:2403.17031, detail 11).
+        """Draw a new head. A hidden state's norm is about sqrt(D), so scores begin with a spread
+        of about 1 (Stiennon et al. 2020; Huang et al. 2024, arXiv:2403.17031, detail 11).
         """
         if not self.score.weight.is_meta:
             std = 1 / math.sqrt(self.config.hidden_size + 1)
@@ -75,15 +74,15 @@ def is_reward_model(folder: str | Path) -> bool:
 
 
 def load_reward_model(folder: str | Path, *, verify: bool = True, base: str = "") -> RewardModel:
-    """Open a reward model's folder, ours or one that transformers wrote, in float32 on the CPU; an
-    adapter's is merged onto its base, which lies at `base` or where the adapter says.
+    """Open a reward model's folder, ours or transformers', in float32 on the CPU; an adapter is
+    merged into its base, which lies at `base` or where the adapter says.
 
-    Raises InputError or ConfigError for what is no reward model, CorruptError for a damaged one.
+    Raises InputError or ConfigError when it is not a reward model, CorruptError when damaged.
     """
     folder = Path(folder)
     if not is_reward_model(folder):
         raise InputError(
-            f"{folder} is no reward model (a folder whose {CONFIG} says {ARCHITECTURE});"
+            f"{folder} is not a reward model (its {CONFIG} must say {ARCHITECTURE});"
             " `hanllama reward` makes one"
         )
     if adapter.is_adapter(folder):
@@ -95,7 +94,7 @@ def load_reward_model(folder: str | Path, *, verify: bool = True, base: str = ""
         return model.eval()
     path = folder / CONFIG
     values = fs.read_json(path)
-    labels = len(values.get("id2label") or "01")  # transformers leaves its default of two out
+    labels = len(values.get("id2label") or "01")  # transformers omits its default of two
     if labels != 1:
         raise ConfigError(f"{path} has {labels} labels; a reward model has one, its score")
     config = LlamaConfig.from_hf({**values, "architectures": ["LlamaForCausalLM"]}, str(path))
@@ -109,9 +108,8 @@ def load_reward_model(folder: str | Path, *, verify: bool = True, base: str = ""
 def reward_model_from(
     folder: str | Path, seed: int, pad_token_id: int | None = None
 ) -> RewardModel:
-    """The reward model to begin with: a language model's body under a fresh head drawn from the
-    seed, or the reward model in the folder as it is. What it pads with may be decided later.
-    """
+    """The reward model that training begins with: the one in the folder, or a language model's
+    body with a new head drawn from the seed. `pad_token_id` may be set later."""
     if is_reward_model(folder):
         return load_reward_model(folder)
     base = load_model(folder, dtype=torch.float32)
@@ -126,10 +124,10 @@ def reward_model_from(
 
 
 def padding_id(tokenizer: Tokenizer, end_ids: list[int]) -> int:
-    """The token that pads texts to be scored: one that no text ends with.
+    """The token that pads texts to be scored: a token that no text ends with.
 
-    The tokenizer's own where it is not an end token as well (Llama 2 has none at all, others pad
-    with EOS), else the unknown, else BOS. Raises ConfigError when there is none of them.
+    The tokenizer's padding token, unless it has none (Llama 2) or pads with EOS; else the unknown
+    token; else BOS. Raises ConfigError when it has none of them.
     """
     named = tokenizer.special_tokens
     unknown = named.get(tokenizer.special_roles.get("unk_token", ""))
@@ -137,7 +135,6 @@ def padding_id(tokenizer: Tokenizer, end_ids: list[int]) -> int:
         if candidate is not None and candidate not in end_ids:
             return candidate
     raise ConfigError(
-        f"the tokenizer in {tokenizer.folder} has no token to pad with but the one that ends an"
-        " answer, and a reward is read from the last token that is not padding; give it a padding"
-        " token of its own"
+        f"the tokenizer in {tokenizer.folder} can pad only with the token that ends an answer, but"
+        " a reward is read at the last token that is not padding; give it another padding token"
     )

@@ -1,4 +1,4 @@
-"""How the next token is chosen, as numbers: the options of `hanllama generate`, without torch."""
+"""The options of `hanllama generate`, among them the numbers of sampling; without torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hanllama.base.errors import ConfigError
 
 @checked
 class Sampling:
-    """The numbers of a decoding, with the meanings transformers gives them.
+    """How the next token is chosen; the numbers mean what they mean in transformers.
 
-    Applied in this order: repetition penalty, temperature, top-k, top-p. Temperature 0 is greedy
-    and leaves the last three aside.
+    Applied in this order: repetition penalty, temperature, top-k, top-p. Temperature 0 takes the
+    likeliest token, whatever top-k and top-p are.
     """
 
     max_new_tokens: Count = option(256, help="tokens to write at most")
@@ -25,7 +25,7 @@ class Sampling:
     seed: Natural = option(0, help="the same seed writes the same text")
 
     def sampling(self) -> Sampling:
-        """These numbers alone, without the other options of a command that inherits them."""
+        """These numbers without the other options of a command that inherits them."""
         return Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling)})
 
 

@@ -144,5 +144,5 @@ def test_margins_count_unless_told_otherwise(base: Path, folder: Path, tmp_path:
 
 
 def test_a_language_model_is_no_reward_model(base: Path) -> None:
-    with pytest.raises(InputError, match="is no reward model"):
+    with pytest.raises(InputError, match="not a reward model"):
         load_reward_model(base)
