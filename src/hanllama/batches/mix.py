@@ -1,14 +1,14 @@
 """Token shards -> training batches, as a pure function of (seed, step).
 
-Every document is cut into windows of at most `row_length` predictions; windows shorter than a row
-are packed together, best fit first, so that rows are full and no text is thrown away. The packing
-is a plan of (document offset, length) pairs, computed once from the documents' lengths alone, and
-the order of the rows is a keyed permutation an epoch. Nothing is a stream: batch 1,000 is the same
-whether it is asked for first, last, or after a crash, and on any number of ranks.
+Every document is cut into windows of at most `row_length` predictions; shorter windows are packed
+together, best fit first, so rows are full and no text is lost. The packing is a plan of (document
+offset, length) pairs, computed once from the documents' lengths, and the order of the rows is a
+keyed permutation per epoch. Nothing is a stream: batch 1,000 is the same whether it is asked for
+first, last, or after a crash, and on any number of ranks.
 
-A row carries positions (counted from the start of its window) and a document number for each
-token, so that attention does not look from one document into another. Where the split has a mask
-(conversations), a label that is not trained is -100, and a row weighs what it trains.
+A row has a position (from the start of its window) and a document number for each token, so that
+attention stays inside a document. Where the split has a mask (conversations), a label that is not
+trained is -100, and a row's weight is its number of trained labels.
 
 Shapes: R rows, T tokens of a row, P windows (pieces), N tokens.
 """
@@ -31,14 +31,14 @@ _BLOCK_WINDOWS = 1 << 12
 
 
 class TokenSource(Protocol):
-    """What the packer needs of a split (`batches/shards.py`)."""
+    """The part of a split (`batches/shards.py`) that the packer uses."""
 
     def document_starts(self) -> Array: ...
     def copy_into(self, out: Array, positions: Array, starts: Array, lengths: Array) -> None: ...
 
     @property
     def masked(self) -> bool:
-        """Whether only some tokens are trained: those that `trained_at` names."""
+        """Whether only the tokens that `trained_at` names are trained."""
         return False
 
     def trained_at(self, tokens: Array) -> Array:
@@ -53,8 +53,8 @@ class RowBatch:
     tokens_RT: the inputs; padding is `pad`.
     labels_RT: the token each input should predict, already shifted; -100 where there is none.
     positions_RT: counted from 0 at the start of each window.
-    documents_RT: which window of the row a token belongs to, -1 for padding; None when no row of
-        the whole split holds more than one window (causal attention then suffices).
+    documents_RT: the number of each token's window in the row, -1 for padding; None when no row of
+        the whole split holds more than one window (causal attention is then enough).
     """
 
     tokens_RT: Array
@@ -64,7 +64,7 @@ class RowBatch:
 
 
 class Rows(Protocol):
-    """What is trained on, row by row: `PackedRows`, or several of them in stages."""
+    """The training data, row by row: `PackedRows`, or several of them in stages."""
 
     n_rows: int
     row_length: int
@@ -98,9 +98,9 @@ class PackedRows:
             row_length: predictions (= input tokens) of a row, T.
             seed: the order of the rows.
             pad: the token that fills the unused end of a row.
-            packing: several windows in a row; else each has a row of its own.
+            packing: put several windows into a row; if false, one window per row.
 
-        Raises InputError when the split holds no document of two tokens or more.
+        Raises InputError when the split holds no document of at least two tokens.
         """
         self._split, self.row_length, self._seed, self._pad = split, row_length, seed, pad
         starts_D = split.document_starts()
@@ -108,7 +108,7 @@ class PackedRows:
         trained = piece_lengths
         if split.masked:
             trained = _trained(split, piece_starts, piece_lengths)
-            # A window that is only looked at, never trained, would be computed for nothing.
+            # A window without a trained label would be computed for nothing.
             keep = trained > 0
             piece_starts, piece_lengths, trained = (
                 a[keep] for a in (piece_starts, piece_lengths, trained)
@@ -132,8 +132,8 @@ class PackedRows:
 
     @property
     def n_predictions(self) -> int:
-        """Predictions that one epoch trains; without a mask every token but each document's
-        first, exactly once."""
+        """Trained predictions of one epoch; without a mask, every token but the first of each
+        document."""
         return int(self._weights.sum())
 
     @property
@@ -142,11 +142,11 @@ class PackedRows:
         return 1 - self.n_tokens / (self.n_rows * self.row_length)
 
     def batch(self, step: int, size: int) -> Array:
-        """The row numbers [size] of a step. Each row comes once an epoch; epochs follow on."""
+        """The row numbers [size] of a step: every row once per epoch, one epoch after another."""
         return rows_of_step(step, size, self.n_rows, self._seed)
 
     def weights(self, rows: Array) -> Array:
-        """Trained predictions in each of the rows [R], without reading them."""
+        """The number of trained predictions of each row [R], without reading the rows."""
         return self._weights[rows]
 
     def rows(self, rows: Array) -> RowBatch:
@@ -190,10 +190,10 @@ class PackedRows:
 def pack(lengths_P: Array, capacity: int) -> Array:
     """Best-fit-decreasing bin packing: the row number of each piece [P].
 
-    Each piece, longest first, goes into the fullest row that still holds it (Ding et al. 2024,
-    "Fewer Truncations Improve Language Modeling", arXiv:2404.10830). Lengths are whole numbers up
-    to `capacity`, so rows are kept in classes by the room they have left and pieces are placed a
-    class at a time: the cost grows with the capacity, hardly with the number of pieces.
+    Each piece, longest first, goes into the fullest row that has room for it (Ding et al. 2024,
+    "Fewer Truncations Improve Language Modeling", arXiv:2404.10830). Rows with equal room form a
+    class, and pieces of equal length are placed together: the cost grows with the capacity, hardly
+    with the number of pieces.
     """
     row_of_piece = np.empty(len(lengths_P), dtype=np.int64)
     by_length = np.argsort(-lengths_P, kind="stable")
@@ -208,7 +208,7 @@ def pack(lengths_P: Array, capacity: int) -> Array:
         while len(waiting):
             fitting = [r for r in room if r >= length]
             if not fitting:
-                # Nothing fits: new rows, each taking as many pieces of this length as it can.
+                # No row has room: new rows, each with as many pieces of this length as fit.
                 each = capacity // length
                 fresh = -(-len(waiting) // each)
                 row_of_piece[waiting] = n_rows + np.arange(len(waiting)) // each
@@ -235,7 +235,7 @@ def pack(lengths_P: Array, capacity: int) -> Array:
 
 
 def rows_of_step(step: int, size: int, n_rows: int, seed: int) -> Array:
-    """Which of `n_rows` rows [size] a step takes: all of them once an epoch, epochs follow on."""
+    """The row numbers [size] of a step: every row once per epoch, one epoch after another."""
     indices = np.arange(step * size, (step + 1) * size, dtype=np.int64)
     rows = np.empty(size, dtype=np.int64)
     for epoch in np.unique(indices // n_rows):
@@ -248,8 +248,8 @@ def rows_of_step(step: int, size: int, n_rows: int, seed: int) -> Array:
 def permutation(n: int, seed: int, epoch: int) -> Array:
     """A permutation of range(n), the same on every machine and in every NumPy release.
 
-    The numbers are sorted by a hash of (seed, epoch, number): NumPy promises its bit streams, not
-    what `Generator.permutation` makes of them.
+    The numbers are sorted by a hash of (seed, epoch, number): NumPy guarantees its bit streams, but
+    not the result of `Generator.permutation`.
     """
     salt = splitmix64(np.array([seed, epoch], dtype=np.uint64))
     keys = splitmix64(np.arange(n, dtype=np.uint64) ^ salt[0]) ^ salt[1]
@@ -268,8 +268,8 @@ def splitmix64(x: Array) -> Array:
 def _windows(starts_D: Array, row_length: int) -> tuple[Array, Array]:
     """Cut documents into windows: (offset of the first input, number of predictions) of each.
 
-    A document of n tokens holds n - 1 predictions; a window of m inputs reads m + 1 tokens, the
-    last only as a label, so windows of one document overlap in no prediction and lose none.
+    A document of n tokens holds n - 1 predictions. A window of m inputs reads m + 1 tokens, the
+    last only as a label, so each prediction of a document is in exactly one window.
     """
     predictions = np.maximum(np.diff(starts_D) - 1, 0)
     counts = -(-predictions // row_length)
@@ -281,7 +281,7 @@ def _windows(starts_D: Array, row_length: int) -> tuple[Array, Array]:
 
 
 def _trained(split: TokenSource, starts: Array, lengths: Array) -> Array:
-    """How many of each window's labels are trained, [windows]; a block of windows at a time."""
+    """The number of trained labels of each window, [windows]; a block of windows at a time."""
     counts = np.empty(len(starts), dtype=np.int64)
     for begin in range(0, len(starts), _BLOCK_WINDOWS):
         n = lengths[begin : begin + _BLOCK_WINDOWS]

@@ -1,16 +1,15 @@
-"""Which documents are held out: by document, by hash, and never a copy of what stays in training.
+"""The choice of held-out documents: by hash, and never a copy of a document that is trained.
 
-Documents are ranked by a hash of the seed and their id, so the choice is a pure function of the
-corpus and the seed, and adding documents moves few others. They are taken in that order until the
-wanted share of characters is reached. A candidate that another document largely repeats (a second
-edition of the book, an anthology that holds it) is refused and stays in training; otherwise the
-held-out loss would measure memory.
+Documents are ordered by a hash of the seed and their id, so the choice is a pure function of the
+corpus and the seed, and adding documents changes little. They are taken in that order until the
+requested share of characters is reached. A candidate that another document largely repeats (a
+second edition of a book, an anthology that contains it) is refused and stays in training; otherwise
+the held-out loss would measure memory.
 
-"Repeats" is containment of character 13-grams, letters and digits alone, so that line breaks and
-punctuation of an edition do not matter: more than 20 % of the candidate's n-grams occur in one
-other document. Thirteen is the length that GPT-3's contamination check made customary. To bound
-memory only n-grams whose hash ends in zeros are kept: all of them at first, then half, a quarter
-and so on, whenever there are too many; every document is always sampled alike. Hashes of 32 bits
+"Repeats" means that more than 20 % of the candidate's character 13-grams occur in one other
+document; only letters and digits count, so line breaks and punctuation do not matter. Thirteen is
+the length of GPT-3's contamination check. To bound memory, only n-grams whose hash ends in zeros
+are kept: all of them at first, then half, a quarter and so on, of every document. Hashes of 32 bits
 are enough: against a threshold of 20 %, a chance hit in 10,000 n-grams does not matter.
 """
 
@@ -29,14 +28,14 @@ from hanllama.text.hashing import hash64, rank
 
 NGRAM = 13
 REFUSED_ABOVE = 0.2
-# One document may be this share of the corpus and still be held out whole; where all are larger
-# (a single book), the end of one is held out instead.
+# The largest share of the corpus that a document may have to be held out whole. When all documents
+# are larger (a single book), the end of one is held out instead.
 LARGEST_WHOLE = 0.2
 # 16 MiB of hashes: every n-gram of a corpus of 4 million characters, one in 64 of 260 million.
 MAX_GRAMS = 2**22
 _CANDIDATES_A_ROUND = 512
-# Candidates beyond this multiple of the wanted share are not looked at: a corpus of which so much
-# repeats itself is made that way (generated stories), and will not yield.
+# The search ends after candidates of this multiple of the requested share: a corpus that repeats
+# itself so much (generated stories) has hardly any document that does not.
 _SEARCHED_SHARES = 4
 _FILTER_BITS = 20  # 1 MiB of bytes: stays in the second-level cache
 _HITS_AT_ONCE = 1 << 16  # enough that calls cost nothing; 512 KiB an array
@@ -47,13 +46,13 @@ Names = NDArray[np.uint64]  # hashes of whole texts and of ids
 
 @dataclass(frozen=True)
 class Holdout:
-    """The choice.
+    """The chosen documents.
 
     Attributes:
         documents: numbers of the held-out documents, in the order of the corpus.
-        tail_characters: 0, or: only that many characters at the end of the (one) document.
-        refused: candidates that repeat another document.
-        note: what the user should know, or "".
+        tail_characters: if not 0, only this many characters at the end of the one document.
+        refused: number of candidates that repeat another document.
+        note: a sentence for the user, or "".
     """
 
     documents: tuple[int, ...]
@@ -63,11 +62,11 @@ class Holdout:
 
 
 class Sketch:
-    """What the choice needs to know of a corpus, gathered in one pass: a few bytes a document."""
+    """The facts of a corpus from which the choice is made, gathered in one pass."""
 
     def __init__(self, max_grams: int = MAX_GRAMS) -> None:
         self.max_grams = max_grams
-        self.kept_of = 1  # one n-gram of so many is kept
+        self.kept_of = 1  # one in so many n-grams is kept
         self._n_grams = 0
         self._ranks: list[Names] = []
         self._wholes: list[Names] = []
@@ -76,7 +75,7 @@ class Sketch:
         self._grams: list[Hashes] = []
 
     def add(self, part: SketchPart) -> None:
-        """Take the next documents of the corpus."""
+        """Add the next documents of the corpus."""
         self._ranks.append(part.ranks)
         self._wholes.append(part.wholes)
         self._characters.append(part.characters)
@@ -109,7 +108,7 @@ class Sketch:
         """Choose the held-out documents.
 
         Args:
-            share: of the corpus's characters, from 0 (nothing) to below 0.5.
+            share: the share of the corpus's characters, from 0 (nothing) to below 0.5.
 
         Raises InputError when the corpus is too small to be divided.
         """
@@ -123,8 +122,8 @@ class Sketch:
         order = np.lexsort((np.arange(sizes.size), np.concatenate(self._ranks)))
         if int(sizes.min()) > LARGEST_WHOLE * total:
             return self._tail(order, sizes, target)
-        # A novel of which the wanted share is a tenth would take the rest of the share with it:
-        # what is far too large comes last, the smallest of it first.
+        # A document much larger than the target would exceed it alone, so these come last, the
+        # smallest first.
         large = np.where(sizes > 2 * target, sizes, 0)
         order = order[np.argsort(large[order], kind="stable")]
         order = order[sizes[order] <= LARGEST_WHOLE * total]
@@ -132,7 +131,7 @@ class Sketch:
         held = int(sizes[taken].sum()) if taken else 0
         note = ""
         if held < target / 2:
-            # Least repeated first; the sort is stable, so then by rank.
+            # The least repeated first; the sort is stable, so equal ones stay ordered by rank.
             for i, repeated in sorted(refused, key=lambda pair: pair[1]):
                 if held < target and (not taken or held + sizes[i] <= 2 * target):
                     taken.append(i)
@@ -148,12 +147,12 @@ class Sketch:
     def _search(
         self, order: NDArray[np.int64], sizes: NDArray[np.int64], target: int
     ) -> tuple[list[int], list[tuple[int, float]]]:
-        """Accepted candidates, and refused ones with the share of them that is repeated."""
+        """Accepted candidates, and refused ones with their repeated share."""
         taken: list[int] = []
         refused: list[tuple[int, float]] = []
         held = seen = at = 0
         while held < target and at < order.size and (seen < _SEARCHED_SHARES * target or not at):
-            # As many as would fill what is missing, were all of them accepted.
+            # As many as would reach the target if all of them were accepted.
             needed = np.cumsum(sizes[order[at : at + _CANDIDATES_A_ROUND]]) + held
             stop = at + int(np.searchsorted(needed, target)) + 1
             candidates = order[at : min(stop, at + _CANDIDATES_A_ROUND)]
@@ -168,7 +167,7 @@ class Sketch:
         return taken, refused
 
     def _tail(self, order: NDArray[np.int64], sizes: NDArray[np.int64], target: int) -> Holdout:
-        """Few large documents: the end of the one that is repeated least."""
+        """Hold out the end of the first large document that is not repeated."""
         if sizes.max() < 2:
             raise InputError(
                 "the corpus is too small to hold anything out; give more text or --holdout 0"
@@ -185,7 +184,7 @@ class Sketch:
         return Holdout((i,), min(target, int(sizes[i]) // 2), refused, note)
 
     def _repeated(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
-        """[candidates] the largest share of a candidate's n-grams found in one other document."""
+        """For each candidate, the largest share of its n-grams found in one other document."""
         wholes = np.concatenate(self._wholes)
         values, occurrences = np.unique(wholes, return_counts=True)
         copies = occurrences[np.searchsorted(values, wholes[candidates])] > 1
@@ -198,7 +197,7 @@ class Sketch:
         owners = np.repeat(np.arange(len(pairs)), n_own)[by_gram]
         for document, low in self._occurrences(grams):
             size = np.searchsorted(grams, grams[low], side="right") - low
-            # Every owner of such an n-gram gets a point from that document.
+            # Each candidate with such an n-gram gets a point from that document.
             step = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
             owner = owners[np.repeat(low, size) + step]
             giver = np.repeat(document, size)
@@ -211,9 +210,8 @@ class Sketch:
         return worst
 
     def _occurrences(self, grams: Hashes) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Which documents hold which of some sorted n-grams: the documents' numbers, and for each
-        the place of an n-gram, where it first stands. Each pair comes once.
-        """
+        """Pairs of a document's number and the place in sorted `grams` (the first of equal ones)
+        of an n-gram that it holds. Each pair comes once."""
         table = np.zeros(1 << _FILTER_BITS, dtype=bool)
         table[_slot(grams)] = True
         documents: list[NDArray[np.int64]] = []
@@ -245,22 +243,22 @@ class Sketch:
 
 @dataclass(frozen=True)
 class SketchPart:
-    """The hashes of some documents; made in any process, added in order."""
+    """The hashes of a few documents; made in any process, added in order."""
 
-    ranks: Names  # [documents] places in the queue for the held-out split
+    ranks: Names  # [documents] the order in which they are tried
     characters: NDArray[np.int64]  # [documents]
     wholes: Names  # [documents] equal for equal texts
     counts: NDArray[np.int64]  # [documents] n-grams each
     grams: Hashes  # [n-grams] end to end
-    kept_of: int = 1  # one n-gram of so many is there
+    kept_of: int = 1  # one in so many n-grams is kept
 
 
 def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> SketchPart:
-    """Hash the n-grams of some texts, all at once: a poem costs no more calls than a novel.
+    """Hash the n-grams of many texts with the same calls, so that short texts are as fast.
 
     Args:
-        kept_of: what `Sketch.kept_of` was at some time: n-grams that would be thinned out anyway
-            are not even made.
+        kept_of: an earlier value of `Sketch.kept_of`: n-grams that the sketch would drop anyway
+            are dropped here.
     """
     texts = [d.text for d in documents]
     ranks = np.array([rank(seed, d.id or d.source) for d in documents], dtype=np.uint64)
@@ -272,7 +270,7 @@ def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> S
     starts = np.concatenate([[0], ends[:-1]])
     grams = _ngram_hashes(codes.take(counted))
     kept = (grams & np.uint32(kept_of - 1)) == 0
-    # The last 12 positions of a document begin n-grams that would reach into the next one.
+    # N-grams from the last 12 positions of a document would reach into the next one.
     over = ends[:, None] - np.arange(1, NGRAM)
     over = over[(over >= starts[:, None]) & (over < grams.size)]
     kept[over] = False
@@ -282,22 +280,22 @@ def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> S
 
 
 def _whole(text: str) -> int:
-    """Equal for equal texts: what finds copies too short to have an n-gram that is kept."""
+    """A hash of a whole text: it finds copies too short to have a kept n-gram."""
     return hash64(f"{len(text)} {text[:2000]}".encode())
 
 
 def cut_tail(text: str, characters: int) -> int:
-    """Where the last `characters` of a text begin, moved on to the next line's start if any."""
+    """Where the last `characters` of a text begin, moved to the start of the next line if any."""
     at = len(text) - characters
     line = text.find("\n", at - 1) + 1
     return line if 0 < line < len(text) else at
 
 
 def _ngram_hashes(codes: NDArray[np.uint32]) -> Hashes:
-    """[characters - 12] a 32-bit hash of each 13-gram.
+    """A 32-bit hash of each 13-gram, [characters - 12].
 
-    The polynomial over 13 characters is put together from those over 8, 4 and 1 (five products
-    a character instead of thirteen), then mixed, because its low bits alone decide what is kept.
+    The polynomial over 13 characters is composed of those over 8, 4 and 1 (five products per
+    character instead of thirteen), then mixed, because its low bits decide which are kept.
     """
     n = codes.size - NGRAM + 1
     if n <= 0:
@@ -308,7 +306,7 @@ def _ngram_hashes(codes: NDArray[np.uint32]) -> Hashes:
     return out
 
 
-# Characters hashed at once: all intermediate arrays stay in the processor's second-level cache.
+# Characters hashed at once, so that the intermediate arrays stay in the second-level cache.
 _CACHED = 1 << 15
 _POWERS = [np.uint32(pow(0x9E3779B1, k, 2**32)) for k in range(6)]  # any large odd base would do
 
@@ -320,11 +318,11 @@ def _hash_block(codes: NDArray[np.uint32]) -> Hashes:
     eight: Hashes = four[:-4] * _POWERS[4] + four[4:]
     whole: Hashes = eight[:n] * _POWERS[5] + four[8 : 8 + n] * _POWERS[1] + codes[12 : 12 + n]
     whole ^= whole >> np.uint32(15)
-    whole *= np.uint32(0x2C1B3C6D)  # mixing multiplier of a known good 32-bit hash (lowbias32 kind)
+    whole *= np.uint32(0x2C1B3C6D)  # a multiplier of a good 32-bit hash (of lowbias32's kind)
     whole ^= whole >> np.uint32(12)
     return whole
 
 
 def _slot(grams: Hashes) -> Hashes:
-    """The place of an n-gram in the filter table; the high bits, since low ones may all be 0."""
+    """The place of an n-gram in the filter: its high bits, since the low ones may all be 0."""
     return grams >> np.uint32(32 - _FILTER_BITS)

@@ -1,10 +1,10 @@
-"""What `tokenize` keeps until the held-out split is chosen: the tokens, and what to go on from.
+"""The tokens that `tokenize` keeps until the held-out split is chosen, and its unfinished work.
 
-A batch is what became of some pieces of the corpus. `Spool` holds all of them, in memory or, when
-they are many, the tokens in a file. `Journal` is a file of the same batches in `OUTPUT.partial`
-(`base/making.py`), one after the other with a checksum each, so that a tokenizing that was stopped
-or killed does not begin again; the state says how many are whole and how long the file is. They
-are added again in their order, as if they had just been made, so the shards are the same bytes.
+A batch holds the tokens of a few pieces of the corpus. `Spool` holds all batches, in memory or,
+when they are many, with their tokens in a file. `Journal` also writes them to a file in
+`OUTPUT.partial` (`base/making.py`), each with a checksum, so that a stopped or killed `tokenize`
+need not begin again; its state gives the number of complete batches and the length of the file. A
+resumed run adds them in the same order, so the shards are the same bytes.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from hanllama.batches.shards import Ids, token_dtype
 from hanllama.reading.records import Reject
 
 SPOOL_MEMORY = 2**27  # bytes of tokens above which they go to a file
-# What a kill costs at most, in time and in memory until then; a shorter run leaves no journal.
+# The most that a kill loses, in time and in bytes held; a shorter run leaves no journal.
 SAVE_SECONDS = 10.0
 _SAVE_BYTES = 2**26
-# Sources that the manifest names; a corpus of a million files is named by its inputs.
+# The most sources that the manifest names; its inputs name the rest.
 _SOURCES = 1000
 _SKETCH = ("ranks", "characters", "wholes", "counts", "grams")
 
 
 @dataclass
 class Batch:
-    """The documents of some pieces, tokenized."""
+    """The tokenized documents of a few pieces."""
 
     rejects: list[Reject]
     blank: int  # documents without a visible character: left out
@@ -54,17 +54,17 @@ class Batch:
 
 
 class Spool:
-    """The whole corpus as tokens, and what is known of its documents.
+    """The whole corpus as tokens, with the counts of its documents.
 
-    `path` is made once the tokens are more than `SPOOL_MEMORY`.
+    The file at `path` exists once the tokens exceed `SPOOL_MEMORY`.
 
     Attributes:
-        batches: how many were added.
+        batches: number of batches added.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.dtype = token_dtype(0)  # that of the first batch
+        self.dtype = token_dtype(0)  # the batches' own, once one is added
         self.batches = 0
         self.sketch = splitting.Sketch()
         self.documents = self.characters = self.bytes = self.tokens = 0
@@ -76,7 +76,7 @@ class Spool:
         self._file: Any = None
 
     def add(self, batch: Batch) -> None:
-        """Take the next documents of the corpus."""
+        """Add the next documents of the corpus."""
         self.dtype = batch.ids.dtype
         self.batches += 1
         self._held.append(batch.ids)
@@ -105,9 +105,9 @@ class Spool:
         self._held.clear()
 
     def documents_by_batch(self) -> Iterator[tuple[Ids, NDArray[np.int64], NDArray[np.int64]]]:
-        """Of each batch in order: its tokens end to end, and each document's tokens and bytes.
+        """Yield for each batch its tokens end to end, and each document's tokens and bytes.
 
-        Once only, and nothing can be added then: what was handed out is let go.
+        Only once, and after the last `add`: it frees each batch as it goes.
         """
         held: Iterable[Ids]
         if self._file is None:
@@ -121,17 +121,17 @@ class Spool:
         yield from zip(held, self._lengths, self._text_bytes, strict=True)
 
     def _read_back(self) -> Iterator[Ids]:
-        """Each batch's tokens, read and not mapped: mapped pages would count as memory in use."""
+        """Yield each batch's tokens, read and not mapped: mapped pages would count as memory."""
         with open(self.path, "rb") as file:
             for lengths in self._lengths:
                 yield np.fromfile(file, self.dtype, int(lengths.sum()))
 
 
 class Journal:
-    """The batches of an unfinished tokenizing.
+    """The batches of an unfinished run, in a file.
 
     Attributes:
-        batches: how many are there to go on from.
+        batches: number of saved batches.
     """
 
     def __init__(self, made: Making) -> None:
@@ -143,9 +143,9 @@ class Journal:
         self._saved = time.monotonic()
 
     def saved(self) -> Iterator[Batch]:
-        """The batches that are there, in order.
+        """Yield the saved batches, in order.
 
-        Raises CorruptError when they are not what was written.
+        Raises CorruptError when a checksum differs.
         """
         if not self.batches:
             return
@@ -155,19 +155,19 @@ class Journal:
                 data = file.read(size)
                 if zlib.crc32(data) != checksum:
                     raise CorruptError(
-                        f"{file.name} is damaged; remove {self.made.folder} to begin anew"
+                        f"{file.name} is damaged; remove {self.made.folder} to begin again"
                     )
                 yield _read(data)
 
     def add(self, batch: Batch) -> None:
-        """Remember a batch, on the disk when it is time."""
+        """Hold a batch, and save the held ones when they are old or large enough."""
         self._held.append(batch)
         held_bytes = sum(b.ids.nbytes for b in self._held)
         if time.monotonic() - self._saved > SAVE_SECONDS or held_bytes > _SAVE_BYTES:
             self.save()
 
     def save(self) -> None:
-        """Bring what was added to the disk."""
+        """Write the held batches to disk."""
         if not self._held:
             return
         if self._log is None:

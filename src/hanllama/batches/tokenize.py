@@ -1,14 +1,13 @@
 """`hanllama tokenize`: a corpus -> token shards, with a held-out split.
 
-One pass over the corpus: its pieces (books, runs of JSON lines) go to worker processes, which
-parse and tokenize them; the tokens are kept in a spool (in memory, a larger one in a file), and
-beside them go a few hashes a document from which, at the end, the held-out split is chosen
-(`split.py`). Then the spool is dealt out to the two splits, a plain copy. So the text is read and
-tokenized once, and memory does not grow with it.
+One pass over the corpus: worker processes parse and tokenize its pieces (books, runs of JSON
+lines). A spool keeps the tokens, in memory or in a file, with a few hashes per document, from which
+the held-out split is chosen at the end (`split.py`). Then the spool is copied into the two splits.
+So the text is read and tokenized once, and memory does not grow with it.
 
-The pieces are cut by one reader and come back in order, so the shards are the same bytes for any
-number of workers. The same command again goes on where a stopped or killed one was (`spool.py`),
-and does nothing where the shards were made from the same text, tokenizer and options.
+One reader cuts the pieces and their results come back in order, so the shards are the same bytes
+for any number of workers. The same command again continues a stopped or killed one (`spool.py`),
+and does nothing if the shards were made from the same text, tokenizer and options.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from hanllama.reading.records import Document, Piece, Reject
 from hanllama.text import letters
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer, load_tokenizer
 
-# A smaller corpus is tokenized before a second process has started.
+# Below this size a second process would not have started before the corpus is tokenized.
 _SMALL_BYTES = 12_000_000
 _SPOOL = ".spool"
 
@@ -61,7 +60,7 @@ class TokenizeConfig:
     tokenizer: str = option(help="the tokenizer's folder, or a model's")
     output: str = option(help="the shards folder to write")
     holdout: float = option(0.01, ge=0, lt=0.5, help="share of characters to hold out, by document")
-    seed: int = option(0, help="of the choice of held-out documents")
+    seed: int = option(0, help="seed of the choice of held-out documents")
     workers: Natural = option(0, help="processes; 0 means one per core; the result is the same")
     shard_tokens: Count = option(SHARD_TOKENS, help="tokens after which the next file begins")
     text_field: str = option("text", help="the field of JSON lines or Parquet that holds the text")
@@ -69,10 +68,10 @@ class TokenizeConfig:
 
 
 def tokenize(options: TokenizeConfig) -> Path:
-    """Tokenize a corpus and publish its shards folder, unless it is there already.
+    """Tokenize a corpus and publish its shards folder, unless it already exists.
 
-    Raises InputError for an empty corpus, a missing tokenizer, an output that exists and was made
-    from something else, and one in which another run is at work.
+    Raises InputError for an empty corpus, a missing tokenizer, or an output that was made from
+    something else or in which another run is at work.
     """
     worker = _Worker(options)
     with making(
@@ -90,10 +89,10 @@ def tokenize(options: TokenizeConfig) -> Path:
 def _tokenize(options: TokenizeConfig, worker: _Worker, made: Making) -> None:
     began = time.monotonic()
     if workers.forks():
-        worker.load()  # for all processes; elsewhere each loads its own, all at the same time
+        worker.load()  # once, for all forked processes; elsewhere each loads for itself
     pieces, size = _pieces(options.inputs)
     n_workers = workers.count(options.workers, size, _SMALL_BYTES)
-    gc.freeze()  # no collection in a copy of this process touches, and so copies, what was loaded
+    gc.freeze()  # or a collection in a fork would touch, and so copy, the loaded objects
     processes = workers.Workers[_Job, Batch](n_workers, _itself, (worker,))
     gc.unfreeze()
     with contextlib.closing(processes):
@@ -103,7 +102,7 @@ def _tokenize(options: TokenizeConfig, worker: _Worker, made: Making) -> None:
         with made.publish(sums) as folder:
             results = functools.partial(processes.ordered, build=lambda: worker)
             spool, quarantine = _fill_spool(options, pieces, results, folder, journal)
-            processes.close()  # and their memory
+            processes.close()  # frees their memory
             tokenizer = worker.tokenizer
             holdout = spool.sketch.choose(options.holdout)
             writers = _deal(options, tokenizer, folder, spool, holdout)
@@ -125,14 +124,14 @@ def _tokenize(options: TokenizeConfig, worker: _Worker, made: Making) -> None:
 
 
 def _made_from(options: TokenizeConfig, tokenizer: Tokenizer) -> dict[str, str]:
-    """What the shards depend on, as hashes; reading the text for it costs a hundredth or so."""
+    """Hashes of all that the shards depend on; hashing the text costs about 1 % of the run."""
     corpus = ""  # standard input cannot be read twice
     if list(options.inputs) != ["-"]:
         survey = records.survey([name for name in options.inputs if name != "-"])
         sums = []
         with Progress("fingerprint of the text", survey.size / 1e6, unit="MB") as progress:
             for path in survey.files:
-                # What cannot be read is named and counted by the reader.
+                # The reader names and counts files that cannot be read.
                 readable = path.is_file() and os.access(path, os.R_OK)
                 sums.append((path.name, fs.sha256(path) if readable else ""))
                 progress.advance(path.stat().st_size / 1e6 if readable else 0)
@@ -150,25 +149,25 @@ _DECIDING = ("holdout", "seed", "shard_tokens", "text_field")  # options that ch
 
 
 def _published(output: Path) -> dict[str, str] | None:
-    """The values that a finished shards folder was made from; None where it is no such folder."""
+    """The `made_from` of a finished shards folder; None when the folder is something else."""
     if not (output / MANIFEST).is_file() or not (output / fs.SUMS).is_file():
         return None
     found: dict[str, str] = fs.read_json(output / MANIFEST).get("made_from", {})
-    # A pipe's text is not known before it is read, so it equals nothing.
+    # Standard input has no hash, so it equals nothing.
     return found if found.get("corpus") else None
 
 
 # --- in a worker -----------------------------------------------------------------------------
 
 
-_Job = tuple[list[Piece], int]  # what to tokenize, and `Sketch.kept_of` at the time
+_Job = tuple[list[Piece], int]  # the pieces, and the present `Sketch.kept_of`
 
 
 class _Worker:
-    """Parses and tokenizes pieces, in whatever process.
+    """Parses and tokenizes pieces, in this process or another.
 
-    A forked process has what `load` loaded before. Another one loads it with its first job, so
-    that a tokenizer that cannot be read is an error of that job, and said like any other.
+    A forked process inherits what `load` loaded. Another one loads it with its first job, so that
+    an unreadable tokenizer is reported as an error of that job.
     """
 
     def __init__(self, options: TokenizeConfig) -> None:
@@ -178,7 +177,7 @@ class _Worker:
         return {"options": self.options}
 
     def load(self) -> None:
-        """Load what the first job would."""
+        """Load the tokenizer and the tables, which the first job would load otherwise."""
         if self.options.holdout:
             letters.counted()
         assert self.is_fallback.size == self.tokenizer.vocab_size
@@ -206,8 +205,7 @@ class _Worker:
                     documents.append(item)
         texts = [d.text for d in documents]
         ids, lengths = self.tokenizer.encode_flat(texts)
-        # The type was chosen to hold every id below vocab_size, and the shard writer checks that
-        # none is above; here none may wrap on its way there.
+        # The shard writer refuses ids outside the vocabulary; none may wrap before it sees them.
         assert ids.size == 0 or 0 <= int(ids.min()) <= int(ids.max()) < self.tokenizer.vocab_size
         sketch = None
         if self.options.holdout:
@@ -226,7 +224,7 @@ class _Worker:
 
 
 def _itself(worker: _Worker) -> _Worker:
-    """What another process calls, made of what it was given."""
+    """How another process makes the worker from its argument."""
     return worker
 
 
@@ -282,7 +280,7 @@ def _pieces(inputs: Iterable[str]) -> tuple[Iterator[Piece], int]:
 
 
 def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Runs of pieces, each about `workers.JOB_BYTES` or a single larger piece."""
+    """Yield runs of pieces, each about `workers.JOB_BYTES` or a single larger piece."""
     job: list[Piece] = []
     size = 0
     for piece in pieces:
@@ -313,7 +311,7 @@ def _deal(
     for ids, lengths, text_bytes in spool.documents_by_batch():
         starts = np.concatenate([[0], np.cumsum(lengths)])
         here = sorted(held_out.intersection(range(first, first + lengths.size)))
-        # Runs of documents that go to one split: from one cut to the next.
+        # The documents between two cuts go to the same split.
         cuts = sorted({0, lengths.size, *(n - first for n in here), *(n - first + 1 for n in here)})
         for low, high in itertools.pairwise(cuts):
             number = first + low
@@ -334,7 +332,7 @@ def _deal(
 
 
 def _document(options: TokenizeConfig, number: int) -> Document:
-    """Read one document again, by its number among those that are not blank."""
+    """Read one document again, by its number among the documents that are not blank."""
     if list(options.inputs) == ["-"]:
         raise InputError("standard input cannot be read twice; give a file or --holdout 0")
     with records.Quarantine() as again:
@@ -346,7 +344,7 @@ def _document(options: TokenizeConfig, number: int) -> Document:
     raise InputError("the corpus changed while it was being read; run the command again")
 
 
-# --- what is said of it ----------------------------------------------------------------------
+# --- the manifest's facts and the printed report ---------------------------------------------
 
 
 def _facts(
