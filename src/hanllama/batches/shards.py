@@ -1,14 +1,14 @@
 """Token shards: a corpus as flat arrays on disk, which training reads by memory map.
 
-A folder holds one or two splits (`train`, `heldout`), each a row of files: `train-00000.bin` is
-nothing but token ids, little-endian uint16 (uint32 above 65,536 ids), documents end to end;
-`train-00000.idx` is the int64 offsets of its documents, one more than there are documents;
-`train-00000.mask`, in the shards of conversations, is a bit a token: 1 where it is trained. There
-is no loader, no worker and no state: a batch is a list of (start, length) spans into a split's
-token space, copied straight out of the page cache, and any span can be read again at any time.
+A folder holds one or two splits (`train`, `heldout`), each a series of files. `train-00000.bin`
+holds only token ids, little-endian uint16 (uint32 above 65,536 ids), documents end to end;
+`train-00000.idx` the int64 offsets of its documents and the end of the last one;
+`train-00000.mask`, in the shards of conversations, one bit per token: 1 if it is trained. There is
+no loader, no worker and no state: a batch is a list of (start, length) spans of a split, copied
+straight from the page cache, and any span can be read again at any time.
 
-`manifest.json` says what the arrays mean, with a sha256 per file; `open_shards` checks all of it
-before step 0, since a wrong byte here would otherwise surface as a strange loss days later.
+`manifest.json` describes the arrays, with a sha256 per file. `open_shards` checks all of it before
+step 0, since a wrong byte would otherwise appear as a strange loss days later.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 class ShardWriter:
     """Appends documents to the shard files of one split.
 
-    A document never crosses files, so a file is closed once it has reached `shard_tokens` and a
-    longer document makes a longer file. A `masked` split also says of each token whether it is
-    trained.
+    A document never crosses files: a file is closed when it has reached `shard_tokens`, and a
+    longer document makes a longer file. A `masked` split also stores which tokens are trained.
     """
 
     def __init__(
@@ -86,8 +85,8 @@ class ShardWriter:
             ids: [tokens] integers of any type, each document with its BOS and EOS.
             lengths: [documents] tokens of each.
             text_bytes: the UTF-8 bytes of all their texts, for bits per byte later.
-            mask: bool [tokens], true on each token that is trained (as what its predecessors
-                should predict); for a masked split, and only for one.
+            mask: bool [tokens], true on each token that is trained as a label; for a masked split
+                only.
 
         Raises InputError when an id does not fit the vocabulary: a wrapped id is a silent lie.
         """
@@ -109,7 +108,7 @@ class ShardWriter:
         ids = ids.astype(self.dtype, copy=False)
         begin = first = 0
         while first < lengths.size:
-            # Up to and including the document that fills the file.
+            # The last document is the one that fills the file.
             room = self.shard_tokens - self._offsets[-1]
             last = min(int(np.searchsorted(ends, begin + room)) + 1, lengths.size)
             end = int(ends[last - 1])
@@ -134,7 +133,7 @@ class ShardWriter:
             self._finish_file()
 
     def close(self) -> list[dict[str, Any]]:
-        """Finish the last file; what `manifest.json` says of each file of this split."""
+        """Finish the last file; return the manifest's entry of each file of this split."""
         if self._file is not None:
             self._finish_file()
         return self._shards
@@ -176,7 +175,7 @@ class ShardWriter:
         self._offsets = [0]
 
     def _beside(self, what: str, suffix: str, data: bytes) -> dict[str, str]:
-        """Write a file beside the tokens; its entries in the manifest."""
+        """Write a file beside the tokens; return its entries in the manifest."""
         path = self.folder / self._name(suffix)
         with fs.storage(path), open(path, "wb") as out:
             out.write(data)
@@ -184,7 +183,7 @@ class ShardWriter:
 
 
 class _MaskBits:
-    """Bits gathered eight to a byte, the first of each byte highest (NumPy's `packbits`)."""
+    """Bits collected eight to a byte, the first one highest (NumPy's `packbits`)."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -197,7 +196,7 @@ class _MaskBits:
         self._left = bits[whole:]
 
     def take(self) -> bytes:
-        """Everything added since the last call, the last byte filled up with 0."""
+        """All bits added since the last call, the last byte filled with 0."""
         data = bytes(self._bytes) + np.packbits(self._left).tobytes()
         self._bytes, self._left = bytearray(), np.zeros(0, np.bool_)
         return data
@@ -212,13 +211,13 @@ def write_manifest(
     token_bytes: NDArray[np.int32],
     facts: Mapping[str, Any],
 ) -> None:
-    """Close the writers and write what makes their files a shards folder.
+    """Close the writers and write `manifest.json` and `token_bytes.npy` beside their files.
 
     Args:
         folder: the unpublished folder that holds the shard files.
         writers: by split name.
-        token_bytes: [vocab] UTF-8 bytes that each token stands for.
-        facts: further entries of the manifest: where the data came from, special ids.
+        token_bytes: [vocab] number of UTF-8 bytes of each token.
+        facts: further entries of the manifest: the origin of the data, special ids.
     """
     splits = {}
     for name, writer in writers.items():
@@ -304,11 +303,11 @@ class Split:
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
     ) -> None:
-        """Copy many spans of the split into a flat buffer: how rows are packed.
+        """Copy many spans of the split into a flat buffer; rows are packed with it.
 
         Args:
-            out_flat: [anything] int64, written at `out_positions[i] : + lengths[i]`; the rest is
-                left as it is. It must be contiguous (a view of a [B, T] batch is).
+            out_flat: [anything] int64, contiguous (a view of a [B, T] batch is). Span i is written
+                at `out_positions[i]`; the rest does not change.
             out_positions, starts, lengths: [spans] int64. Spans may cross files.
 
         Raises IndexError when a span leaves the split or the buffer.
@@ -336,10 +335,10 @@ class Shards:
     token_bytes: NDArray[np.int32]
 
     def split(self, name: str) -> Split:
-        """A split by name; InputError names what there is."""
+        """A split by name; InputError lists the names."""
         if name not in self.splits:
             there = ", ".join(self.splits)
-            raise InputError(f"{self.folder} has no split {name!r}; there are: {there}")
+            raise InputError(f"{self.folder} has no split {name!r}, only: {there}")
         return self.splits[name]
 
     @property
@@ -352,7 +351,7 @@ class Shards:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the checksums of every shard file: what a resume must find unchanged."""
+        """sha256 over the checksums of all shard files; a resume requires the same."""
         digest = hashlib.sha256(f"{self.manifest['tokenizer_hash']}\n".encode())
         for name, entry in sorted(self.manifest["splits"].items()):
             for shard in entry["shards"]:
@@ -365,12 +364,12 @@ def open_shards(folder: str | Path, verify: bool = True) -> Shards:
     """Open a shards folder by memory map.
 
     Args:
-        folder: what `hanllama tokenize` published.
-        verify: also read every byte: sha256 of each file, and that every token is inside the
-            vocabulary. Sizes and indexes are checked always.
+        folder: the output of `hanllama tokenize`.
+        verify: also read every byte, to check each file's sha256 and that every token is inside
+            the vocabulary. Sizes and indexes are always checked.
 
-    Raises InputError when the folder is missing, CorruptError when a file is missing, truncated,
-    altered, or holds a token beyond the vocabulary.
+    Raises InputError when the folder is missing, CorruptError when a file is missing, truncated or
+    altered, or holds a token outside the vocabulary.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -381,7 +380,7 @@ def open_shards(folder: str | Path, verify: bool = True) -> Shards:
         )
     for name in (fs.SUMS, MANIFEST):
         if not (folder / name).is_file():
-            raise CorruptError(f"{folder} has no {name}: it is no finished shards folder")
+            raise CorruptError(f"{folder} has no {name}: it is not a finished shards folder")
     manifest = fs.read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise CorruptError(
@@ -390,14 +389,16 @@ def open_shards(folder: str | Path, verify: bool = True) -> Shards:
         )
     vocab_size = int(manifest["vocab_size"])
     if verify:
-        _verify_others(folder, manifest)
+        # The token files are read below, by `_check_tokens`.
+        entries = [shard for split in manifest["splits"].values() for shard in split["shards"]]
+        fs.verify_sums(folder, without={shard["file"] for shard in entries})
     splits = {
         name: _open_split(folder, name, entry, vocab_size, verify)
         for name, entry in manifest["splits"].items()
     }
     token_bytes = np.load(folder / TOKEN_BYTES, allow_pickle=False)
     if token_bytes.shape != (vocab_size,):
-        raise CorruptError(f"{folder / TOKEN_BYTES} has not one entry for each of {vocab_size} ids")
+        raise CorruptError(f"{folder / TOKEN_BYTES} must have {vocab_size} entries, one per id")
     return Shards(folder, manifest, splits, token_bytes)
 
 
@@ -416,24 +417,15 @@ def _open_split(
         index = np.fromfile(index_path, dtype="<i8")
         if verify:
             _check_tokens(path, array, shard["sha256"], vocab_size)
-            if hashlib.sha256(index.tobytes()).hexdigest() != shard["index_sha256"]:
-                raise _altered(index_path)
         if index[0] != 0 or index[-1] != shard["tokens"] or (np.diff(index) <= 0).any():
             raise CorruptError(f"{index_path} is corrupt: its offsets do not rise; tokenize again")
         arrays.append(array.view(np.ndarray))  # indexing a memmap object costs more
         indexes.append(index)
         if "mask" in shard:
-            masks.append(_open_mask(folder, shard, verify))
+            _check_size(folder / shard["mask"], -(-shard["tokens"] // 8))
+            bits = np.memmap(folder / shard["mask"], dtype=np.uint8, mode="r")
+            masks.append(bits.view(np.ndarray))
     return Split(name, entry["tokens"], entry["documents"], entry["bytes"], arrays, indexes, masks)
-
-
-def _open_mask(folder: Path, shard: dict[str, Any], verify: bool) -> NDArray[np.uint8]:
-    path = folder / shard["mask"]
-    _check_size(path, -(-shard["tokens"] // 8))
-    bits = np.memmap(path, dtype=np.uint8, mode="r")
-    if verify and hashlib.sha256(bits.data).hexdigest() != shard["mask_sha256"]:
-        raise _altered(path)
-    return bits.view(np.ndarray)
 
 
 def _check_size(path: Path, expected: int) -> None:
@@ -447,7 +439,7 @@ def _check_size(path: Path, expected: int) -> None:
 
 
 def _check_tokens(path: Path, array: Ids, sha256: str, vocab_size: int) -> None:
-    """One pass over the file: its checksum and its largest token."""
+    """Check a file's tokens and its checksum in one pass."""
     digest, largest = hashlib.sha256(), 0
     step = _BLOCK_BYTES // array.itemsize
     for at in range(0, array.size, step):
@@ -460,34 +452,7 @@ def _check_tokens(path: Path, array: Ids, sha256: str, vocab_size: int) -> None:
             " with another tokenizer or altered: run hanllama tokenize again"
         )
     if digest.hexdigest() != sha256:
-        raise _altered(path)
-
-
-def _verify_others(folder: Path, manifest: dict[str, Any]) -> None:
-    """Check the manifest, the tokenizer and `token_bytes.npy` against `SHA256SUMS`.
-
-    The shard files are left out: their checksums are in the (then trusted) manifest, and
-    `_check_tokens` reads them anyway.
-    """
-    shards = {
-        name
-        for entry in manifest["splits"].values()
-        for shard in entry["shards"]
-        for name in (shard["file"], shard["index"], shard.get("mask"))
-    }
-    for line in (folder / fs.SUMS).read_text(encoding="utf-8").splitlines():
-        expected, _, name = line.partition("  ")
-        if name in shards:
-            continue
-        path = folder / name
-        if not path.is_file():
-            raise CorruptError(f"{folder} is incomplete: {name} is missing; tokenize again")
-        if fs.sha256(path) != expected:
-            raise _altered(path)
-
-
-def _altered(path: Path) -> CorruptError:
-    return CorruptError(
-        f"{path} is corrupt: its sha256 is not the recorded one; restore it from another copy or"
-        " run hanllama tokenize again"
-    )
+        raise CorruptError(
+            f"{path} is corrupt: its sha256 is not the recorded one; restore it from another copy"
+            " or run hanllama tokenize again"
+        )

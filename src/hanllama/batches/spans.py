@@ -1,4 +1,4 @@
-"""Copy many spans of token files into one buffer: how rows are packed."""
+"""Copy many spans of token files into one buffer, to pack rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 Ids = NDArray[Any]
 Places = NDArray[np.int64]
-# Measured costs that choose between the two ways to copy: a slice a span costs Python 0.6 us; index
-# arrays cost 60 us a call and 10 ns a token.
+# Measured costs, which choose between two ways to copy: a slice costs Python 0.6 us; index arrays
+# cost 60 us per call and 10 ns per token.
 _SLICE_SPAN_US, _GATHER_CALL_US, _GATHER_TOKEN_US = 0.6, 60.0, 0.01
-# A gather by index array holds three int64 temporaries a token; this bounds and caches them.
+# Tokens copied by index arrays at once: their three int64 temporaries per token stay in the cache.
 _GATHER_TOKENS = 1 << 16
 
 
@@ -25,15 +25,15 @@ def copy_spans(
     starts: Places,
     lengths: Places,
 ) -> None:
-    """Copy spans of the token space that some files make up end to end.
+    """Copy spans of the token space that the files form, end to end.
 
     Args:
         arrays: the files' tokens.
-        file_starts: [files + 1] where each begins in the token space, and the end of the last.
-        out: written at `positions[i] : + lengths[i]`; the rest is left as it is.
+        file_starts: [files + 1] the start of each in the token space, and the end of the last.
+        out: span i is written at `positions[i]`; the rest does not change.
         positions, starts, lengths: [spans], inside the buffer and the token space.
     """
-    # side="right" - 1: the file in which a token lies; the last token decides for the end.
+    # side="right" - 1 gives the file of a token; a span ends in the file of its last token.
     ends = starts + lengths
     first = np.searchsorted(file_starts, starts, side="right") - 1
     last = np.searchsorted(file_starts, ends - 1, side="right") - 1
@@ -67,7 +67,7 @@ def _gather(
     starts: Places,
     lengths: Places,
 ) -> None:
-    """Copy by index arrays over many spans at once: the fastest for short ones.
+    """Copy many short spans at once with index arrays.
 
     Args:
         files: [spans] ascending.
@@ -81,8 +81,8 @@ def _gather(
         part = slice(begin, stop)
         n = lengths[part]
         step = np.arange(int(ends[stop - 1]) - done)
-        # Within a span, source and target both advance by one with `step`; so each is `step` plus
-        # a constant of the span: where it starts, less the tokens of the spans before it.
+        # Within a span, source and target advance with `step`, so each is `step` plus a constant
+        # of the span: its start, less the tokens of the spans before it.
         before = ends[part] - n - done
         source = np.repeat(starts[part] - before, n)
         source += step
