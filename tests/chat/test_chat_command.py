@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-import tiny
+from builders import folders
+from builders.terminal import Typed
 from hanllama import cli
 from hanllama.base import fs
 from hanllama.chat.chat import Chat, Pipe, Terminal, joined
@@ -28,7 +29,6 @@ from hanllama.model.llama import Llama
 from hanllama.model.sampling import Sampling
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
-from typed import Typed
 
 
 def _model(
@@ -44,10 +44,10 @@ def _model(
     An endless one cannot write its end token: a part of the residual stream that every token
     leads with speaks against it.
     """
-    tokenizer = tiny.tokenizer(place / "tokenizer")
+    tokenizer = folders.tokenizer(place / "tokenizer")
     if template:
         (tokenizer / chat.FILE).write_text(chat.source("llama2"), encoding="utf-8")
-    config = tiny.grouped(load_tokenizer(tokenizer).vocab_size, context)
+    config = folders.grouped(load_tokenizer(tokenizer).vocab_size, context)
     torch.manual_seed(4)
     model = Llama(config)
     if endless:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from builders.hub import COMMIT, Fault, Hub
 from hanllama import cli
 from hanllama.base import hub
 from hanllama.base.errors import (
@@ -31,7 +32,6 @@ from hanllama.base.errors import (
 from hanllama.corpus.fetch import unpack
 from hanllama.reading import records
 from hanllama.reading.formats import _source
-from lookalike_hub import COMMIT, Fault, Hub
 
 REPO, MODELSCOPE_REPO = "Skywork/SkyPile-150B", "AI-ModelScope/SkyPile-150B"
 PATHS = [f"data/part_{n}.jsonl" for n in (2, 10, 1)]  # in natural order: 1, 2, 10

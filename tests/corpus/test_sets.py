@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from builders.hub import Hub
 from hanllama import cli
 from hanllama.base import plugins
 from hanllama.base.errors import ConfigError
@@ -21,7 +22,6 @@ from hanllama.corpus.fetch import sets
 from hanllama.corpus.fetch.sets import DataSet, Text
 from hanllama.reading import records
 from hanllama.talks.conversations import Unusable
-from lookalike_hub import Hub
 
 
 def lines(*rows: Any) -> bytes:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
+from builders.terminal import Typed
 from hanllama import cli
 from hanllama.base import pager
 from hanllama.corpus.clean import CleanConfig, clean
-from typed import Typed
 
 SCREEN = {"COLUMNS": "80", "LINES": "24"}
 
@@ -96,7 +96,7 @@ def chats(tmp_path: Path) -> tuple[str, str]:
     ]
     path = tmp_path / "chats.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in lines))
-    return str(path), str(tiny.tokenizer(tmp_path / "tok"))
+    return str(path), str(folders.tokenizer(tmp_path / "tok"))
 
 
 def test_the_mask_is_in_brackets_where_there_is_no_terminal(

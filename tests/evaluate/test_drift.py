@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
+from builders import folders
 from hanllama.batches.shards import open_shards
 from hanllama.evaluate.drift import bits_per_byte, kl_per_answer
 from hanllama.model.checkpoint import load_model
@@ -20,8 +20,8 @@ from hanllama.train.sequences import TokenSequence
 
 
 def test_kl_is_that_of_whole_distributions_answer_by_answer(tmp_path: Path) -> None:
-    model = load_model(tiny.chat_model(tmp_path / "a", seed=1))
-    other = load_model(tiny.chat_model(tmp_path / "b", seed=2))
+    model = load_model(folders.chat_model(tmp_path / "a", seed=1))
+    other = load_model(folders.chat_model(tmp_path / "b", seed=2))
     draw = np.random.default_rng(7)
     lengths = [(3, 5), (10, 1), (1, 40), (25, 12)] * 5  # more than one batch
     answers = []
@@ -39,12 +39,12 @@ def test_kl_is_that_of_whole_distributions_answer_by_answer(tmp_path: Path) -> N
 
 def test_bits_per_byte_of_held_out_text_is_the_loops_own(tmp_path: Path) -> None:
     """Rows as long as the longest document hold whole documents: the loop measures the same."""
-    data = tiny.shards(tmp_path / "data", tiny.tokenizer(tmp_path / "tok"), documents=40)
+    data = folders.shards(tmp_path / "data", folders.tokenizer(tmp_path / "tok"), documents=40)
     shards = open_shards(data)
     heldout = shards.split("heldout")
     starts = heldout.document_starts()
     longest = max(int(np.diff(shards.split(s).document_starts()).max()) for s in shards.splits)
-    config = tiny.pretrain_config(data, tmp_path / "run", max_steps=4, save_every=4, eval_rows=0)
+    config = folders.pretrain_config(data, tmp_path / "run", max_steps=4, save_every=4, eval_rows=0)
     pretrain(replace(config, context=longest))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     measured = [json.loads(line).get("heldout_bits_per_byte") for line in lines]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama import cli
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, InputError
@@ -48,8 +48,8 @@ def test_answers_from_a_file_are_judged_by_their_own_prompts(
 
 
 def test_models_answer_the_same_prompts_and_are_compared_with_the_first(tmp_path: Path) -> None:
-    first = tiny.chat_model(tmp_path / "01-sft", seed=1)
-    later = tiny.chat_model(tmp_path / "02-dpo", seed=2)
+    first = folders.chat_model(tmp_path / "01-sft", seed=1)
+    later = folders.chat_model(tmp_path / "02-dpo", seed=2)
     short = [m for m in MADE if m.task.kind != "question"][:6]  # the tiny context is 160
     prompts = tmp_path / "prompts.jsonl"
     lines = [json.dumps({"messages": list(m.messages[:-1])}) + "\n" for m in short]
@@ -72,7 +72,7 @@ def test_models_answer_the_same_prompts_and_are_compared_with_the_first(tmp_path
 
 def base_model(folder: Path) -> Path:
     """A chat model without what makes it one."""
-    made = tiny.chat_model(folder, seed=1)
+    made = folders.chat_model(folder, seed=1)
     (made / "chat_template.jinja").unlink()
     fs.write_sums(made)
     return made
@@ -82,8 +82,8 @@ def test_a_base_model_is_not_asked_and_says_what_the_language_was(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = base_model(tmp_path / "05-pretrain")
-    sft = tiny.chat_model(tmp_path / "08-sft", seed=1)
-    dpo = tiny.chat_model(tmp_path / "12-dpo", seed=2)
+    sft = folders.chat_model(tmp_path / "08-sft", seed=1)
+    dpo = folders.chat_model(tmp_path / "12-dpo", seed=2)
     theme = [m for m in MADE if m.task.kind == "theme"][:4]
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"messages": m.messages[:-1]}) + "\n" for m in theme))

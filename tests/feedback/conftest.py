@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import feedback_tiny
+from builders import judges
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return feedback_tiny.models(tmp_path_factory.mktemp("models"), "llama2")
+    return judges.models(tmp_path_factory.mktemp("models"), "llama2")
 
 
 @pytest.fixture(scope="session")
 def chatml(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return feedback_tiny.models(tmp_path_factory.mktemp("chatml"), "chatml")
+    return judges.models(tmp_path_factory.mktemp("chatml"), "chatml")

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from builders.endpoint import Fault, LookalikeEndpoint
 from hanllama.base import fs
 from hanllama.base.config import option
 from hanllama.base.errors import CorruptError, InputError, ResumeError
 from hanllama.feedback.asking import JOURNAL, WINDOW, Asker, Journal, Request, Work
 from hanllama.feedback.endpoint import Endpoint, EndpointError
 from hanllama.feedback.options import AskConfig
-from lookalike_endpoint import Fault, LookalikeEndpoint
 
 
 def _requests(count: int) -> Iterator[Request]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from feedback_tiny import TOOL, lines_of
+from builders.judges import TOOL, lines_of
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, InputError, ResumeError
 from hanllama.feedback import best_of_n as bn

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from builders.endpoint import Fault, LookalikeEndpoint
 from hanllama.base.errors import ConfigError
 from hanllama.feedback.endpoint import Endpoint, EndpointError, Reply
 from hanllama.feedback.options import AskConfig
-from lookalike_endpoint import Fault, LookalikeEndpoint
 
 ASK = [{"role": "user", "content": "你好"}]
 SECRET = "sk-verysecret"

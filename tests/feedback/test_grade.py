@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from feedback_tiny import TOOL, lines_of
+from builders.endpoint import LookalikeEndpoint
+from builders.judges import TOOL, lines_of
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.feedback.endpoint import Reply
 from hanllama.feedback.grade import GradeConfig, grade, read_grade
@@ -18,7 +19,6 @@ from hanllama.model.checkpoint import load_model
 from hanllama.model.losses import token_log_probs
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.load import load_tokenizer
-from lookalike_endpoint import LookalikeEndpoint
 
 
 def _talks(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama.base.errors import InputError
 from hanllama.feedback import hindsight as hs
 from hanllama.talks.conversations import ConversationReader
@@ -53,7 +53,7 @@ def test_held_out_goes_by_the_question_without_the_feedback(tmp_path: Path) -> N
 
 
 def test_no_feedback_stands_in_the_loss(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(tiny.tokenizer(tmp_path / "tokenizer"))
+    tokenizer = load_tokenizer(folders.tokenizer(tmp_path / "tokenizer"))
     template = ChatTemplate(tokenizer, "llama2")
     better = next(hs.conversations(RANKING, "better", 0))
     encoded = template.encode(better.messages)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import tiny
-from gguf_vocab import LlamaCpp, write
+from builders import folders
+from builders.llama_server import LlamaCpp, write
 from hanllama.feedback.asking import Asker, Journal, Request
 from hanllama.feedback.endpoint import Endpoint
 from hanllama.feedback.options import AskConfig
@@ -19,7 +19,7 @@ ASK = [{"role": "user", "content": "小明在哪里？"}]
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     place = tmp_path_factory.mktemp("llama_cpp")
-    server = LlamaCpp(write(tiny.tokenizer(place / "tokenizer"), place / "tiny.gguf"))
+    server = LlamaCpp(write(folders.tokenizer(place / "tokenizer"), place / "tiny.gguf"))
     yield f"{server.url}/v1"
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from builders.endpoint import LookalikeEndpoint
 from hanllama.base import fs
 from hanllama.base.errors import InputError
 from hanllama.feedback import rank as ranking
 from hanllama.feedback.endpoint import Reply
 from hanllama.feedback.options import JudgeConfig
 from hanllama.talks.preferences import PreferenceReader
-from lookalike_endpoint import LookalikeEndpoint
 
 
 def _sides(body: dict[str, Any]) -> tuple[str, str]:

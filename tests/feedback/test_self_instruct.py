@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from builders.endpoint import Fault, LookalikeEndpoint
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.feedback import self_instruct as si
@@ -26,7 +27,6 @@ from hanllama.feedback.endpoint import EndpointError, Reply
 from hanllama.feedback.options import AskConfig
 from hanllama.talks.conversations import ConversationReader
 from hanllama.text.similarity import Kept
-from lookalike_endpoint import Fault, LookalikeEndpoint
 
 _LETTERS = [chr(0x4E00 + 7 * n) for n in range(1500)]
 

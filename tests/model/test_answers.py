@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama.base.errors import InputError
 from hanllama.model.answers import Answerer
 from hanllama.model.decode import generate_tokens
@@ -21,7 +21,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.chat_model(tmp_path_factory.mktemp("chat"), seed=5)
+    return folders.chat_model(tmp_path_factory.mktemp("chat"), seed=5)
 
 
 def test_an_answer_does_not_depend_on_its_batch(folder: Path) -> None:
@@ -54,4 +54,4 @@ def test_a_base_model_and_a_prompt_beyond_the_context_are_refused(
     with pytest.raises(InputError, match="context is 160"):
         Answerer(folder, device="cpu")(long, SAMPLING)
     with pytest.raises(InputError, match="carries no chat template"):
-        Answerer(tiny.tokenizer(tmp_path / "tokenizer"), device="cpu")
+        Answerer(folders.tokenizer(tmp_path / "tokenizer"), device="cpu")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import tiny
+from builders import folders
 from hanllama import cli
 from hanllama.base.errors import HanllamaError
 from hanllama.model import decode as decoding
@@ -85,7 +85,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
 def test_a_chat_models_answers_are_the_same_in_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answerer = Answerer(tiny.chat_model(tmp_path / "chat", seed=5), device="cpu")
+    answerer = Answerer(folders.chat_model(tmp_path / "chat", seed=5), device="cpu")
     prompts = [[{"role": "user", "content": text}] for text in ("好", "小狗呢？", "阿花！", "苹果")]
     sampling = Sampling(max_new_tokens=12, temperature=1.0, seed=3)
     whole = answerer(prompts, sampling, samples=2)
@@ -102,7 +102,7 @@ def test_a_chat_models_answers_are_the_same_in_little_memory(
 def test_generate_writes_the_same_texts_in_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = tiny.chat_model(tmp_path / "chat", seed=5)
+    model = folders.chat_model(tmp_path / "chat", seed=5)
     words = ["generate", str(model), "--prompt", "小明", "--count", "5", "--max-new-tokens", "9"]
     words += ["--device", "cpu", "--temperature", "1"]
     capsys.readouterr()

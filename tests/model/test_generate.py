@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import tiny
+from builders import folders
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.model.card import ModelCard
@@ -27,7 +27,7 @@ from hanllama.tokenizer.load import load_tokenizer
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights over a real tokenizer, spread so that byte tokens come up often."""
     root = tmp_path_factory.mktemp("generate")
-    tokenizer = tiny.tokenizer(root / "tokenizer")
+    tokenizer = folders.tokenizer(root / "tokenizer")
     config = LlamaConfig(
         load_tokenizer(tokenizer).vocab_size + 4, 32, 2, 4, max_position_embeddings=96
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama import cli
 from hanllama.tokenizer.fuzz import PARTS, strings
 from hanllama.tokenizer.load import copy_tokenizer
@@ -90,7 +90,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extended")
     pieces = folder / "pieces.jsonl"
     pieces.write_text("".join(json.dumps({"piece": p}) + "\n" for p in _NEW_PIECES))
-    base = tiny.tokenizer(folder / "base")
+    base = folders.tokenizer(folder / "base")
     words = ["tokenizer", "extend", str(base), "--pieces", str(pieces)]
     assert cli.main([*words, "--output", str(folder / "tok")]) == 0
     return folder / "tok"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama import cli
 from hanllama.base.errors import ConfigError
 from hanllama.tokenizer import chat
@@ -55,7 +55,7 @@ def assert_equal(folder: Path, tokenizer: Tokenizer, template: ChatTemplate, cou
 
 @pytest.mark.parametrize("name", chat.names())
 def test_a_trained_tokenizer_talks_like_transformers(name: str, tmp_path: Path) -> None:
-    folder = tiny.tokenizer(tmp_path / "tokenizer")
+    folder = folders.tokenizer(tmp_path / "tokenizer")
     tokenizer = load_tokenizer(folder)
     assert_equal(folder, tokenizer, ChatTemplate(tokenizer, name), 200)
 
@@ -90,7 +90,7 @@ MARKED = {
 @pytest.mark.parametrize("name", chat.names())
 def test_masks_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     """Which takes them from marks in the template; ours have none, so here they are put in."""
-    folder = tiny.tokenizer(tmp_path / "tokenizer")
+    folder = folders.tokenizer(tmp_path / "tokenizer")
     tokenizer = load_tokenizer(folder)
     template = ChatTemplate(tokenizer, name)
     plain, marked = MARKED[name]
@@ -128,7 +128,7 @@ def test_published_tokenizers_talk_like_transformers(
 @pytest.mark.parametrize("name", chat.names())
 def test_a_vocabulary_without_a_begin_token_talks_too(name: str, tmp_path: Path) -> None:
     """As Qwen's: a template may print a BOS that is not there, and must not add to it."""
-    (tmp_path / "a.txt").write_text(tiny.text(0, 300), encoding="utf-8")
+    (tmp_path / "a.txt").write_text(folders.text(0, 300), encoding="utf-8")
     words = ["tokenizer", "train", str(tmp_path / "a.txt"), "--algorithm", "byte_bpe"]
     assert cli.main([*words, "--vocab-size", "400", "--output", str(tmp_path / "t")]) == 0
     (tmp_path / "t" / "tokenizer_config.json").unlink()
@@ -157,7 +157,7 @@ def test_a_published_template_of_a_byte_level_tokenizer(shared_data: Path, tmp_p
 
 
 def test_a_model_folder_carries_its_template(tmp_path: Path) -> None:
-    folder = tiny.tokenizer(tmp_path / "tokenizer")
+    folder = folders.tokenizer(tmp_path / "tokenizer")
     (folder / chat.FILE).write_text(chat.source("llama2"), encoding="utf-8")
     copy_tokenizer(folder, _made(tmp_path / "model"))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")

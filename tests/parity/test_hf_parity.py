@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import tiny
+from builders import folders
 from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_config, load_model, save_model
@@ -32,7 +32,7 @@ SHAPES = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.tokenizer(tmp_path_factory.mktemp("parity") / "tokenizer")
+    return folders.tokenizer(tmp_path_factory.mktemp("parity") / "tokenizer")
 
 
 def make(kv_heads: int = 2, tied: bool = False, theta: float = 10000.0, vocab: int = 400) -> Llama:

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-import gguf_vocab
-import tiny
+from builders import folders, llama_server
 from hanllama import cli
 from hanllama.tokenizer import hf
 from hanllama.tokenizer.fuzz import PARTS
@@ -28,8 +27,8 @@ pytest.importorskip("xllamacpp", reason="llama.cpp's wheel is a dev extra")
 pytest.importorskip("gguf", reason="llama.cpp's file format is a dev extra")
 
 
-def llama_cpp(folder: Path, beside: Path) -> gguf_vocab.LlamaCpp:
-    return gguf_vocab.LlamaCpp(gguf_vocab.write(folder, beside / "vocabulary.gguf"))
+def llama_cpp(folder: Path, beside: Path) -> llama_server.LlamaCpp:
+    return llama_server.LlamaCpp(llama_server.write(folder, beside / "vocabulary.gguf"))
 
 
 def differing(folder: Path, beside: Path, texts: Sequence[str]) -> list[str]:
@@ -66,7 +65,7 @@ def test_published_tokenizers(
 
 def test_a_character_vocabulary(many_strings: list[str], tmp_path: Path) -> None:
     corpus = tmp_path / "a.txt"
-    corpus.write_text("\n".join(PARTS) + tiny.text(1, 200), encoding="utf-8")
+    corpus.write_text("\n".join(PARTS) + folders.text(1, 200), encoding="utf-8")
     words = ["tokenizer", "train", str(corpus), "--output", str(tmp_path / "tok")]
     assert cli.main([*words, "--vocab-size", "600", "--algorithm", "char"]) == 0
     assert differing(tmp_path / "tok", tmp_path, many_strings[:2000]) == []
@@ -97,7 +96,7 @@ def test_a_rendered_chat_has_the_ids_of_transformers(trained: Path, tmp_path: Pa
 
 def test_what_is_no_text_is_refused(trained: Path, tmp_path: Path) -> None:
     server = llama_cpp(trained, tmp_path)
-    with pytest.raises(gguf_vocab.Refused, match="surrogate"):
+    with pytest.raises(llama_server.Refused, match="surrogate"):
         server.tokenize("你好\ud840")
     assert server.tokenize("你好\x00世界") == load_tokenizer(trained).encode("你好\x00世界")[1:]
 
@@ -109,7 +108,7 @@ def test_user_symbols_divide_no_back_ends(
     """Symbols inside others, and beside their own characters; llama.cpp reads no unigram."""
     transformers = pytest.importorskip("transformers", reason="the outside oracle is a dev extra")
     corpus = tmp_path / "a.txt"
-    corpus.write_text("\n".join(PARTS * 20) + tiny.text(1, 200), encoding="utf-8")
+    corpus.write_text("\n".join(PARTS * 20) + folders.text(1, 200), encoding="utf-8")
     folder, symbols = tmp_path / "tok", ["世界", "界", "世界大", "。", "e", "<|tool|>", "\n"]
     words = ["tokenizer", "train", str(corpus), "--output", str(folder), "--vocab-size", "560"]
     assert cli.main([*words, "--algorithm", algorithm, "--user-symbols", *symbols]) == 0
@@ -135,7 +134,13 @@ def test_a_piece_that_begins_like_a_special_token_makes_it_typable_in_llama_cpp(
     """
     pieces = tmp_path / "pieces.jsonl"
     pieces.write_text("".join(json.dumps({"piece": p}) + "\n" for p in ("<", "s", ">", "<s")))
-    words = ["tokenizer", "extend", str(tiny.tokenizer(tmp_path / "base")), "--pieces", str(pieces)]
+    words = [
+        "tokenizer",
+        "extend",
+        str(folders.tokenizer(tmp_path / "base")),
+        "--pieces",
+        str(pieces),
+    ]
     assert cli.main([*words, "--output", str(tmp_path / "tok")]) == 0
     texts = many_strings[:1000]
     found = differing(tmp_path / "tok", tmp_path, texts)

@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import preference_tiny
-import sft_tiny
-import tiny
+from builders import chats, folders, pairs
 from hanllama import cli
 from hanllama.base import fs
 from hanllama.base.errors import ConfigError, CorruptError, InputError
@@ -37,8 +35,8 @@ ROWS = torch.randint(4, 400, (3, 40), generator=torch.Generator().manual_seed(1)
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model's folder, with larger weights than fresh ones."""
     folder = tmp_path_factory.mktemp("lora")
-    tokenizer = tiny.tokenizer(folder / "tokenizer")
-    model = Llama(tiny.SHAPE.resolve(400, 64, bos_token_id=1, eos_token_id=2, pad_token_id=3))
+    tokenizer = folders.tokenizer(folder / "tokenizer")
+    model = Llama(folders.SHAPE.resolve(400, 64, bos_token_id=1, eos_token_id=2, pad_token_id=3))
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -114,7 +112,7 @@ def test_we_open_and_merge_what_peft_writes(base: Path, tmp_path: Path, rslora: 
 def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor]:
     """An adapter on a chat model as peft leaves it, without a tokenizer; its logits of ROWS."""
     place = tmp_path_factory.mktemp("bare")
-    (place / "base").symlink_to(tiny.chat_model(place / "made", seed=0))
+    (place / "base").symlink_to(folders.chat_model(place / "made", seed=0))
     plain = transformers.AutoModelForCausalLM.from_pretrained(place / "base")
     settings = peft.LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM")
     theirs = peft.get_peft_model(plain, settings).eval()
@@ -134,10 +132,10 @@ def test_peft_s_own_folder_is_a_model_with_its_base_s_tokenizer(
     adapter, expected = bare
     words = {
         "merge": ["model", "merge", str(adapter), "--output", str(tmp_path / "made")],
-        "sft": ["sft", str(sft_tiny.write(tmp_path / "data.jsonl", sft_tiny.records(20)))],
+        "sft": ["sft", str(chats.write(tmp_path / "data.jsonl", chats.records(20)))],
         "dpo": [
             "dpo",
-            str(preference_tiny.write(tmp_path / "p.jsonl", preference_tiny.records(20))),
+            str(pairs.write(tmp_path / "p.jsonl", pairs.records(20))),
         ],
     }[verb]
     made = tmp_path / "made"

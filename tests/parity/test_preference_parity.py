@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-import preference_tiny
+from builders import pairs
 from hanllama.model.checkpoint import load_model
 from hanllama.model.llama import Llama
 from hanllama.train.parallel import World
@@ -40,17 +40,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def policy(folder: Path) -> Path:
-    return preference_tiny.base_model(folder / "policy", seed=1)
+    return pairs.base_model(folder / "policy", seed=1)
 
 
 @pytest.fixture(scope="module")
 def reference(folder: Path) -> Path:
-    return preference_tiny.base_model(folder / "reference", seed=2)
+    return pairs.base_model(folder / "reference", seed=2)
 
 
 @pytest.fixture(scope="module")
 def data(folder: Path) -> Path:
-    return preference_tiny.write(folder / "data.jsonl", preference_tiny.records(PAIRS))
+    return pairs.write(folder / "data.jsonl", pairs.records(PAIRS))
 
 
 def ours(
@@ -61,8 +61,8 @@ def ours(
     model = load_model(policy)
     split = Split(given)
     if loss.NEEDS_REFERENCE:
-        split = preference_tiny.compared(load_model(reference), given)
-    loop = preference_tiny.loop(batch_size=len(given), micro_batch_size=micro)
+        split = pairs.compared(load_model(reference), given)
+    loop = pairs.loop(batch_size=len(given), micro_batch_size=micro)
     objective = Preference(model, loss, name, split, Split([]), loop, World(), {})
     return step_of(objective, model)
 
@@ -149,7 +149,7 @@ def test_losses_dpo_and_ipo_equal_trl(
     settings: dict[str, Any],
     micro: int,
 ) -> None:
-    given = preference_tiny.rows(policy, data).train
+    given = pairs.rows(policy, data).train
     trainer = dpo_trainer(folder, policy, reference, settings)
     batch = trainer.data_collator([dpo_example(row) for row in given])
     theirs = trainer._compute_loss(trainer.model, batch, False)
@@ -163,7 +163,7 @@ def test_losses_label_smoothing_equals_trl_pair_by_pair(
     """TRL smooths labels in `aot` alone, which sorts a batch first: one pair it cannot sort."""
     settings = {"loss_type": ["aot"], "beta": 0.3, "label_smoothing": 0.2}
     trainer = dpo_trainer(folder, policy, reference, settings)
-    for row in preference_tiny.rows(policy, data).train[:3]:
+    for row in pairs.rows(policy, data).train[:3]:
         trainer.model.zero_grad()
         theirs = trainer._compute_loss(
             trainer.model, trainer.data_collator([dpo_example(row)]), False
@@ -196,7 +196,7 @@ def test_losses_kto_equals_trl(
 ) -> None:
     """Also its KL: of the same mismatched answers, over the whole batch."""
     policy, reference = reference, policy  # the other way round the KL is negative, which counts 0
-    given = preference_tiny.rows(policy, data, paired=False).train
+    given = pairs.rows(policy, data, paired=False).train
     trainer = trainer_of(
         trl.KTOTrainer,
         trl.KTOConfig,
@@ -224,7 +224,7 @@ def test_losses_orpo_equals_trl(folder: Path, policy: Path, reference: Path, dat
 
     given = [
         Row(one_token(row.first), one_token(row.second), True, 0.0, row.prompt, row.id)
-        for row in preference_tiny.rows(policy, data).train
+        for row in pairs.rows(policy, data).train
     ]
     trainer = trainer_of(
         ORPOTrainer,
@@ -241,7 +241,7 @@ def test_losses_orpo_equals_trl(folder: Path, policy: Path, reference: Path, dat
 def test_losses_simpo_equals_trl(folder: Path, policy: Path, reference: Path, data: Path) -> None:
     from trl.experimental.cpo import CPOConfig, CPOTrainer
 
-    given = preference_tiny.rows(policy, data).train
+    given = pairs.rows(policy, data).train
     trainer = trainer_of(
         CPOTrainer,
         CPOConfig,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import preference_tiny
+from builders import pairs
 from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(folder: Path) -> Path:
-    return preference_tiny.base_model(folder / "base")
+    return pairs.base_model(folder / "base")
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def reward_folder(folder: Path, base: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pairs(folder: Path, base: Path) -> list[Row]:
-    data = preference_tiny.write(folder / "data.jsonl", preference_tiny.records(PAIRS))
-    return preference_tiny.rows(base, data).train
+def compared(folder: Path, base: Path) -> list[Row]:
+    data = pairs.write(folder / "data.jsonl", pairs.records(PAIRS))
+    return pairs.rows(base, data).train
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def our_scores(model: RewardModel, rows: list[Row]) -> list[float]:
 
 
 def test_hf_parity_reward_model_is_opened_with_equal_scores(
-    reward_folder: Path, pairs: list[Row]
+    reward_folder: Path, compared: list[Row]
 ) -> None:
     """One by one, and padded to a batch on either side."""
     theirs, report = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -70,8 +70,8 @@ def test_hf_parity_reward_model_is_opened_with_equal_scores(
     )
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert theirs.config.num_labels == 1
-    ours = our_scores(load_reward_model(reward_folder), pairs)
-    sequences = [s.ids for row in pairs for s in (row.first, row.second)]
+    ours = our_scores(load_reward_model(reward_folder), compared)
+    sequences = [s.ids for row in compared for s in (row.first, row.second)]
     width, pad = max(len(ids) for ids in sequences), theirs.config.pad_token_id
     assert len({len(ids) for ids in sequences}) > 3, "padding is to matter"
     for left in (False, True):
@@ -89,12 +89,12 @@ def test_hf_parity_reward_model_is_opened_with_equal_scores(
 
 
 def test_hf_parity_what_transformers_writes_is_opened(
-    reward_folder: Path, pairs: list[Row], tmp_path: Path
+    reward_folder: Path, compared: list[Row], tmp_path: Path
 ) -> None:
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(reward_folder)
     theirs.save_pretrained(tmp_path / "theirs")
-    ours = our_scores(load_reward_model(reward_folder), pairs)
-    again = our_scores(load_reward_model(tmp_path / "theirs"), pairs)
+    ours = our_scores(load_reward_model(reward_folder), compared)
+    again = our_scores(load_reward_model(tmp_path / "theirs"), compared)
     assert again == pytest.approx(ours, abs=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_hf_parity_what_transformers_writes_is_opened(
 @pytest.mark.parametrize("micro", [1, 4])
 def test_losses_reward_equals_trl(
     reward_folder: Path,
-    pairs: list[Row],
+    compared: list[Row],
     tmp_path: Path,
     centring: float,
     with_margin: bool,
@@ -130,7 +130,7 @@ def test_losses_reward_equals_trl(
         processing_class=transformers.AutoTokenizer.from_pretrained(reward_folder),
     )
     examples = []
-    for row, margin in zip(pairs, margins, strict=True):
+    for row, margin in zip(compared, margins, strict=True):
         example = {"chosen_ids": row.first.ids.tolist(), "rejected_ids": row.second.ids.tolist()}
         examples.append(example | ({"margin": margin} if with_margin else {}))
     theirs = trainer.compute_loss(trainer.model, dict(trainer.data_collator(examples)))
@@ -138,9 +138,9 @@ def test_losses_reward_equals_trl(
     model = load_reward_model(reward_folder)
     rows = [
         Row(row.first, row.second, True, margin, row.prompt, row.id)
-        for row, margin in zip(pairs, margins, strict=True)
+        for row, margin in zip(compared, margins, strict=True)
     ]
-    loop = preference_tiny.loop(batch_size=PAIRS, micro_batch_size=micro)
+    loop = pairs.loop(batch_size=PAIRS, micro_batch_size=micro)
     objective = Reward(model, centring, with_margin, Split(rows), Split([]), loop, World(), {})
     micros = objective.prepare(0)
     total = sum(m.weight for m in micros)

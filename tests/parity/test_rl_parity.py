@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-import rl_tiny
+from builders import rollouts
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model, save_model
 from hanllama.train.rl.config import RolloutConfig
@@ -36,14 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(folder: Path) -> Path:
-    return rl_tiny.chat_model(folder / "base")
+    return rollouts.chat_model(folder / "base")
 
 
 @pytest.fixture(scope="module")
 def setting(folder: Path, base: Path) -> Setting:
-    data, rule = rl_tiny.prompts(folder / "prompts.jsonl"), rl_tiny.even_rule(folder / "even.py")
+    data, rule = rollouts.prompts(folder / "prompts.jsonl"), rollouts.even_rule(folder / "even.py")
     reference = load_model(base).requires_grad_(False)
-    return rl_tiny.setting(
+    return rollouts.setting(
         base,
         data,
         rule,
@@ -86,7 +86,7 @@ def test_losses_and_gradients_of_grpo_equal_trl(
     theirs: dict[str, Any],
 ) -> None:
     """Loss and gradients within 1e-5, with the policy moved since it wrote the answers."""
-    config = rl_tiny.grpo_config(
+    config = rollouts.grpo_config(
         Path("unused"),
         Path("unused"),
         base,
@@ -97,11 +97,11 @@ def test_losses_and_gradients_of_grpo_equal_trl(
         rollout=RolloutConfig(max_new_tokens=12, temperature=0.9),
         **{"kl_coefficient": BETA, **ours},
     )
-    policy = rl_tiny.livelier(load_model(base), 1, 0.02)
+    policy = rollouts.livelier(load_model(base), 1, 0.02)
     objective = Grpo(policy, setting, config)
     (micro,) = objective.prepare(0)
-    rl_tiny.livelier(policy, 2, 0.01)  # an update has happened: ratios are no longer 1
-    loss, gradients = rl_tiny.gradients_of(objective, [micro], micro.weight)
+    rollouts.livelier(policy, 2, 0.01)  # an update has happened: ratios are no longer 1
+    loss, gradients = rollouts.gradients_of(objective, [micro], micro.weight)
     clipped = objective.step_metrics()["clipped"]
     assert clipped > 0, "the clip must be seen to act"
 

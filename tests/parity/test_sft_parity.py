@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-import sft_tiny
+from builders import chats
 from hanllama.batches.mix import PackedRows
 from hanllama.batches.shards import Shards, open_shards
 from hanllama.model.checkpoint import load_model
@@ -29,7 +29,7 @@ transformers = pytest.importorskip("transformers")
 trl = pytest.importorskip("trl")
 datasets = pytest.importorskip("datasets")
 
-RECORDS = [{"messages": record["messages"]} for record in sft_tiny.records(12)]
+RECORDS = [{"messages": record["messages"]} for record in chats.records(12)]
 # The shipped template, with the answers marked for transformers as TRL asks for it.
 MARKED = chat.source("llama2").replace(
     "{{- ' ' + message.content + ' ' + eos_token }}",
@@ -40,16 +40,16 @@ MARKED = chat.source("llama2").replace(
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return sft_tiny.base(tmp_path_factory.mktemp("sft") / "base")
+    return chats.base(tmp_path_factory.mktemp("sft") / "base")
 
 
 @pytest.fixture(scope="module")
 def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one step on the records, for its data and its result."""
     folder = tmp_path_factory.mktemp("sft")
-    data = sft_tiny.write(folder / "a.jsonl", RECORDS)
+    data = chats.write(folder / "a.jsonl", RECORDS)
     output = folder / "run"
-    sft(sft_tiny.config(data, base, output, max_steps=1, heldout_share=0.0))
+    sft(chats.config(data, base, output, max_steps=1, heldout_share=0.0))
     return output
 
 

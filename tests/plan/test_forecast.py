@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plan_tiny import SHAPE, forecasts, written
+from builders.plans import SHAPE, forecasts, written
 
 
 def test_parameters_steps_and_flops_are_those_worked_by_hand(tmp_path: Path) -> None:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
+from builders.plans import forecasts
 from hanllama.base import config as configs
 from hanllama.plan.jobs import jobs
 from hanllama.plan.options import PlanConfig
-from plan_tiny import forecasts
 
 
 def test_steps_come_from_the_data_where_it_is(tmp_path: Path) -> None:
-    data = tiny.shards(tmp_path / "data", tiny.tokenizer(tmp_path / "tokenizer"))
-    config = tiny.pretrain_config(data, tmp_path / "run", max_steps=0, epochs=2.0)
+    data = folders.shards(tmp_path / "data", folders.tokenizer(tmp_path / "tokenizer"))
+    config = folders.pretrain_config(data, tmp_path / "run", max_steps=0, epochs=2.0)
     path = tmp_path / "tiny.yaml"
     path.write_text(configs.to_yaml(config), encoding="utf-8")
     (job,) = jobs(PlanConfig(training=str(path)))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tiny
+from builders import folders
+from builders.plans import forecasts
 from hanllama.base import config as configs
 from hanllama.plan.jobs import jobs
 from hanllama.plan.measure import measure
 from hanllama.plan.options import PlanConfig
-from plan_tiny import forecasts
 
 
 def test_here_is_measured_by_running_the_loop(tmp_path: Path) -> None:
-    data = tiny.shards(tmp_path / "data", tiny.tokenizer(tmp_path / "tokenizer"))
-    config = tiny.pretrain_config(data, tmp_path / "run", batch_size=32, micro_batch_size=8)
+    data = folders.shards(tmp_path / "data", folders.tokenizer(tmp_path / "tokenizer"))
+    config = folders.pretrain_config(data, tmp_path / "run", batch_size=32, micro_batch_size=8)
     path = tmp_path / "tiny.yaml"
     path.write_text(configs.to_yaml(config), encoding="utf-8")
     (found,) = forecasts(str(path), "--devices", "here")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from builders.plans import SHAPE, written
 from hanllama import cli
 from hanllama.base.errors import ConfigError
 from hanllama.plan.options import PlanConfig
-from plan_tiny import SHAPE, written
 
 
 def _fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
+from builders.documents import SENTENCE
 from hanllama.base.errors import InputError
 from hanllama.reading.encoding import READABLE, decode, decode_lines, decode_name, decode_names
-from reading import SENTENCE
 
 JAPANESE = "昔々あるところに、お爺さんとお婆さんが住んでいました。コンピュータのソフトウェアです。"
 KOREAN = "옛날 어느 마을에 할아버지와 할머니가 살고 있었습니다. 회의는 오후 세 시에 시작합니다."

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from _forks import count_operations, in_fork
 
-import tiny
+from builders import folders
 from hanllama.train import checkpoints
 from hanllama.train.pretrain import pretrain
 
@@ -32,7 +32,9 @@ def main(data: Path, folder: Path) -> None:
     torch.set_num_threads(1)
 
     def config(name: str, **loop: object):  # type: ignore[no-untyped-def]
-        return tiny.pretrain_config(data, folder / name, max_steps=4, save_every=2, keep=1, **loop)
+        return folders.pretrain_config(
+            data, folder / name, max_steps=4, save_every=2, keep=1, **loop
+        )
 
     with contextlib.redirect_stdout(sys.stderr):
         pretrain(config("whole"))

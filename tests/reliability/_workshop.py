@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-import tiny
+from builders import folders
 from hanllama.base import fs
 from hanllama.stories.commands import InstructionsConfig, instructions
 
@@ -40,22 +40,22 @@ def teacher(body: dict[str, Any]) -> str:
 
 def build(place: Path) -> None:
     """The inputs of every command, in a folder."""
-    corpus = [{"text": tiny.text(n % 70, 12), "id": str(n)} for n in range(90)]
+    corpus = [{"text": folders.text(n % 70, 12), "id": str(n)} for n in range(90)]
     lines(place / "in" / "a.jsonl", corpus[:60])
     lines(place / "in" / "b.jsonl", corpus[60:])
-    (place / "in" / "book.txt").write_text(tiny.text(500, 200), encoding="gb18030")
+    (place / "in" / "book.txt").write_text(folders.text(500, 200), encoding="gb18030")
     spam = ({"text": f"加微信领红包秒到账，第{n % 37}次。" * 3} for n in range(90))
     lines(place / "bad.jsonl", list(spam))
     lines(place / "exam" / "a.jsonl", [{"question": corpus[3]["text"][:60], "answer": "A"}])
-    tiny.tokenizer(place / "tokenizer")
+    folders.tokenizer(place / "tokenizer")
     talks = [
         {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
-        for q, a in (tiny.text(600 + n, 2).split("\n") for n in range(12))
+        for q, a in (folders.text(600 + n, 2).split("\n") for n in range(12))
     ]
     lines(place / "talks.jsonl", talks)
     answers = [
         {"prompt": q, "chosen": a * 2, "rejected": a[:4]}
-        for q, a in (tiny.text(700 + n, 2).split("\n") for n in range(12))
+        for q, a in (folders.text(700 + n, 2).split("\n") for n in range(12))
     ]
     lines(place / "preferences.jsonl", answers)
     instructions(InstructionsConfig(str(place / "told.jsonl"), count=20))
@@ -78,7 +78,7 @@ def _adapter(place: Path) -> None:
     from hanllama.model.checkpoint import load_model, save_model
     from hanllama.model.lora import adapt
 
-    base = tiny.chat_model(place / "chat", 0)
+    base = folders.chat_model(place / "chat", 0)
     model = load_model(base, dtype=torch.float32)
     adapt(model, LoraConfig(rank=2), str(base), seed=0)
     with fs.publish(place / "adapter") as folder:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from builders.documents import SENTENCE, read
 from hanllama import cli
 from hanllama.base import fs
 from hanllama.base.errors import InputError
 from hanllama.corpus.clean import CleanConfig, clean
-from reading import SENTENCE, read
 
 
 def damaged_folder(folder: Path) -> dict[tuple[str, int], str]:

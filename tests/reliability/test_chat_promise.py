@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.fuzz import strings
 from hanllama.tokenizer.load import load_tokenizer
@@ -20,7 +20,7 @@ transformers = pytest.importorskip("transformers", reason="the outside oracle is
 
 
 def test_chat_ids_and_mask_with_typed_special_tokens(tmp_path: Path) -> None:
-    folder = tiny.tokenizer(tmp_path / "tokenizer")
+    folder = folders.tokenizer(tmp_path / "tokenizer")
     tokenizer = load_tokenizer(folder)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     template = ChatTemplate(tokenizer, "chatml")
@@ -55,7 +55,7 @@ def test_chat_ids_and_mask_with_typed_special_tokens(tmp_path: Path) -> None:
 
 
 def test_chat_says_what_was_written(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(tiny.tokenizer(tmp_path / "tokenizer"))
+    tokenizer = load_tokenizer(folders.tokenizer(tmp_path / "tokenizer"))
     template = ChatTemplate(tokenizer, "chatml")
     words = [
         "汉字与漢字",

@@ -10,10 +10,10 @@ from pathlib import Path
 import _workshop
 import pytest
 
+from builders.endpoint import LookalikeEndpoint
+from builders.hub import Hub
 from hanllama import cli
 from hanllama.base import fs
-from lookalike_endpoint import LookalikeEndpoint
-from lookalike_hub import Hub
 
 
 class Shop:

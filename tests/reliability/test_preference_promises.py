@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-import preference_tiny
+from builders import pairs
 from hanllama.base import config as configs
 from hanllama.base import fs, plugins
 from hanllama.base.errors import Interrupted, NonFiniteError, ResumeError
@@ -42,25 +42,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(folder: Path) -> Path:
-    return preference_tiny.base_model(folder / "base")
+    return pairs.base_model(folder / "base")
 
 
 @pytest.fixture(scope="module")
 def data(folder: Path) -> Path:
-    return preference_tiny.write(folder / "data.jsonl", preference_tiny.records(40))
+    return pairs.write(folder / "data.jsonl", pairs.records(40))
 
 
 def run(kind: str, data: Path, output: Path, base: Path, **changed: Any) -> None:
     """`hanllama reward`, or `hanllama dpo --loss KIND`."""
     if kind == "reward":
-        reward(preference_tiny.reward_config(data, output, base, **changed))
+        reward(pairs.reward_config(data, output, base, **changed))
     else:
-        dpo(preference_tiny.dpo_config(data, output, base, loss=kind, **changed))
+        dpo(pairs.dpo_config(data, output, base, loss=kind, **changed))
 
 
 def losses(output: Path) -> list[str]:
     """Every step's loss as a hex float: equal means equal to the last bit."""
-    return [m["loss"].hex() for m in preference_tiny.metrics(output) if "loss" in m]
+    return [m["loss"].hex() for m in pairs.metrics(output) if "loss" in m]
 
 
 def weights(output: Path) -> bytes:
@@ -105,14 +105,14 @@ def test_golden_losses(kind: str, data: Path, base: Path, tmp_path: Path) -> Non
 def objective(
     kind: str, base: Path, given: list[Row], micro_batch_size: int, world: World
 ) -> tuple[PreferenceObjective, Llama]:
-    loop = preference_tiny.loop(batch_size=16, micro_batch_size=micro_batch_size)
+    loop = pairs.loop(batch_size=16, micro_batch_size=micro_batch_size)
     if kind == "reward":
         model = reward_model_from(base, 0)
         train = Split(given)
         return Reward(model, 0.1, True, train, Split([]), loop, world, {}), model
     loss = preference.build(kind)
     policy = moved(load_model(base))
-    split = preference_tiny.compared(load_model(base), given)
+    split = pairs.compared(load_model(base), given)
     train = split if loss.NEEDS_REFERENCE else Split(given)
     return Preference(policy, loss, kind, train, Split([]), loop, world, {}), policy
 
@@ -200,7 +200,7 @@ def test_accumulate_two_gloo_processes(kind: str, data: Path, base: Path, tmp_pa
     """
     steps = {"max_steps": 8, "save_every": 4}
     run(kind, data, tmp_path / "one", base, loop=steps)
-    make = preference_tiny.reward_config if kind == "reward" else preference_tiny.dpo_config
+    make = pairs.reward_config if kind == "reward" else pairs.dpo_config
     given = {} if kind == "reward" else {"loss": kind}
     changes = {"loop": {**steps, "stop_at": 4}, **given}
     file = tmp_path / "two.yaml"
@@ -218,7 +218,7 @@ def test_accumulate_two_gloo_processes(kind: str, data: Path, base: Path, tmp_pa
     assert done.returncode != 0, "stopped early, and says so"
     assert len(losses(tmp_path / "two")) == 4, done.stdout + done.stderr
     run(kind, data, tmp_path / "two", base, loop=steps)
-    one, two = (preference_tiny.metrics(tmp_path / name) for name in ("one", "two"))
+    one, two = (pairs.metrics(tmp_path / name) for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         for name in a.keys() - {"tokens_per_second", "mfu", "tables"}:
             assert b[name] == pytest.approx(a[name], abs=1e-4), name
@@ -231,7 +231,7 @@ def alone_rows(objective: PreferenceObjective) -> Any:
 
 
 def rows(kind: str, base: Path, data: Path) -> list[Row]:
-    return preference_tiny.rows(base, data, paired=kind != "kto").train
+    return pairs.rows(base, data, paired=kind != "kto").train
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -261,10 +261,10 @@ def test_fingerprint_of_data_reference_and_loss(data: Path, base: Path, tmp_path
     output = tmp_path / "run"
     with pytest.raises(Interrupted):
         run("dpo", data, output, base, loop={"stop_at": 3})
-    other = preference_tiny.write(tmp_path / "other.jsonl", preference_tiny.records(40, seed=9))
+    other = pairs.write(tmp_path / "other.jsonl", pairs.records(40, seed=9))
     with pytest.raises(ResumeError, match="data has changed"):
         run("dpo", other, output, base)
-    stranger = preference_tiny.base_model(tmp_path / "stranger", seed=5)
+    stranger = pairs.base_model(tmp_path / "stranger", seed=5)
     with pytest.raises(ResumeError, match="reference has changed"):
         run("dpo", data, output, stranger)
     with pytest.raises(ResumeError, match="loss_options"):

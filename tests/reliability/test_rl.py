@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-import rl_tiny
+from builders import rollouts
 from hanllama.base import config as configs
 from hanllama.base import fs
 from hanllama.base.errors import InputError, Interrupted, NonFiniteError, ResumeError
@@ -41,14 +41,14 @@ def one_thread() -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """base/, prompts.jsonl and even.py."""
     folder = tmp_path_factory.mktemp("rl")
-    rl_tiny.chat_model(folder / "base")
-    rl_tiny.prompts(folder / "prompts.jsonl")
-    rl_tiny.even_rule(folder / "even.py")
+    rollouts.chat_model(folder / "base")
+    rollouts.prompts(folder / "prompts.jsonl")
+    rollouts.even_rule(folder / "even.py")
     return folder
 
 
 def config_of(method: str, place: Path, output: Path, **changed: Any) -> Any:
-    make = rl_tiny.ppo_config if method == "ppo" else rl_tiny.grpo_config
+    make = rollouts.ppo_config if method == "ppo" else rollouts.grpo_config
     if method == "ppo":  # the coefficient that adapts is part of what a resume must find
         changed = {"kl_target": 0.1, "kl_horizon": 50, **changed}
     return make(place / "prompts.jsonl", output, place / "base", place / "even.py", **changed)
@@ -60,7 +60,7 @@ def run(config: Any) -> None:
 
 def losses(output: Path) -> list[str]:
     """Every step's loss as a hex float."""
-    return [line["loss"].hex() for line in rl_tiny.metrics(output) if "loss" in line]
+    return [line["loss"].hex() for line in rollouts.metrics(output) if "loss" in line]
 
 
 def weights(output: Path) -> list[bytes]:
@@ -86,7 +86,7 @@ def test_resume_exact(place: Path, tmp_path: Path, method: str, lora: int) -> No
     assert len(set(losses(tmp_path / "whole"))) == 24
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert weights(tmp_path / "run") == weights(tmp_path / "whole") != []
-    whole, again = (rl_tiny.metrics(tmp_path / name) for name in ("whole", "run"))
+    whole, again = (rollouts.metrics(tmp_path / name) for name in ("whole", "run"))
     assert whole[-2]["reward"] == again[-2]["reward"] and whole[-2]["kl"] == again[-2]["kl"]
     kl = [line["kl"] for line in whole if "loss" in line]
     assert abs(kl[0]) < 1e-4 < abs(kl[-1]), "the reference is where training began"
@@ -96,10 +96,10 @@ def test_resume_exact(place: Path, tmp_path: Path, method: str, lora: int) -> No
 
 
 def test_what_is_left_out_is_named_in_the_run_folder(place: Path, tmp_path: Path) -> None:
-    data = rl_tiny.prompts(tmp_path / "prompts.jsonl")
+    data = rollouts.prompts(tmp_path / "prompts.jsonl")
     with data.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"id": "long", "prompt": "很长的问题" * 40}) + "\n")
-    config = rl_tiny.grpo_config(
+    config = rollouts.grpo_config(
         data, tmp_path / "run", place / "base", place / "even.py", loop={"max_steps": 2}
     )
     grpo(config)
@@ -110,13 +110,13 @@ def test_what_is_left_out_is_named_in_the_run_folder(place: Path, tmp_path: Path
 
 @pytest.mark.parametrize("method", METHODS)
 def test_placeholders_of_prompts_are_filled(place: Path, tmp_path: Path, method: str) -> None:
-    data = rl_tiny.prompts(tmp_path / "prompts.jsonl")
+    data = rollouts.prompts(tmp_path / "prompts.jsonl")
     with data.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"prompt": "{{name}}在哪？"}) + "\n")
     for number, fill in enumerate(((), ("name=小明",))):
         output = tmp_path / str(number)
         settings = {"fill": fill, "loop": {"max_steps": 4}}
-        make = rl_tiny.ppo_config if method == "ppo" else rl_tiny.grpo_config
+        make = rollouts.ppo_config if method == "ppo" else rollouts.grpo_config
         run(make(data, output, place / "base", place / "even.py", **settings))
         notes = json.loads((output / "data" / "prompts.json").read_text())["notes"]
         assert notes == ({} if fill else {"placeholder {{name}} not filled": 1})
@@ -125,18 +125,18 @@ def test_placeholders_of_prompts_are_filled(place: Path, tmp_path: Path, method:
 def test_a_resume_with_other_prompts_or_another_rule_is_refused(
     place: Path, tmp_path: Path
 ) -> None:
-    rule = rl_tiny.even_rule(tmp_path / "rule.py")
-    data = rl_tiny.prompts(tmp_path / "prompts.jsonl")
-    config = rl_tiny.grpo_config(
+    rule = rollouts.even_rule(tmp_path / "rule.py")
+    data = rollouts.prompts(tmp_path / "prompts.jsonl")
+    config = rollouts.grpo_config(
         data, tmp_path / "run", place / "base", rule, loop={"stop_at": 2, "max_steps": 4}
     )
     with pytest.raises(Interrupted):
         grpo(config)
-    rl_tiny.prompts(data, 30)
+    rollouts.prompts(data, 30)
     with pytest.raises(ResumeError, match="data has changed"):
         grpo(config)
-    rl_tiny.prompts(data)
-    rule.write_text(rl_tiny.EVEN.replace("== 0", "== 1"), encoding="utf-8")
+    rollouts.prompts(data)
+    rule.write_text(rollouts.EVEN.replace("== 0", "== 1"), encoding="utf-8")
     with pytest.raises(ResumeError, match=r"reward .*rule\.py has changed"):
         grpo(config)
 
@@ -144,11 +144,11 @@ def test_a_resume_with_other_prompts_or_another_rule_is_refused(
 def test_a_resume_with_an_edited_rule_that_has_parameters_is_refused(
     place: Path, tmp_path: Path
 ) -> None:
-    rule = rl_tiny.even_rule(tmp_path / "rule.py")
+    rule = rollouts.even_rule(tmp_path / "rule.py")
     words = tmp_path / "words.txt"
     words.write_text("坏\n", encoding="utf-8")
     rules = (f"{rule}: {{weight: 0.5}}", {"forbidden_words": {"file": str(words)}})
-    config = rl_tiny.grpo_config(
+    config = rollouts.grpo_config(
         place / "prompts.jsonl",
         tmp_path / "run",
         place / "base",
@@ -158,10 +158,10 @@ def test_a_resume_with_an_edited_rule_that_has_parameters_is_refused(
     )
     with pytest.raises(Interrupted):
         grpo(config)
-    rule.write_text(rl_tiny.EVEN.replace("== 0", "== 1"), encoding="utf-8")
+    rule.write_text(rollouts.EVEN.replace("== 0", "== 1"), encoding="utf-8")
     with pytest.raises(ResumeError, match=r"reward .*rule\.py has changed"):
         grpo(config)
-    rl_tiny.even_rule(rule)
+    rollouts.even_rule(rule)
     words.write_text("坏\n恶\n", encoding="utf-8")
     with pytest.raises(ResumeError, match=r"reward forbidden_words file .*words\.txt has changed"):
         grpo(config)
@@ -171,15 +171,15 @@ def test_a_resume_with_an_edited_rule_that_has_parameters_is_refused(
     ("changed", "message"),
     [
         ({"vocab_size": 380}, "another tokenizer"),
-        ({"template": "{{ bos_token }}" + rl_tiny.TEMPLATE}, "another chat template"),
+        ({"template": "{{ bos_token }}" + rollouts.TEMPLATE}, "another chat template"),
         ({"context": 32}, "32 positions, and 64 are needed"),
     ],
 )
 def test_a_reward_or_value_model_that_would_read_something_else_is_refused(
     place: Path, tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
-    other = rl_tiny.chat_model(tmp_path / "other", **changed)
-    reward = str(rl_tiny.reward_model(tmp_path / "reward", other))
+    other = rollouts.chat_model(tmp_path / "other", **changed)
+    reward = str(rollouts.reward_model(tmp_path / "reward", other))
     for method in METHODS:
         scoring = ScoringConfig(model=reward)
         with pytest.raises(InputError, match=f"(?s)reward model .*{message}"):
@@ -192,7 +192,7 @@ def test_a_reward_or_value_model_that_would_read_something_else_is_refused(
 def test_a_value_model_without_a_template_and_with_more_room_serves(
     place: Path, tmp_path: Path
 ) -> None:
-    other = rl_tiny.chat_model(tmp_path / "other", template="", context=128)
+    other = rollouts.chat_model(tmp_path / "other", template="", context=128)
     steps = {"max_steps": 4}
     run(config_of("ppo", place, tmp_path / "run", value_model=str(other), loop=steps))
     assert len(losses(tmp_path / "run")) == 4
@@ -207,7 +207,7 @@ def test_a_run_without_a_reference_says_that_the_kl_alarm_is_deaf(
         changed = {"kl_coefficient": coefficient, **({"kl_target": 0.0} if method == "ppo" else {})}
         run(config_of(method, place, output, **changed, loop={"max_steps": 4}))
         said = "alarm.kl cannot ring" in capsys.readouterr().out
-        measured = any("kl" in line for line in rl_tiny.metrics(output))
+        measured = any("kl" in line for line in rollouts.metrics(output))
         assert (said, measured) == (coefficient == 0, coefficient > 0)
 
 
@@ -239,7 +239,7 @@ def test_nonfinite(place: Path, tmp_path: Path, method: str) -> None:
 def test_golden(place: Path, tmp_path: Path, method: str) -> None:
     """20 steps equal the committed losses within 1e-4, and on one machine run twice exactly."""
     # Small steps: what other machines round otherwise must not become another token's draw.
-    optim = rl_tiny.RlOptimConfig(learning_rate=1e-3)
+    optim = rollouts.RlOptimConfig(learning_rate=1e-3)
     for name in ("a", "b"):
         steps = {"max_steps": 20, "save_every": 20}
         run(config_of(method, place, tmp_path / name, loop=steps, optim=optim))
@@ -264,7 +264,7 @@ def make(place: Path) -> Make:
     reference = load_model(place / "base").requires_grad_(False)
 
     def objective(method: str, size: int, **changed: Any) -> LearnsFromAnswers:
-        setting = rl_tiny.setting(
+        setting = rollouts.setting(
             place / "base",
             place / "prompts.jsonl",
             place / "even.py",
@@ -281,16 +281,16 @@ def make(place: Path) -> Make:
             **({"ppo_epochs": 1} if method == "ppo" else {}),
             **changed,
         )
-        policy = rl_tiny.livelier(load_model(place / "base"), 1, 0.1)
+        policy = rollouts.livelier(load_model(place / "base"), 1, 0.1)
         made: LearnsFromAnswers
         if method == "grpo":
             made = Grpo(policy, setting, config)
         else:
             value = reward_model_from(place / "base", 0, setting.pad)
             made = Ppo(policy, value, setting, config)
-            rl_tiny.livelier(made.value_model, 3, 0.05)
+            rollouts.livelier(made.value_model, 3, 0.05)
         made.prepare(0)
-        rl_tiny.livelier(policy, 2, 0.01)
+        rollouts.livelier(policy, 2, 0.01)
         return made
 
     return objective
@@ -310,10 +310,10 @@ def test_accumulate(make: Make, method: str, changed: dict[str, Any]) -> None:
     objective = make(method, 8, **changed)
     lengths = {len(r.answer_ids) for r in objective.experience.rollouts}
     assert len(lengths) > 2
-    loss, whole = rl_tiny.gradients(objective)
+    loss, whole = rollouts.gradients(objective)
     for size in (1, 3):
         objective.micro_batch_size = size
-        again, parts = rl_tiny.gradients(objective)
+        again, parts = rollouts.gradients(objective)
         assert len(objective.prepare(0)) > 1
         assert again == pytest.approx(loss, abs=1e-6)
         for a, b in zip(whole, parts, strict=True):
@@ -348,8 +348,8 @@ def test_accumulate_two_gloo_processes(place: Path, tmp_path: Path, method: str)
     )
     assert result.returncode != 0, "stopped early, and says so"
     assert len(losses(tmp_path / "run")) == 4, result.stdout + result.stderr
-    run(replace(config, loop=rl_tiny.loop(**steps)))
-    one, two = (rl_tiny.metrics(tmp_path / name) for name in ("one", "run"))
+    run(replace(config, loop=rollouts.loop(**steps)))
+    one, two = (rollouts.metrics(tmp_path / name) for name in ("one", "run"))
     for a, b in zip(one, two, strict=True):
         for name in a.keys() - {"tokens_per_second", "mfu"}:
             assert b[name] == pytest.approx(a[name], abs=1e-4), (name, a["step"])
@@ -399,7 +399,7 @@ def test_losses_ppo(make: Make) -> None:
     (micro,) = objective.prepare(0)
     found = float(objective.loss(micro).detach())
     config, setting, experience = objective.config, objective.setting, objective.experience
-    before = rl_tiny.livelier(load_model(setting_base(setting)), 1, 0.1)
+    before = rollouts.livelier(load_model(setting_base(setting)), 1, 0.1)
     reference = load_model(setting_base(setting))
     rows = []
     for rollout, score in zip(experience.rollouts, experience.scores_A.tolist(), strict=True):

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-import sft_tiny
-import tiny
+from builders import chats, folders
 from hanllama.base import config as configs
 from hanllama.base import fs
 from hanllama.base.errors import Interrupted, NonFiniteError, ResumeError
@@ -42,12 +41,12 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sft_tiny.base(tmp_path_factory.mktemp("sft") / "base")
+    return chats.base(tmp_path_factory.mktemp("sft") / "base")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sft_tiny.write(tmp_path_factory.mktemp("sft") / "a.jsonl", sft_tiny.records(60))
+    return chats.write(tmp_path_factory.mktemp("sft") / "a.jsonl", chats.records(60))
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +68,7 @@ def written(run: Path) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 def test_sft_resume_exact(data: Path, base: Path, tmp_path: Path, kind: str) -> None:
     """12 + 12 steps equal 24: losses as hex floats, weights (or adapters) byte for byte."""
-    whole = sft_tiny.config(data, base, tmp_path / "whole", **KINDS[kind])
+    whole = chats.config(data, base, tmp_path / "whole", **KINDS[kind])
     sft(whole)
     parts = replace(whole, output=str(tmp_path / "parts"))
     with pytest.raises(Interrupted):
@@ -82,11 +81,11 @@ def test_sft_resume_exact(data: Path, base: Path, tmp_path: Path, kind: str) -> 
 
 def test_sft_resume_exact_refuses_what_changed(data: Path, base: Path, tmp_path: Path) -> None:
     """Other conversations, another template or another base under adapters: refused by name."""
-    config = sft_tiny.config(data, base, tmp_path / "run", lora=LoraConfig(rank=2), stop_at=3)
+    config = chats.config(data, base, tmp_path / "run", lora=LoraConfig(rank=2), stop_at=3)
     with pytest.raises(Interrupted):
         sft(config)
     before = sorted(f.read_bytes() for f in (tmp_path / "run" / "data").glob("*.bin"))
-    other = sft_tiny.write(tmp_path / "other.jsonl", sft_tiny.records(60, seed=1))
+    other = chats.write(tmp_path / "other.jsonl", chats.records(60, seed=1))
     with pytest.raises(ResumeError, match="conversations"):
         sft(replace(config, data=(str(other),)))
     with pytest.raises(ResumeError, match="template"):
@@ -109,7 +108,7 @@ def test_sft_lora_checkpoints_hold_adapters_alone(data: Path, base: Path, tmp_pa
     """No frozen weight is written, and the optimizer knows the adapters only."""
     from safetensors import safe_open
 
-    sft(sft_tiny.config(data, base, tmp_path / "run", lora=LoraConfig(rank=2)))
+    sft(chats.config(data, base, tmp_path / "run", lora=LoraConfig(rank=2)))
     checkpoint = checkpoints.all_in(tmp_path / "run" / "checkpoints")[-1]
     assert not (checkpoint / "model.safetensors").exists()
     with safe_open(checkpoint / "trainer" / "optimizer.safetensors", framework="pt") as file:
@@ -125,7 +124,7 @@ def test_sft_nonfinite(data: Path, base: Path, tmp_path: Path) -> None:
     """A NaN stops before the update: the rows recorded, the checkpoint as it was."""
     from safetensors.torch import load_file, save_file
 
-    config = sft_tiny.config(data, base, tmp_path / "run", stop_at=3)
+    config = chats.config(data, base, tmp_path / "run", stop_at=3)
     with pytest.raises(Interrupted):
         sft(config)
     file = tmp_path / "run" / "checkpoints" / "step-000003" / "model.safetensors"
@@ -162,26 +161,26 @@ def objective(
 def shards(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("sft") / "run"
     with pytest.raises(Interrupted):
-        sft(sft_tiny.config(data, base, output, stop_at=1))
+        sft(chats.config(data, base, output, stop_at=1))
     return output / "data"
 
 
 @pytest.mark.parametrize("changes", [{}, {"neftune_alpha": 5.0}, {"trim": True}], ids=str)
 def test_sft_accumulate(shards: Path, base: Path, changes: dict[str, Any]) -> None:
     """1x8 = 8x1 = 3x3 = two ranks, by the trained tokens and not by rows; the noise as well."""
-    whole = tiny.step_gradients(objective(shards, base, 8, **changes))
+    whole = folders.step_gradients(objective(shards, base, 8, **changes))
     weights = [m.weight for m in objective(shards, base, 1, **changes).prepare(0)]
     assert max(weights) > 1.5 * min(weights), "the rows must be uneven for this to show anything"
     for size in (1, 3):
         for a, b in zip(
-            whole, tiny.step_gradients(objective(shards, base, size, **changes)), strict=True
+            whole, folders.step_gradients(objective(shards, base, size, **changes)), strict=True
         ):
             assert torch.allclose(a, b, rtol=0, atol=1e-6)
     summed = [torch.zeros_like(g) for g in whole]
     for rank in range(2):
         part = objective(shards, base, 3, World(rank, 2), **changes)
         own = sum(m.weight for m in part.prepare(0)) / sum(weights)
-        for sum_, grad in zip(summed, tiny.step_gradients(part), strict=True):
+        for sum_, grad in zip(summed, folders.step_gradients(part), strict=True):
             sum_ += grad * own
     for a, b in zip(whole, summed, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
@@ -195,7 +194,7 @@ def test_sft_accumulate_two_gloo_processes(
     data: Path, base: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     """torchrun with two gloo processes equals one; its checkpoint goes on in one process."""
-    whole = sft_tiny.config(data, base, tmp_path / "one", micro_batch_size=3, **changes)
+    whole = chats.config(data, base, tmp_path / "one", micro_batch_size=3, **changes)
     sft(whole)
     config = replace(whole, output=str(tmp_path / "run"), loop=replace(whole.loop, stop_at=12))
     file = tmp_path / "run.yaml"
@@ -222,7 +221,7 @@ def test_sft_accumulate_two_gloo_processes(
 def test_sft_golden(data: Path, base: Path, tmp_path: Path, kind: str) -> None:
     """20 steps equal the committed losses within 1e-4."""
     changes = {**KINDS[kind], "lora": LoraConfig(rank=4)} if kind == "lora" else KINDS[kind]
-    sft(sft_tiny.config(data, base, tmp_path / "run", max_steps=20, **changes))
+    sft(chats.config(data, base, tmp_path / "run", max_steps=20, **changes))
     found = [float.fromhex(x) for x in losses(tmp_path / "run")]
     golden = json.loads(GOLDEN.read_text())
     assert np.allclose(found, golden[kind], rtol=0, atol=1e-4), [round(x, 6) for x in found]
@@ -231,13 +230,13 @@ def test_sft_golden(data: Path, base: Path, tmp_path: Path, kind: str) -> None:
 
 def test_sft_chat(data: Path, base: Path, tmp_path: Path) -> None:
     """What lies in the shards is what the template gives, and the folder's own template too."""
-    config: SftConfig = sft_tiny.config(data, base, tmp_path / "run", max_steps=1, heldout_share=0)
+    config: SftConfig = chats.config(data, base, tmp_path / "run", max_steps=1, heldout_share=0)
     sft(config)
     shards = open_shards(tmp_path / "run" / "data")
     template = ChatTemplate(load_tokenizer(tmp_path / "run" / "model"))
     split = shards.split("train")
     starts = split.document_starts()
-    for number, record in enumerate(sft_tiny.records(60)):
+    for number, record in enumerate(chats.records(60)):
         encoded = template.encode(record["messages"])
         at, n = int(starts[number]), int(starts[number + 1] - starts[number])
         assert encoded.ids[:n].tolist() == split.read(at, n).tolist()

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-import preference_tiny
-import rl_tiny
+from builders import pairs, rollouts
 from hanllama.base import fs
 from hanllama.base.errors import Interrupted
 from hanllama.tokenizer import chat
@@ -78,13 +77,13 @@ def _losses(output: Path) -> list[str]:
 def _command(kind: str, place: Path) -> Callable[[Path, dict[str, Any]], None]:
     """Calls the command with an output folder and changes of the loop."""
     if kind in ("dpo", "reward"):
-        base = dated(preference_tiny.base_model(place / "base"))
-        data = preference_tiny.write(place / "data.jsonl", preference_tiny.records(20))
-        make = preference_tiny.dpo_config if kind == "dpo" else preference_tiny.reward_config
+        base = dated(pairs.base_model(place / "base"))
+        data = pairs.write(place / "data.jsonl", pairs.records(20))
+        make = pairs.dpo_config if kind == "dpo" else pairs.reward_config
         train: Any = dpo if kind == "dpo" else reward
         return lambda output, loop: train(make(data, output, base, loop={"max_steps": 8, **loop}))
-    rl_tiny.chat_model(place / "base")
-    base, data = dated(place / "base"), rl_tiny.prompts(place / "prompts.jsonl")
-    rule = rl_tiny.even_rule(place / "even.py")
-    learn, of = (ppo, rl_tiny.ppo_config) if kind == "ppo" else (grpo, rl_tiny.grpo_config)
+    rollouts.chat_model(place / "base")
+    base, data = dated(place / "base"), rollouts.prompts(place / "prompts.jsonl")
+    rule = rollouts.even_rule(place / "even.py")
+    learn, of = (ppo, rollouts.ppo_config) if kind == "ppo" else (grpo, rollouts.grpo_config)
     return lambda output, loop: learn(of(data, output, base, rule, loop={"max_steps": 8, **loop}))

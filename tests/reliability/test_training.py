@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
+from builders import folders
 from hanllama.base import config as configs
 from hanllama.base import fs
 from hanllama.base.errors import CorruptError, InputError, Interrupted, NonFiniteError, ResumeError
@@ -41,14 +41,14 @@ GOLDEN = Path(__file__).parent / "golden_pretrain.json"
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    return tiny.shards(folder / "shards", tiny.tokenizer(folder / "tokenizer"))
+    return folders.shards(folder / "shards", folders.tokenizer(folder / "tokenizer"))
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that nothing happened to."""
     output = tmp_path_factory.mktemp("whole") / "run"
-    pretrain(tiny.pretrain_config(data, output))
+    pretrain(folders.pretrain_config(data, output))
     return output
 
 
@@ -94,9 +94,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 def test_resume_exact(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """12 + 12 steps equal 24: losses as hex floats, weights byte for byte."""
     with pytest.raises(Interrupted):
-        pretrain(tiny.pretrain_config(data, tmp_path / "run", stop_at=12))
+        pretrain(folders.pretrain_config(data, tmp_path / "run", stop_at=12))
     assert len(losses(tmp_path / "run")) == 12
-    pretrain(tiny.pretrain_config(data, tmp_path / "run"))
+    pretrain(folders.pretrain_config(data, tmp_path / "run"))
     assert losses(tmp_path / "run") == losses(uninterrupted)
     assert weights(tmp_path / "run") == weights(uninterrupted)
 
@@ -105,14 +105,14 @@ def test_resume_exact_from_any_step(data: Path, uninterrupted: Path, tmp_path: P
     for step in (1, 5, 23):
         output = tmp_path / f"run{step}"
         with pytest.raises(Interrupted):
-            pretrain(tiny.pretrain_config(data, output, stop_at=step))
-        pretrain(tiny.pretrain_config(data, output))
+            pretrain(folders.pretrain_config(data, output, stop_at=step))
+        pretrain(folders.pretrain_config(data, output))
         assert losses(output) == losses(uninterrupted)
         assert weights(output) == weights(uninterrupted)
 
 
 def test_complete_run_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
-    config = tiny.pretrain_config(data, tmp_path / "run")
+    config = folders.pretrain_config(data, tmp_path / "run")
     pretrain(config)
     before = weights(tmp_path / "run")
     pretrain(config)
@@ -127,9 +127,9 @@ def test_a_second_run_is_refused_while_the_first_is_at_work(
     output = tmp_path / "run"
     with fs.alone(output):
         with pytest.raises(InputError, match="another run is at work"):
-            pretrain(tiny.pretrain_config(data, output))
+            pretrain(folders.pretrain_config(data, output))
         assert not output.exists()
-    pretrain(tiny.pretrain_config(data, output))
+    pretrain(folders.pretrain_config(data, output))
     assert weights(output) == weights(uninterrupted)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -152,7 +152,7 @@ def test_kill9(data: Path, tmp_path: Path) -> None:
 
 def test_disk_full(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """The disk refuses the second checkpoint: not 0, the path named, the first one intact."""
-    config = tiny.pretrain_config(data, tmp_path / "run", stop_at=12)
+    config = folders.pretrain_config(data, tmp_path / "run", stop_at=12)
     with pytest.raises(Interrupted):
         pretrain(config)
     first = tmp_path / "run" / "checkpoints" / "step-000012"
@@ -161,7 +161,7 @@ def test_disk_full(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
     def small_files_only() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
 
-    whole = tiny.pretrain_config(data, tmp_path / "run")
+    whole = folders.pretrain_config(data, tmp_path / "run")
     code, output = finish(run_pretrain(whole, before=small_files_only))
     assert code == 2, output
     assert "step-000024" in output and "cannot write" in output
@@ -175,7 +175,7 @@ def test_disk_full(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_sigterm(data: Path, tmp_path: Path, number: int, code: int) -> None:
     """The current step ends, a checkpoint is written, exit 143 (130); the resume is exact."""
-    config = tiny.pretrain_config(data, tmp_path / "run", max_steps=300, save_every=300)
+    config = folders.pretrain_config(data, tmp_path / "run", max_steps=300, save_every=300)
     process = run_pretrain(config)
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 60
@@ -200,7 +200,7 @@ def test_sigterm(data: Path, tmp_path: Path, number: int, code: int) -> None:
 def test_corrupt(data: Path, tmp_path: Path, name: str, damage: str) -> None:
     """A truncated or missing file or one flipped bit in the newest checkpoint is refused."""
     with pytest.raises(Interrupted):
-        pretrain(tiny.pretrain_config(data, tmp_path / "run", stop_at=3))
+        pretrain(folders.pretrain_config(data, tmp_path / "run", stop_at=3))
     file = tmp_path / "run" / "checkpoints" / "step-000003" / name
     content = bytearray(file.read_bytes())
     if damage == "truncated":
@@ -211,19 +211,19 @@ def test_corrupt(data: Path, tmp_path: Path, name: str, damage: str) -> None:
     else:
         file.unlink()
     with pytest.raises(CorruptError, match=Path(name).name):
-        pretrain(tiny.pretrain_config(data, tmp_path / "run"))
+        pretrain(folders.pretrain_config(data, tmp_path / "run"))
 
 
 def test_fingerprint(data: Path, tmp_path: Path) -> None:
     """Changed shards, tokenizer, model or settings on resume: refused, naming the field."""
-    config = tiny.pretrain_config(data, tmp_path / "run", stop_at=3)
+    config = folders.pretrain_config(data, tmp_path / "run", stop_at=3)
     with pytest.raises(Interrupted):
         pretrain(config)
-    other = tiny.shards(tmp_path / "other", data / "tokenizer", seed=2)
+    other = folders.shards(tmp_path / "other", data / "tokenizer", seed=2)
     with pytest.raises(ResumeError, match="data has changed"):
         pretrain(replace(config, data=str(other)))
-    tokens = tiny.tokenizer(tmp_path / "tokenizer", vocab_size=390)
-    another = tiny.shards(tmp_path / "another", tokens)
+    tokens = folders.tokenizer(tmp_path / "tokenizer", vocab_size=390)
+    another = folders.shards(tmp_path / "another", tokens)
     with pytest.raises(ResumeError, match=r"(tokenizer|data|model)"):
         pretrain(replace(config, data=str(another)))
     with pytest.raises(ResumeError, match=r"model\.num_hidden_layers 2, now it is 3"):
@@ -233,23 +233,23 @@ def test_fingerprint(data: Path, tmp_path: Path) -> None:
 
 
 def test_fingerprint_ignores_where_data_lies(data: Path, tmp_path: Path) -> None:
-    config = tiny.pretrain_config(data, tmp_path / "run", stop_at=3)
+    config = folders.pretrain_config(data, tmp_path / "run", stop_at=3)
     with pytest.raises(Interrupted):
         pretrain(config)
     shutil.copytree(data, tmp_path / "moved")
-    pretrain(tiny.pretrain_config(tmp_path / "moved", tmp_path / "run"))
+    pretrain(folders.pretrain_config(tmp_path / "moved", tmp_path / "run"))
 
 
 def test_nonfinite(data: Path, tmp_path: Path) -> None:
     """A NaN stops before the update: weights unchanged, rows recorded, exit code 2."""
-    config = tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=2, stop_at=3)
+    config = folders.pretrain_config(data, tmp_path / "run", micro_batch_size=2, stop_at=3)
     with pytest.raises(Interrupted):
         pretrain(config)
     checkpoint = tmp_path / "run" / "checkpoints" / "step-000003"
     poison(checkpoint)
     before = (checkpoint / "model.safetensors").read_bytes()
     with pytest.raises(NonFiniteError, match="step 4") as caught:
-        pretrain(tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=2))
+        pretrain(folders.pretrain_config(data, tmp_path / "run", micro_batch_size=2))
     record = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
     assert record["step"] == 4 and record["loss"] == "nan"
     packed = PackedRows(open_shards(data).split("train"), 32, seed=0, pad=3)
@@ -269,7 +269,7 @@ def test_nonfinite_names_the_rows_of_whatever_process(
     data: Path, tmp_path: Path, processes: int
 ) -> None:
     """One micro-batch of the second process has no finite loss: its rows are named, no others."""
-    config = tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=2)
+    config = folders.pretrain_config(data, tmp_path / "run", micro_batch_size=2)
     rows = PackedRows(open_shards(data).split("train"), 32, seed=0, pad=3).batch(0, 8).tolist()
     (tmp_path / "run.yaml").write_text(configs.to_yaml(config), encoding="utf-8")
     trial = [str(Path(__file__).parent / "_nan_trial.py"), str(rows[1]), str(tmp_path / "run.yaml")]
@@ -314,7 +314,7 @@ def objective(data: Path, micro_batch_size: int, world: World | None = None) -> 
     from hanllama.model.llama import Llama
 
     shards = open_shards(data)
-    model = Llama(tiny.SHAPE.resolve(shards.vocab_size, 96), torch.Generator().manual_seed(0))
+    model = Llama(folders.SHAPE.resolve(shards.vocab_size, 96), torch.Generator().manual_seed(0))
     return Pretrain(
         model,
         PackedRows(shards.split("train"), 96, 0, 0, packing=False),
@@ -342,7 +342,7 @@ def test_accumulate(data: Path) -> None:
     assert max(weights) > 3 * min(weights), "the rows must be uneven for this to show anything"
     expected = mean_over_tokens(data)
     for size in (8, 1, 3, 4):
-        for a, b in zip(expected, tiny.step_gradients(objective(data, size)), strict=True):
+        for a, b in zip(expected, folders.step_gradients(objective(data, size)), strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-6)
 
 
@@ -354,7 +354,7 @@ def test_accumulate_over_two_ranks(data: Path) -> None:
     for rank in range(2):
         part = objective(data, 3, World(rank, 2))
         own = sum(m.weight for m in part.prepare(0))
-        for sum_, grad in zip(summed, tiny.step_gradients(part), strict=True):
+        for sum_, grad in zip(summed, folders.step_gradients(part), strict=True):
             sum_ += grad * (own / total)
     for a, b in zip(whole, summed, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
@@ -363,11 +363,11 @@ def test_accumulate_over_two_ranks(data: Path) -> None:
 @pytest.mark.slow
 def test_accumulate_two_gloo_processes(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """torchrun with two gloo processes equals one; its checkpoint goes on in one process."""
-    config = tiny.pretrain_config(data, tmp_path / "run", stop_at=12, micro_batch_size=3)
+    config = folders.pretrain_config(data, tmp_path / "run", stop_at=12, micro_batch_size=3)
     code, output = finish(run_pretrain(config, processes=2))
     assert len(losses(tmp_path / "run")) == 12, output
     assert code != 0, "stopped early, and says so"
-    pretrain(tiny.pretrain_config(data, tmp_path / "run", micro_batch_size=3))
+    pretrain(folders.pretrain_config(data, tmp_path / "run", micro_batch_size=3))
     one = [float.fromhex(x) for x in losses(uninterrupted)]
     two = [float.fromhex(x) for x in losses(tmp_path / "run")]
     assert np.allclose(one, two, rtol=0, atol=1e-5)
@@ -379,7 +379,7 @@ def test_accumulate_two_gloo_processes(data: Path, uninterrupted: Path, tmp_path
 def test_golden(data: Path, tmp_path: Path) -> None:
     """20 steps equal the committed losses within 1e-4, and on one machine run twice exactly."""
     for name in ("a", "b"):
-        config = tiny.pretrain_config(data, tmp_path / name, max_steps=20, save_every=20)
+        config = folders.pretrain_config(data, tmp_path / name, max_steps=20, save_every=20)
         pretrain(config)
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
     assert weights(tmp_path / "a") == weights(tmp_path / "b")

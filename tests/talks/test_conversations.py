@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama.base import plugins
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.talks.conversations import Conversation, ConversationReader, masks, parse_fill
@@ -364,7 +364,7 @@ def test_placeholders_are_filled_and_the_others_named(tmp_path: Path) -> None:
 
 
 def test_what_is_shown_as_trained_is_the_answers_and_their_ends(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(tiny.tokenizer(tmp_path / "tok"))
+    tokenizer = load_tokenizer(folders.tokenizer(tmp_path / "tok"))
     said = Conversation([user("说𠮷。"), assistant("𠮷🙂"), user("再说"), assistant("</s>！")])
     whole = ChatTemplate(tokenizer, "chatml").encode(said.messages)
     runs = masks.runs(whole, tokenizer)
@@ -374,7 +374,7 @@ def test_what_is_shown_as_trained_is_the_answers_and_their_ends(tmp_path: Path) 
 
 
 def test_a_conversation_that_the_template_refuses_says_why(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(tiny.tokenizer(tmp_path / "tok"))
+    tokenizer = load_tokenizer(folders.tokenizer(tmp_path / "tok"))
     with_tool = Conversation([user("问"), {"role": "tool", "content": "3"}, assistant("答")])
     plain = Conversation([user("问"), assistant("答")])
     first, second = masks.shown([with_tool, plain], tokenizer, ChatTemplate(tokenizer, "vicuna"))

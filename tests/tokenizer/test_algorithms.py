@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-import tiny
+from builders import folders
 from hanllama import cli
 from hanllama.base import fs, plugins
 from hanllama.stories import grammar as stories
@@ -35,7 +35,7 @@ def train(corpus: Path, output: Path, *words: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def folders(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for name in NAMES:
         made[name] = tmp_path_factory.mktemp("made") / name
@@ -51,12 +51,12 @@ def raw(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_back_ends_that_are_named_agree(name: str, folders: dict[str, Path]) -> None:
-    folder, module = folders[name], plugins.load(ALGORITHMS, name)
+def test_the_back_ends_that_are_named_agree(name: str, trained: dict[str, Path]) -> None:
+    folder, module = trained[name], plugins.load(ALGORITHMS, name)
     ours = load_tokenizer(folder)
     pieces = [ours.piece(i) for i in range(len(ours.special_tokens), ours.vocab_size)]
     strings = [*fuzz.strings(1500, seed=len(name)), *fuzz.contested(pieces, 2000, 1)]
-    strings.append(tiny.text(7, 20))
+    strings.append(folders.text(7, 20))
     assert set(module.BACK_ENDS) <= {"sentencepiece", "transformers", "llama.cpp"}
     if "sentencepiece" in module.BACK_ENDS:
         oracle = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
@@ -73,8 +73,8 @@ def test_the_back_ends_that_are_named_agree(name: str, folders: dict[str, Path])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_come_back_where_the_file_says_so(name: str, folders: dict[str, Path]) -> None:
-    tokenizer, module = load_tokenizer(folders[name]), plugins.load(ALGORITHMS, name)
+def test_texts_come_back_where_the_file_says_so(name: str, trained: dict[str, Path]) -> None:
+    tokenizer, module = load_tokenizer(trained[name]), plugins.load(ALGORITHMS, name)
     lost = 0
     for text in fuzz.strings(1500, seed=3):
         expected = text if name == "byte_bpe" else text.replace("▁", " ")
@@ -84,9 +84,9 @@ def test_texts_come_back_where_the_file_says_so(name: str, folders: dict[str, Pa
 
 @pytest.mark.parametrize("name", NAMES)
 def test_special_tokens_have_the_same_ids_and_cannot_be_typed(
-    name: str, folders: dict[str, Path]
+    name: str, trained: dict[str, Path]
 ) -> None:
-    tokenizer = load_tokenizer(folders[name])
+    tokenizer = load_tokenizer(trained[name])
     plan = ["<unk>", "<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"]
     assert [tokenizer.special_tokens[token] for token in plan] == [0, 1, 2, 3, 4, 5]
     assert tokenizer.vocab_size <= 1200
@@ -95,9 +95,9 @@ def test_special_tokens_have_the_same_ids_and_cannot_be_typed(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_folder_can_carry_it(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    copy_tokenizer(folders[name], tmp_path)
-    assert load_tokenizer(tmp_path).hash == load_tokenizer(folders[name]).hash
+def test_a_model_folder_can_carry_it(name: str, trained: dict[str, Path], tmp_path: Path) -> None:
+    copy_tokenizer(trained[name], tmp_path)
+    assert load_tokenizer(tmp_path).hash == load_tokenizer(trained[name]).hash
 
 
 def test_several_at_once_are_compared(

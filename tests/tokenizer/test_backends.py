@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-import tiny
+from builders import folders
 from hanllama.base.errors import InputError
 from hanllama.tokenizer import backends, hf
 from hanllama.tokenizer.backends import SentencePieceBackend, newline_stands_alone
@@ -20,14 +20,14 @@ from hanllama.tokenizer.segments import SegmentEncoder
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.tokenizer(tmp_path_factory.mktemp("backends") / "tokenizer")
+    return folders.tokenizer(tmp_path_factory.mktemp("backends") / "tokenizer")
 
 
 def document(seed: int, lines: int) -> str:
     """Text with every hazard of cutting: blank lines, spaces at both ends, rare characters."""
     draw = random.Random(seed)
     ends = ["", " ", "\t", "𠮷😀", "小兔子 " * 5, "▁", "\r", "\u2028", "\x00"]
-    parts = [*tiny.text(seed, 4).split("\n"), "  def add(a): # 12345", *ends]
+    parts = [*folders.text(seed, 4).split("\n"), "  def add(a): # 12345", *ends]
     return "\n".join("".join(draw.choices(parts, k=draw.randint(0, 4))) for _ in range(lines))
 
 
@@ -89,7 +89,7 @@ def test_half_a_surrogate_pair_is_refused_by_name(folder: Path) -> None:
 def test_a_unigram_model_with_normalization_is_opened_as_it_is(tmp_path: Path) -> None:
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(tiny.text(0, 200).split("\n")),
+        sentence_iterator=iter(folders.text(0, 200).split("\n")),
         model_writer=out,
         vocab_size=100,
         minloglevel=2,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.tokenizer import chat
 from hanllama.tokenizer.chat import ChatTemplate
@@ -22,7 +22,7 @@ TALK = [
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_tokenizer(tiny.tokenizer(tmp_path_factory.mktemp("chat") / "tokenizer"))
+    return load_tokenizer(folders.tokenizer(tmp_path_factory.mktemp("chat") / "tokenizer"))
 
 
 def masked_text(tokenizer: Tokenizer, encoded: chat.Encoded) -> str:

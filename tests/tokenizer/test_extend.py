@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 import tokenizers
 
-import tiny
+from builders import folders
 from hanllama import cli
 from hanllama.base import fs
 from hanllama.tokenizer import chat, fuzz, hf, llama_cpp, own_process
@@ -23,7 +23,7 @@ BACK_ENDS = ["sentencepiece", "transformers", *([] if llama_cpp.missing() else [
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.tokenizer(tmp_path_factory.mktemp("extend") / "base")
+    return folders.tokenizer(tmp_path_factory.mktemp("extend") / "base")
 
 
 def pieces_file(path: Path, *pieces: object) -> Path:
@@ -43,7 +43,7 @@ def test_new_pieces_come_last_and_old_ids_stay(base: Path, tmp_path: Path) -> No
     assert new.encode_raw(["龙凤呈"])[0].tolist()[-1] == old.vocab_size + 4
     record = fs.read_json(tmp_path / "new" / "extension.json")
     assert (record["asked"], record["added"], record["overlapping"]) == (5, 5, 0)
-    for text in (tiny.text(5, 50), "hello, world 123"):
+    for text in (folders.text(5, 50), "hello, world 123"):
         assert new.encode(text) == old.encode(text)
     fs.verify_sums(tmp_path / "new")
 
@@ -79,7 +79,7 @@ def test_what_the_base_folder_says_beyond_its_model_stays(base: Path, tmp_path: 
 def test_a_base_without_a_begin_token(tmp_path: Path) -> None:
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(tiny.text(0, 500).split("\n")),
+        sentence_iterator=iter(folders.text(0, 500).split("\n")),
         model_writer=out,
         model_type="bpe",
         vocab_size=350,

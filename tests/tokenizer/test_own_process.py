@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama import cli
 from hanllama.base import fs
 from hanllama.tokenizer import own_process
@@ -127,7 +127,7 @@ def test_a_signal_ends_native_training_at_once_and_leaves_nothing(
 
 @linux
 def test_a_signal_ends_the_training_of_an_extension(slow: Path, place: Path) -> None:
-    base = tiny.tokenizer(place / "base")
+    base = folders.tokenizer(place / "base")
     before = {str(p.relative_to(place)) for p in place.rglob("*")}
     running = Running(place, "extend", str(base), "--train", str(slow), "--size", "60000")
     os.killpg(running.process.pid, signal.SIGINT)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import tiny
+from builders import folders
 from hanllama import cli
 from hanllama.base import fs
 from hanllama.stories import grammar as stories
@@ -17,7 +17,7 @@ from hanllama.tokenizer.view import script_of, vocabulary
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.tokenizer(tmp_path_factory.mktemp("view") / "bpe")
+    return folders.tokenizer(tmp_path_factory.mktemp("view") / "bpe")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-import tiny
+from builders import folders
 from hanllama.base import fs
 from hanllama.base.errors import CorruptError, Interrupted, ResumeError, StorageError
 from hanllama.model import checkpoint as model_folder
@@ -26,14 +26,14 @@ ROWS = torch.arange(4, 20)[None]
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.tokenizer(tmp_path_factory.mktemp("checkpoints") / "tokenizer")
+    return folders.tokenizer(tmp_path_factory.mktemp("checkpoints") / "tokenizer")
 
 
 class Trained:
     """A model, a further one and an optimizer that has made a step."""
 
     def __init__(self, seed: int, steps: int = 1) -> None:
-        shape = tiny.SHAPE.resolve(400, 32, bos_token_id=1, eos_token_id=2, pad_token_id=3)
+        shape = folders.SHAPE.resolve(400, 32, bos_token_id=1, eos_token_id=2, pad_token_id=3)
         generator = torch.Generator().manual_seed(seed)
         self.model = Llama(shape, generator)
         self.further = {"value": torch.nn.Linear(3, 2)}
@@ -193,9 +193,9 @@ def test_retention_keeps_the_newest_and_the_best(
 
 
 def test_what_is_not_ours_stays_and_does_not_end_a_save(tmp_path: Path, tokenizer: Path) -> None:
-    shards = tiny.shards(tmp_path / "shards", tokenizer)
+    shards = folders.shards(tmp_path / "shards", tokenizer)
     folder = tmp_path / "run" / "checkpoints"
-    config = tiny.pretrain_config(shards, tmp_path / "run", max_steps=12, save_every=2, keep=1)
+    config = folders.pretrain_config(shards, tmp_path / "run", max_steps=12, save_every=2, keep=1)
     with pytest.raises(Interrupted):
         pretrain(replace(config, loop=replace(config.loop, stop_at=6)))
     shutil.copytree(folder / "step-000006", folder / "step-000012-my-backup")

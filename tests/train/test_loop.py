@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import tiny
+from builders import folders
 from hanllama.base import allocator
 from hanllama.base.errors import ConfigError, HanllamaError, InputError, NonFiniteError
 from hanllama.model import device
@@ -25,7 +25,7 @@ from hanllama.train.pretrain import Pretrain, pretrain
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("data")
-    return tiny.shards(folder / "shards", tiny.tokenizer(folder / "tokenizer"))
+    return folders.shards(folder / "shards", folders.tokenizer(folder / "tokenizer"))
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
@@ -33,7 +33,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
 
 
 def test_a_run_learns_and_leaves_a_whole_folder(data: Path, tmp_path: Path) -> None:
-    config = tiny.pretrain_config(
+    config = folders.pretrain_config(
         data, tmp_path / "run", max_steps=60, save_every=30, sample_tokens=8, trackers=()
     )
     pretrain(config)
@@ -53,12 +53,12 @@ def test_a_run_learns_and_leaves_a_whole_folder(data: Path, tmp_path: Path) -> N
 def test_the_first_lines_say_how_a_cpu_multiplies_and_why(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretrain(tiny.pretrain_config(data, tmp_path / "run", max_steps=1))
+    pretrain(folders.pretrain_config(data, tmp_path / "run", max_steps=1))
     line = capsys.readouterr().out.splitlines()[1]
     assert line == f"{products_used(torch.device('cpu'))}, heap kept"
     monkeypatch.setattr(device, "onednn", lambda: (False, "no AVX-512"))
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
-    pretrain(tiny.pretrain_config(data, tmp_path / "elsewhere", max_steps=1))
+    pretrain(folders.pretrain_config(data, tmp_path / "elsewhere", max_steps=1))
     line = capsys.readouterr().out.splitlines()[1]
     assert line == "fp32 products by torch alone (no AVX-512), heap given back"
 
@@ -67,7 +67,7 @@ def test_bits_per_byte_is_the_loss_over_the_bytes_of_the_text(data: Path, tmp_pa
     """Over the whole held-out split: nats / ln 2 / its UTF-8 bytes (and one space a document)."""
     from hanllama.batches.shards import open_shards
 
-    pretrain(tiny.pretrain_config(data, tmp_path / "run", max_steps=1, eval_rows=0))
+    pretrain(folders.pretrain_config(data, tmp_path / "run", max_steps=1, eval_rows=0))
     figures = metrics(tmp_path / "run")[-1]
     split = open_shards(data).split("heldout")
     nats = figures["heldout_loss"] * (split.n_tokens - split.n_documents)
@@ -79,7 +79,7 @@ def test_bits_per_byte_is_the_loss_over_the_bytes_of_the_text(data: Path, tmp_pa
 def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretrain(tiny.pretrain_config(data, tmp_path / "whole", max_steps=4))
+    pretrain(folders.pretrain_config(data, tmp_path / "whole", max_steps=4))
     plain = Pretrain.loss
 
     def small_memory(self: Pretrain, micro: pretraining.Micro) -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
         return plain(self, micro)
 
     monkeypatch.setattr(Pretrain, "loss", small_memory)
-    pretrain(tiny.pretrain_config(data, tmp_path / "run", max_steps=4))
+    pretrain(folders.pretrain_config(data, tmp_path / "run", max_steps=4))
     events = [line["event"] for line in metrics(tmp_path / "run") if "event" in line]
     assert len(events) == 2 and "micro_batch_size 8" in str(events[0])
     for a, b in zip(
@@ -99,13 +99,13 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
         key = "loss" if "loss" in a else "heldout_loss"
         assert a[key] == pytest.approx(b[key], abs=1e-5)
     with pytest.raises(HanllamaError, match=r"lower loop\.micro_batch_size"):
-        pretrain(tiny.pretrain_config(data, tmp_path / "no", auto_micro_batch=False))
+        pretrain(folders.pretrain_config(data, tmp_path / "no", auto_micro_batch=False))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_lower_precisions_learn_too(data: Path, tmp_path: Path, dtype: str) -> None:
-    pretrain(tiny.pretrain_config(data, tmp_path / "run", dtype=dtype, max_steps=30))
-    pretrain(tiny.pretrain_config(data, tmp_path / "exact", max_steps=30))
+    pretrain(folders.pretrain_config(data, tmp_path / "run", dtype=dtype, max_steps=30))
+    pretrain(folders.pretrain_config(data, tmp_path / "exact", max_steps=30))
     low = [m["loss"] for m in metrics(tmp_path / "run") if "loss" in m]
     exact = [m["loss"] for m in metrics(tmp_path / "exact") if "loss" in m]
     assert low != exact and low[-1] == pytest.approx(exact[-1], abs=0.15)
@@ -139,7 +139,7 @@ def test_fp16_overflow_is_counted_and_skipped(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exploding(monkeypatch, every=3)
-    pretrain(tiny.pretrain_config(data, tmp_path / "run", dtype="float16", max_steps=9))
+    pretrain(folders.pretrain_config(data, tmp_path / "run", dtype="float16", max_steps=9))
     steps = [m for m in metrics(tmp_path / "run") if "loss" in m]
     assert [m["overflows"] for m in steps] == [0, 0, 1, 1, 1, 2, 2, 2, 3]
     assert steps[2]["loss_scale"] == steps[1]["loss_scale"] / 2
@@ -150,7 +150,7 @@ def test_fp16_overflow_alarms_when_it_persists(
 ) -> None:
     exploding(monkeypatch, every=1)
     with pytest.raises(NonFiniteError, match="25 steps in a row"):
-        pretrain(tiny.pretrain_config(data, tmp_path / "run", dtype="float16", max_steps=40))
+        pretrain(folders.pretrain_config(data, tmp_path / "run", dtype="float16", max_steps=40))
 
 
 def test_an_infinite_gradient_stops_a_float32_run(
@@ -158,49 +158,53 @@ def test_an_infinite_gradient_stops_a_float32_run(
 ) -> None:
     exploding(monkeypatch, every=3)
     with pytest.raises(NonFiniteError, match="step 3: gradient is not finite"):
-        pretrain(tiny.pretrain_config(data, tmp_path / "run", max_steps=9))
+        pretrain(folders.pretrain_config(data, tmp_path / "run", max_steps=9))
 
 
 def test_a_model_learns_on_from_another(data: Path, tmp_path: Path) -> None:
-    pretrain(tiny.pretrain_config(data, tmp_path / "first", max_steps=30))
+    pretrain(folders.pretrain_config(data, tmp_path / "first", max_steps=30))
     base = str(tmp_path / "first" / "model")
-    config = tiny.pretrain_config(data, tmp_path / "second", max_steps=2)
-    again = replace(config, base_model=base, model=tiny.ModelShape())
+    config = folders.pretrain_config(data, tmp_path / "second", max_steps=2)
+    again = replace(config, base_model=base, model=folders.ModelShape())
     pretrain(again)
     first, second = metrics(tmp_path / "first"), metrics(tmp_path / "second")
     assert second[0]["loss"] < 0.8 * first[0]["loss"]
     assert (tmp_path / "second" / "model" / "README.md").read_text().count("pretrain") >= 2
     with pytest.raises(ConfigError, match="leave one of the two out"):
-        pretrain(replace(again, model=tiny.SHAPE, output=str(tmp_path / "third")))
+        pretrain(replace(again, model=folders.SHAPE, output=str(tmp_path / "third")))
 
 
 def test_another_tokenizer_is_refused(data: Path, tmp_path: Path) -> None:
-    pretrain(tiny.pretrain_config(data, tmp_path / "first", max_steps=1))
-    other = tiny.shards(tmp_path / "shards", tiny.tokenizer(tmp_path / "tokens", vocab_size=390))
-    config = tiny.pretrain_config(other, tmp_path / "run")
-    config = replace(config, base_model=str(tmp_path / "first" / "model"), model=tiny.ModelShape())
+    pretrain(folders.pretrain_config(data, tmp_path / "first", max_steps=1))
+    other = folders.shards(
+        tmp_path / "shards", folders.tokenizer(tmp_path / "tokens", vocab_size=390)
+    )
+    config = folders.pretrain_config(other, tmp_path / "run")
+    config = replace(
+        config, base_model=str(tmp_path / "first" / "model"), model=folders.ModelShape()
+    )
     with pytest.raises(InputError, match="another tokenizer"):
         pretrain(config)
 
 
 def test_errors_a_user_can_cause(data: Path, tmp_path: Path) -> None:
-    config = tiny.pretrain_config(data, tmp_path / "run")
+    config = folders.pretrain_config(data, tmp_path / "run")
     with pytest.raises(InputError, match="does not exist"):
         pretrain(replace(config, data=str(tmp_path / "nothing")))
     with pytest.raises(ConfigError, match="divisible"):
         pretrain(replace(config, model=replace(config.model, num_attention_heads=5)))
     with pytest.raises(ConfigError, match=r"model\.hidden_size is missing"):
-        pretrain(replace(config, output=str(tmp_path / "b"), model=tiny.ModelShape()))
+        pretrain(replace(config, output=str(tmp_path / "b"), model=folders.ModelShape()))
     with pytest.raises(ConfigError, match=r"model\.rope_theta describes a new model"):
-        replace(config, base_model="a", model=tiny.ModelShape(rope_theta=500.0))
+        replace(config, base_model="a", model=folders.ModelShape(rope_theta=500.0))
     with pytest.raises(ConfigError, match="context 1: a row needs a token to read"):
         replace(config, context=1)
     with pytest.raises(ConfigError, match="device 'cuda"):
-        pretrain(tiny.pretrain_config(data, tmp_path / "c", device="cuda:7"))
+        pretrain(folders.pretrain_config(data, tmp_path / "c", device="cuda:7"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
-        pretrain(tiny.pretrain_config(data, tmp_path / "full"))
+        pretrain(folders.pretrain_config(data, tmp_path / "full"))
 
 
 def test_verdicts() -> None:
@@ -237,7 +241,7 @@ def test_reinforcement_learning_is_judged_by_its_reward_and_held_out_prompts() -
 def test_a_sample_prompt_without_a_token_is_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer = load_tokenizer(tiny.tokenizer(tmp_path / "tokenizer"))
+    tokenizer = load_tokenizer(folders.tokenizer(tmp_path / "tokenizer"))
     monkeypatch.setattr(tokenizer, "bos_id", None)  # as vocabularies taken from elsewhere may be
     monkeypatch.setattr(samples, "load_tokenizer", lambda folder: tokenizer)
     samples.Sampler(tmp_path, ["从前"], tokens=4, seed=0)

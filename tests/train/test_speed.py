@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import tiny
+from builders import folders
 from hanllama.train import speed
 
 
@@ -26,7 +26,7 @@ def test_a_cpu_that_is_slow_in_half_precision_is_held_to_what_it_can_do(
 
 
 def test_a_model_without_a_head_over_the_vocabulary_does_no_work_for_it() -> None:
-    shape = tiny.SHAPE.resolve(50_000, 128, bos_token_id=1, eos_token_id=2, pad_token_id=3)
+    shape = folders.SHAPE.resolve(50_000, 128, bos_token_id=1, eos_token_id=2, pad_token_id=3)
     larger = replace(shape, vocab_size=60_000)
     found = [speed.flops_per_token(config, 128, head=False) for config in (shape, larger)]
     assert found[0] == found[1]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from builders.documents import SENTENCE, read
 from hanllama.reading import records
 from hanllama.reading.records import Fields
-from reading import SENTENCE, read
 
 
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "gbk", "utf-16"])

@@ -6,7 +6,7 @@ import io
 import zipfile
 from pathlib import Path
 
-from reading import SENTENCE, read
+from builders.documents import SENTENCE, read
 
 CONTAINER = (
     '<?xml version="1.0"?><container version="1.0"'

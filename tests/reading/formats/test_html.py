@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from builders.documents import SENTENCE, read
 from hanllama.base.errors import InputError
 from hanllama.reading.formats import html
-from reading import SENTENCE, read
 
 MENU = "<ul>" + "".join(f'<li><a href="/{i}">频道{i}号</a></li>' for i in range(30)) + "</ul>"
 NOTICE = "<div class='footer'>版权所有 某某小说网</div>"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from builders.documents import read
 from hanllama import cli
 from hanllama.reading import records
 from hanllama.reading.formats import _source
 from hanllama.talks.conversations import ConversationReader
-from reading import read
 
 BREAKS = {
     "a comma is missing": lambda text: text.replace(", ", " ", 1),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from builders.documents import read
 from hanllama.reading.formats.markdown import visible
-from reading import read
 
 
 @pytest.mark.parametrize(

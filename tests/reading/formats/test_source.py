@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from builders.documents import SENTENCE, read
 from hanllama.reading import records
 from hanllama.reading.formats import _source
 from hanllama.reading.records import Document
-from reading import SENTENCE, read
 
 
 def zstd(data: bytes) -> bytes:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from builders.documents import SENTENCE, read
 from hanllama.reading import records
 from hanllama.reading.formats import _archives, _source
-from reading import SENTENCE, read
 
 BOOK = (SENTENCE + "\n") * 40
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import preference_tiny
-import rl_tiny
+from builders import pairs, rollouts
 from hanllama.base.errors import ConfigError, CorruptError, InputError
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
@@ -30,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(folder: Path) -> Path:
-    return preference_tiny.base_model(folder / "base")
+    return pairs.base_model(folder / "base")
 
 
 def texts(base: Path, row: Row) -> list[tuple[str, str]]:
@@ -50,8 +49,8 @@ def test_only_the_last_answer_counts_and_nothing_lies_behind_it(base: Path, tmp_
         {"role": "user", "content": "老王呢"},
     ]
     record = {"prompt": prompt, "chosen": "老王在学校。", "rejected": "小狗"}
-    data = preference_tiny.write(tmp_path / "data.jsonl", [record])
-    (row,) = preference_tiny.rows(base, data).train
+    data = pairs.write(tmp_path / "data.jsonl", [record])
+    (row,) = pairs.rows(base, data).train
     (before, good), (same, bad) = texts(base, row)
     assert (good.strip(), bad.strip()) == ("老王在学校。", "小狗")
     assert before == same and "看见苹果" in before
@@ -76,10 +75,8 @@ def bad_records() -> list[dict[str, Any]]:
 
 def test_bad_lines_are_counted_named_and_kept(base: Path, tmp_path: Path) -> None:
     """Equal sides, an empty answer, a conversation that begins with the assistant, too long."""
-    data = preference_tiny.write(
-        tmp_path / "data.jsonl", [*bad_records(), *preference_tiny.records(6)]
-    )
-    found = preference_tiny.rows(base, data, notes=tmp_path)
+    data = pairs.write(tmp_path / "data.jsonl", [*bad_records(), *pairs.records(6)])
+    found = pairs.rows(base, data, notes=tmp_path)
     assert len(found.train) == 6
     kept = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
     assert [entry["line"] for entry in kept] == [1, 2, 3]
@@ -100,8 +97,8 @@ def test_what_the_template_cannot_render_is_left_out_and_named(
         {"role": "tool", "content": "河边"},
     ]
     record = {"prompt": tool, "chosen": "在河边", "rejected": "在山上"}
-    data = preference_tiny.write(tmp_path / "d.jsonl", [record, *preference_tiny.records(6)])
-    found = preference_tiny.rows(base, data, notes=tmp_path, paired=paired, template="llama2")
+    data = pairs.write(tmp_path / "d.jsonl", [record, *pairs.records(6)])
+    found = pairs.rows(base, data, notes=tmp_path, paired=paired, template="llama2")
     named = [json.loads(x) for x in (tmp_path / "left_out.jsonl").read_text().splitlines()]
     assert len(named) == (1 if paired else 2)
     assert named[0]["id"].endswith("d.jsonl:1")
@@ -110,15 +107,13 @@ def test_what_the_template_cannot_render_is_left_out_and_named(
 
 
 def test_too_many_bad_lines_end_the_run_before_it_begins(base: Path, tmp_path: Path) -> None:
-    data = preference_tiny.write(
-        tmp_path / "data.jsonl", [*bad_records(), *preference_tiny.records(6)]
-    )
+    data = pairs.write(tmp_path / "data.jsonl", [*bad_records(), *pairs.records(6)])
     with pytest.raises(InputError, match="more than the share of"):
-        dpo(preference_tiny.dpo_config(data, tmp_path / "run", base))
+        dpo(pairs.dpo_config(data, tmp_path / "run", base))
     assert not (tmp_path / "run" / "config.yaml").exists()
     with pytest.raises(InputError, match="no pairs are left to learn from: 7 are longer"):
-        preference_tiny.rows(base, data, context=5)
-    config = preference_tiny.dpo_config(data, tmp_path / "run", base, context=1000)
+        pairs.rows(base, data, context=5)
+    config = pairs.dpo_config(data, tmp_path / "run", base, context=1000)
     with pytest.raises(ConfigError, match="context 1000 exceeds the 160"):
         dpo(config)
 
@@ -126,25 +121,25 @@ def test_too_many_bad_lines_end_the_run_before_it_begins(base: Path, tmp_path: P
 def test_equal_prompts_are_held_out_together(base: Path, tmp_path: Path) -> None:
     """Three answers to each question: none has some here and some there."""
     made = []
-    for record in preference_tiny.records(30):
+    for record in pairs.records(30):
         made += [{**record, "rejected": record["rejected"] + end} for end in ("吗", "呢", "吧")]
-    data = preference_tiny.write(tmp_path / "data.jsonl", made)
-    found = preference_tiny.rows(base, data, heldout_share=0.3)
+    data = pairs.write(tmp_path / "data.jsonl", made)
+    found = pairs.rows(base, data, heldout_share=0.3)
     train, heldout = ({row.prompt for row in part} for part in (found.train, found.heldout))
     assert not train & heldout
     assert len(train | heldout) == len({record["prompt"] for record in made})
     assert 0.1 < len(heldout) / len(train | heldout) < 0.6
     assert all(n % 3 == 0 for n in Counter(row.prompt for row in found.heldout).values())
     # More data moves nobody from one side to the other.
-    more = preference_tiny.write(tmp_path / "more.jsonl", [*preference_tiny.records(9, 8), *made])
-    again = preference_tiny.rows(base, more, heldout_share=0.3)
+    more = pairs.write(tmp_path / "more.jsonl", [*pairs.records(9, 8), *made])
+    again = pairs.rows(base, more, heldout_share=0.3)
     assert heldout <= {row.prompt for row in again.heldout}
 
 
 def test_unpaired_rows_lie_beside_another_prompts_answer(base: Path, tmp_path: Path) -> None:
-    made = preference_tiny.records(12)
-    data = preference_tiny.write(tmp_path / "data.jsonl", made)
-    rows = preference_tiny.rows(base, data, paired=False).train
+    made = pairs.records(12)
+    data = pairs.write(tmp_path / "data.jsonl", made)
+    rows = pairs.rows(base, data, paired=False).train
     assert [row.good for row in rows] == [True, False] * 12
     answers_to: dict[str, set[str]] = {}
     for row in rows:
@@ -154,15 +149,15 @@ def test_unpaired_rows_lie_beside_another_prompts_answer(base: Path, tmp_path: P
         (prompt, _), (same, other) = texts(base, row)
         assert prompt == same
         assert any(other in a for p, a in answers_to.items() if p != prompt)
-    lone = preference_tiny.write(tmp_path / "lone.jsonl", made[:1])
+    lone = pairs.write(tmp_path / "lone.jsonl", made[:1])
     with pytest.raises(InputError, match="answer the same one"):
-        preference_tiny.rows(base, lone, paired=False)
+        pairs.rows(base, lone, paired=False)
 
 
 def test_the_reference_is_asked_once(base: Path, tmp_path: Path) -> None:
     """What it said is found again; for another reference it is asked anew; damage is refused."""
-    data = preference_tiny.write(tmp_path / "data.jsonl", preference_tiny.records(5))
-    rows = preference_tiny.rows(base, data).train
+    data = pairs.write(tmp_path / "data.jsonl", pairs.records(5))
+    rows = pairs.rows(base, data).train
     asked = []
 
     def of_rows(part: Any) -> Any:
@@ -191,18 +186,18 @@ def test_the_reference_is_asked_once(base: Path, tmp_path: Path) -> None:
 
 def test_a_killed_reference_pass_begins_again(base: Path, tmp_path: Path) -> None:
     """A run that died before its first step left data/ alone: that is no foreign folder."""
-    data = preference_tiny.write(tmp_path / "data.jsonl", preference_tiny.records(20))
+    data = pairs.write(tmp_path / "data.jsonl", pairs.records(20))
     run = tmp_path / "run"
     (run / "data" / ".tmp-reference-train").mkdir(parents=True)
     (run / "data" / ".tmp-reference-train" / "log_probs.npy").write_bytes(b"half")
-    dpo(preference_tiny.dpo_config(data, run, base, loop={"max_steps": 1}))
+    dpo(pairs.dpo_config(data, run, base, loop={"max_steps": 1}))
     assert (run / "data" / "reference-train" / "SHA256SUMS").is_file()
     assert (run / "model" / "model.safetensors").is_file()
 
 
 def test_another_template_travels_with_the_result(base: Path, tmp_path: Path) -> None:
-    data = preference_tiny.write(tmp_path / "data.jsonl", preference_tiny.records(20))
-    config = preference_tiny.dpo_config(
+    data = pairs.write(tmp_path / "data.jsonl", pairs.records(20))
+    config = pairs.dpo_config(
         data, tmp_path / "run", base, template="llama2", loop={"max_steps": 1}
     )
     dpo(config)
@@ -244,11 +239,11 @@ def test_alarms_of_an_accuracy_that_says_nothing(accuracy: float, words: str) ->
 
 def test_placeholders_are_filled(base: Path, tmp_path: Path) -> None:
     record = {"prompt": "你是谁？", "chosen": "我是{{name}}。", "rejected": "{{name}}"}
-    data = preference_tiny.write(tmp_path / "data.jsonl", [record])
-    (row,) = preference_tiny.rows(base, data, fill=("name=小明",)).train
+    data = pairs.write(tmp_path / "data.jsonl", [record])
+    (row,) = pairs.rows(base, data, fill=("name=小明",)).train
     (_, good), (_, bad) = texts(base, row)
     assert (good.strip(), bad.strip()) == ("我是小明。", "小明")
-    config = preference_tiny.dpo_config(data, tmp_path / "run", base, fill=("小明",))
+    config = pairs.dpo_config(data, tmp_path / "run", base, fill=("小明",))
     with pytest.raises(ConfigError, match="not of the form name=value"):
         dpo(config)
 
@@ -260,15 +255,15 @@ def test_placeholders_are_filled(base: Path, tmp_path: Path) -> None:
 def test_a_reference_that_would_read_something_else_is_refused(
     base: Path, tmp_path: Path, changed: dict[str, int], words: str
 ) -> None:
-    data = preference_tiny.write(tmp_path / "data.jsonl", preference_tiny.records(20))
-    other = rl_tiny.chat_model(tmp_path / "other", **changed)  # type: ignore[arg-type]
+    data = pairs.write(tmp_path / "data.jsonl", pairs.records(20))
+    other = rollouts.chat_model(tmp_path / "other", **changed)  # type: ignore[arg-type]
     given = {"reference_model": str(other), "loop": {"max_steps": 1}}
     with pytest.raises(InputError, match=f"reference model .*{words}.*cannot be compared"):
-        dpo(preference_tiny.dpo_config(data, tmp_path / "run", base, **given))
+        dpo(pairs.dpo_config(data, tmp_path / "run", base, **given))
 
 
 def test_a_reference_for_a_loss_without_one_is_refused(base: Path, tmp_path: Path) -> None:
-    config = preference_tiny.dpo_config(
+    config = pairs.dpo_config(
         tmp_path / "data.jsonl", tmp_path / "run", base, loss="simpo", reference_model=str(base)
     )
     with pytest.raises(ConfigError, match="no use for a reference_model"):

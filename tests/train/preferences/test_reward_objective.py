@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import preference_tiny
+from builders import pairs
 from hanllama.base.errors import InputError
 from hanllama.model.adapter import LoraConfig
 from hanllama.model.checkpoint import load_model
@@ -70,22 +70,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(folder: Path) -> Path:
-    return preference_tiny.base_model(folder / "base")
+    return pairs.base_model(folder / "base")
 
 
 @pytest.fixture(scope="module")
 def data(folder: Path) -> Path:
-    return preference_tiny.write(folder / "data.jsonl", preference_tiny.records(60))
+    return pairs.write(folder / "data.jsonl", pairs.records(60))
 
 
 @pytest.fixture(scope="module")
 def trained(folder: Path, base: Path, data: Path) -> Path:
-    reward(preference_tiny.reward_config(data, folder / "run", base))
+    reward(pairs.reward_config(data, folder / "run", base))
     return folder / "run"
 
 
 def test_a_reward_model_learns_and_says_what_it_is_worth(trained: Path) -> None:
-    lines = preference_tiny.metrics(trained)
+    lines = pairs.metrics(trained)
     steps = [line for line in lines if "loss" in line]
     assert steps[-1]["loss"] < 0.6 * steps[0]["loss"]
     assert {"accuracy", "margin", "reward_chosen", "reward_rejected"} <= steps[0].keys()
@@ -106,12 +106,10 @@ def test_a_reward_model_learns_and_says_what_it_is_worth(trained: Path) -> None:
 
 def test_a_reward_model_learns_on_from_another(trained: Path, data: Path, tmp_path: Path) -> None:
     assert is_reward_model(trained / "model")
-    config = preference_tiny.reward_config(
-        data, tmp_path / "run", trained / "model", loop={"max_steps": 1}
-    )
+    config = pairs.reward_config(data, tmp_path / "run", trained / "model", loop={"max_steps": 1})
     reward(config)
-    before = [x for x in preference_tiny.metrics(trained) if "loss" in x]
-    after = [x for x in preference_tiny.metrics(tmp_path / "run") if "loss" in x]
+    before = [x for x in pairs.metrics(trained) if "loss" in x]
+    after = [x for x in pairs.metrics(tmp_path / "run") if "loss" in x]
     assert after[0]["loss"] < 0.5 * before[0]["loss"]
 
 
@@ -119,7 +117,7 @@ def test_a_reward_models_adapters_are_merged_when_opened(
     base: Path, data: Path, tmp_path: Path
 ) -> None:
     """Trained are adapters and the whole head; opened, they give a reward model like any other."""
-    config = preference_tiny.reward_config(
+    config = pairs.reward_config(
         data, tmp_path / "run", base, lora=LoraConfig(rank=4), loop={"max_steps": 3}
     )
     reward(config)
@@ -132,14 +130,14 @@ def test_a_reward_models_adapters_are_merged_when_opened(
 
 
 def test_margins_count_unless_told_otherwise(base: Path, folder: Path, tmp_path: Path) -> None:
-    made = [{**record, "margin": 3.0} for record in preference_tiny.records(20)]
-    data = preference_tiny.write(tmp_path / "data.jsonl", made)
+    made = [{**record, "margin": 3.0} for record in pairs.records(20)]
+    data = pairs.write(tmp_path / "data.jsonl", made)
     first = {}
     for margin in (True, False):
         output = tmp_path / f"run-{margin}"
         loop = {"max_steps": 1}
-        reward(preference_tiny.reward_config(data, output, base, margin=margin, loop=loop))
-        first[margin] = preference_tiny.metrics(output)[0]["loss"]
+        reward(pairs.reward_config(data, output, base, margin=margin, loop=loop))
+        first[margin] = pairs.metrics(output)[0]["loss"]
     assert first[True] > first[False] + 1
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import rl_tiny
-import sft_tiny
+from builders import chats, rollouts
 from hanllama import cli
 from hanllama.base.errors import ConfigError, HanllamaError, InputError
 from hanllama.model import decode as decoding
@@ -30,9 +29,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """base/, prompts.jsonl and even.py."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("experience")
-    rl_tiny.chat_model(folder / "base")
-    rl_tiny.prompts(folder / "prompts.jsonl")
-    rl_tiny.even_rule(folder / "even.py")
+    rollouts.chat_model(folder / "base")
+    rollouts.prompts(folder / "prompts.jsonl")
+    rollouts.even_rule(folder / "even.py")
     return folder
 
 
@@ -50,11 +49,11 @@ def test_the_toy_task_is_solved_from_several_seeds(
     steps = {"max_steps": 72, "batch_size": 32, "micro_batch_size": 32, "seed": seed}
     loop = {**steps, "save_every": 100}
     if method == "ppo":
-        ppo(rl_tiny.ppo_config(data, tmp_path / "run", base, rule, kl_coefficient=0.01, loop=loop))
+        ppo(rollouts.ppo_config(data, tmp_path / "run", base, rule, kl_coefficient=0.01, loop=loop))
     else:
         loop["max_steps"] = 48
-        grpo(rl_tiny.grpo_config(data, tmp_path / "run", base, rule, loop=loop))
-    lines = rl_tiny.metrics(tmp_path / "run")
+        grpo(rollouts.grpo_config(data, tmp_path / "run", base, rule, loop=loop))
+    lines = rollouts.metrics(tmp_path / "run")
     rewards = [line["reward"] for line in lines if "loss" in line]
     assert 0.4 < rewards[0] < 0.6
     assert rewards[-1] > 0.9
@@ -66,7 +65,7 @@ def test_memory_that_ends_while_answers_are_written_lowers_the_rollouts_batch(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Not the micro-batch, which has nothing to do with it; the answers are the same."""
-    run, config = (ppo, rl_tiny.ppo_config) if method == "ppo" else (grpo, rl_tiny.grpo_config)
+    run, config = (ppo, rollouts.ppo_config) if method == "ppo" else (grpo, rollouts.grpo_config)
     data, base, rule = toy(place)
     run(config(data, tmp_path / "whole", base, rule, loop={"max_steps": 4}))  # type: ignore[operator]
     rows: list[int] = []
@@ -82,7 +81,7 @@ def test_memory_that_ends_while_answers_are_written_lowers_the_rollouts_batch(
 
     monkeypatch.setattr(decoding, "decode", small_memory)
     run(config(data, tmp_path / "run", base, rule, loop={"max_steps": 4}))  # type: ignore[operator]
-    lines = rl_tiny.metrics(tmp_path / "run")
+    lines = rollouts.metrics(tmp_path / "run")
     events = [line["event"] for line in lines if "memory" in line.get("event", "")]
     assert rows[:3] == [16, 8, 4] and max(rows[3:]) == 4, "once and for all"
     assert events == [
@@ -90,7 +89,7 @@ def test_memory_that_ends_while_answers_are_written_lowers_the_rollouts_batch(
         "out of memory while answers were written with rollout.batch 8; going on with 4",
     ]
     for name in ("loss", "reward", "answer_tokens", "heldout_reward"):
-        whole = [m[name] for m in rl_tiny.metrics(tmp_path / "whole") if name in m]
+        whole = [m[name] for m in rollouts.metrics(tmp_path / "whole") if name in m]
         found = [m[name] for m in lines if name in m]
         assert found == pytest.approx(whole, abs=1e-5) and found, name
     fixed = {"max_steps": 4, "auto_micro_batch": False}
@@ -129,7 +128,7 @@ def test_grpo_by_a_reward_model_alone(place: Path, tmp_path: Path) -> None:
     with fs.publish(judge) as beside:
         save_model(beside, reward_model_from(base, 5, 3), base, ModelCard("judge"))
     before = (judge / "model.safetensors").read_bytes()
-    config = rl_tiny.grpo_config(
+    config = rollouts.grpo_config(
         data,
         tmp_path / "run",
         base,
@@ -138,10 +137,10 @@ def test_grpo_by_a_reward_model_alone(place: Path, tmp_path: Path) -> None:
         loop={"max_steps": 40, "batch_size": 32, "micro_batch_size": 32, "save_every": 100},
     )
     grpo(config)
-    rewards = [m["reward_reward_model"] for m in rl_tiny.metrics(tmp_path / "run") if "loss" in m]
+    rewards = [m["reward_reward_model"] for m in rollouts.metrics(tmp_path / "run") if "loss" in m]
     assert rewards[-1] > rewards[0] + 0.2
     assert (judge / "model.safetensors").read_bytes() == before
-    other = rl_tiny.chat_model(tmp_path / "other", vocab_size=420)
+    other = rollouts.chat_model(tmp_path / "other", vocab_size=420)
     with pytest.raises(InputError, match="another tokenizer"):
         grpo(replace(config, base_model=str(other), output=str(tmp_path / "run2")))
 
@@ -149,8 +148,8 @@ def test_grpo_by_a_reward_model_alone(place: Path, tmp_path: Path) -> None:
 def test_answers_depend_on_nothing_that_is_written_beside_them(place: Path) -> None:
     """The same answers in batches of 1, 3 and 16, log-probabilities to the rounding of sums."""
     data, base, rule = toy(place)
-    setting = rl_tiny.setting(base, data, rule, end_ids=[2, *range(300, 330)])
-    model = rl_tiny.livelier(load_model(base), 4, 0.1)
+    setting = rollouts.setting(base, data, rule, end_ids=[2, *range(300, 330)])
+    model = rollouts.livelier(load_model(base), 4, 0.1)
     ids = [p.ids for p in setting.prompts.train[:16]]
     told = {"streams": range(16), "seed": 3, "vocab_size": setting.vocab_size}
 
@@ -224,9 +223,11 @@ def test_an_alarm_is_raised_once_and_stands_in_metrics(place: Path, tmp_path: Pa
     """A rule that gives everybody the same: said at the first step, not at every one."""
     data, base, _ = toy(place)
     rule = tmp_path / "same.py"
-    rule.write_text(rl_tiny.EVEN.replace("return sum(", "return 0.25 + 0 * sum("), encoding="utf-8")
-    grpo(rl_tiny.grpo_config(data, tmp_path / "run", base, rule, loop={"max_steps": 6}))
-    events = [m for m in rl_tiny.metrics(tmp_path / "run") if "event" in m]
+    rule.write_text(
+        rollouts.EVEN.replace("return sum(", "return 0.25 + 0 * sum("), encoding="utf-8"
+    )
+    grpo(rollouts.grpo_config(data, tmp_path / "run", base, rule, loop={"max_steps": 6}))
+    events = [m for m in rollouts.metrics(tmp_path / "run") if "event" in m]
     assert [m["step"] for m in events] == [1]
     assert "every answer got the reward 0.25" in events[0]["event"]
     assert "every answer got" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
@@ -238,11 +239,11 @@ def test_a_policy_that_finds_one_token_rings_for_kl_and_entropy(
     """No figures made up: a reward for one token, and so large steps that nothing else is left."""
     data, base, _ = toy(place)
     rule = tmp_path / "ten.py"
-    rule.write_text(rl_tiny.EVEN.replace("i % 2 == 0", "i == 10"), encoding="utf-8")
+    rule.write_text(rollouts.EVEN.replace("i % 2 == 0", "i == 10"), encoding="utf-8")
     rollout = RolloutConfig(max_new_tokens=16)
     loop = {"max_steps": 40, "batch_size": 32, "micro_batch_size": 32, "save_every": 100}
-    grpo(rl_tiny.grpo_config(data, tmp_path / "run", base, rule, rollout=rollout, loop=loop))
-    lines = rl_tiny.metrics(tmp_path / "run")
+    grpo(rollouts.grpo_config(data, tmp_path / "run", base, rule, rollout=rollout, loop=loop))
+    lines = rollouts.metrics(tmp_path / "run")
     rung = "; ".join(line["event"] for line in lines if "event" in line)
     assert "nats an answer, above alarm.kl 30" in rung
     assert "the policy hardly explores" in rung
@@ -255,20 +256,20 @@ def test_a_policy_that_is_paid_by_the_token_rings_for_length(tmp_path: Path) -> 
     short = [
         {"messages": [{"role": "user", "content": f"{n}？"}, *said], "id": n} for n in range(60)
     ]
-    data = sft_tiny.write(tmp_path / "short.jsonl", short)
+    data = chats.write(tmp_path / "short.jsonl", short)
     optim = SftOptimConfig(learning_rate=1e-2)
-    config = sft_tiny.config(
-        data, sft_tiny.base(tmp_path / "base"), tmp_path / "sft", max_steps=30, optim=optim
+    config = chats.config(
+        data, chats.base(tmp_path / "base"), tmp_path / "sft", max_steps=30, optim=optim
     )
     sft(config)
     rule = tmp_path / "paid.py"
     by_share = "sum(i % 2 == 0 for i in ids) / max(len(ids), 1)"
-    rule.write_text(rl_tiny.EVEN.replace(by_share, "len(ids)"), encoding="utf-8")
+    rule.write_text(rollouts.EVEN.replace(by_share, "len(ids)"), encoding="utf-8")
     rollout = RolloutConfig(max_new_tokens=24)
     loop = {"max_steps": 12, "batch_size": 64, "micro_batch_size": 64, "save_every": 100}
     run, model = tmp_path / "run", tmp_path / "sft" / "model"
-    grpo(rl_tiny.grpo_config(data, run, model, rule, rollout=rollout, loop=loop))
-    rung = [line["event"] for line in rl_tiny.metrics(run) if "event" in line]
+    grpo(rollouts.grpo_config(data, run, model, rule, rollout=rollout, loop=loop))
+    rung = [line["event"] for line in rollouts.metrics(run) if "event" in line]
     assert any("see whether the reward is for length" in words for words in rung), rung
 
 
@@ -284,10 +285,10 @@ def test_lower_precisions_do_the_same_roughly(
     for name in (dtype, "float32"):
         loop = {"max_steps": 4, "dtype": name}
         if method == "ppo":
-            ppo(rl_tiny.ppo_config(data, tmp_path / name, base, rule, loop=loop))
+            ppo(rollouts.ppo_config(data, tmp_path / name, base, rule, loop=loop))
         else:
-            grpo(rl_tiny.grpo_config(data, tmp_path / name, base, rule, loop=loop))
-        lines = [m for m in rl_tiny.metrics(tmp_path / name) if "loss" in m]
+            grpo(rollouts.grpo_config(data, tmp_path / name, base, rule, loop=loop))
+        lines = [m for m in rollouts.metrics(tmp_path / name) if "loss" in m]
         found[name] = [lines[0]["loss"], lines[0]["entropy"], lines[1]["grad_norm"]]
     assert found[dtype] != found["float32"]
     assert found[dtype] == pytest.approx(found["float32"], abs=0.1)
@@ -295,10 +296,10 @@ def test_lower_precisions_do_the_same_roughly(
 
 def test_the_value_model_has_a_learning_rate_of_its_own(place: Path) -> None:
     data, base, rule = toy(place)
-    setting = rl_tiny.setting(base, data, rule)
+    setting = rollouts.setting(base, data, rule)
     value = reward_model_from(base, 0, setting.pad)
     for own, scale in ((0.0, 1.0), (5e-2, 5.0)):
-        config = rl_tiny.ppo_config(data, data, base, rule, value_learning_rate=own)
+        config = rollouts.ppo_config(data, data, base, rule, value_learning_rate=own)
         objective = Ppo(load_model(base), value, setting, config)
         assert objective.learning_rate_scales() == pytest.approx({"value": scale})
         assert list(objective.further_models()) == ["value"]
@@ -306,8 +307,8 @@ def test_the_value_model_has_a_learning_rate_of_its_own(place: Path) -> None:
 
 def test_each_prompt_comes_once_an_epoch(place: Path) -> None:
     data, base, rule = toy(place)
-    setting = rl_tiny.setting(base, data, rule)
-    objective = Grpo(load_model(base), setting, rl_tiny.grpo_config(data, data, base, rule))
+    setting = rollouts.setting(base, data, rule)
+    objective = Grpo(load_model(base), setting, rollouts.grpo_config(data, data, base, rule))
     count = len(setting.prompts.train)
     first = [objective._prompt_row(i) for i in range(count)]
     second = [objective._prompt_row(i) for i in range(count, 2 * count)]
@@ -328,7 +329,7 @@ def test_settings_that_make_no_sense_are_refused(
 ) -> None:
     data, base, rule = toy(place)
     with pytest.raises(ConfigError, match=message):
-        grpo(rl_tiny.grpo_config(data, tmp_path / "run", base, rule, **changed))
+        grpo(rollouts.grpo_config(data, tmp_path / "run", base, rule, **changed))
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
@@ -340,11 +341,11 @@ def test_a_base_model_is_refused(place: Path, tmp_path: Path) -> None:
     shutil.copytree(base, plain)
     (plain / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="is a base model"):
-        grpo(rl_tiny.grpo_config(data, tmp_path / "run", plain, rule))
+        grpo(rollouts.grpo_config(data, tmp_path / "run", plain, rule))
 
 
 def test_groups_must_be_whole() -> None:
     with pytest.raises(ConfigError, match="no whole groups of 3"):
-        rl_tiny.grpo_config(Path("a"), Path("b"), Path("c"), "length", group_size=3)
+        rollouts.grpo_config(Path("a"), Path("b"), Path("c"), "length", group_size=3)
     with pytest.raises(ConfigError, match="nothing scores the answers"):
         ScoringConfig()

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-import rl_tiny
-import tiny
+from builders import folders, rollouts
 from hanllama.base.errors import InputError
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
@@ -89,8 +88,8 @@ def test_what_is_no_prompt_is_quarantined_with_its_line_and_reason(tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> ChatTemplate:
-    folder = tiny.tokenizer(tmp_path_factory.mktemp("data") / "tokenizer")
-    (folder / "chat_template.jinja").write_text(rl_tiny.TEMPLATE, encoding="utf-8")
+    folder = folders.tokenizer(tmp_path_factory.mktemp("data") / "tokenizer")
+    (folder / "chat_template.jinja").write_text(rollouts.TEMPLATE, encoding="utf-8")
     return ChatTemplate(load_tokenizer(folder))
 
 
@@ -111,12 +110,12 @@ def test_equal_prompts_come_once_and_long_ones_not_at_all(template: ChatTemplate
 
 
 def test_a_prompt_that_the_template_refuses_is_left_out_and_named(tmp_path: Path) -> None:
-    folder = tiny.tokenizer(tmp_path / "tokenizer")
+    folder = folders.tokenizer(tmp_path / "tokenizer")
     source = (
         "{% for m in messages %}{% if m['role'] == 'tool' %}{{ raise_exception('no tools') }}"
         "{% endif %}{% endfor %}"
     )
-    (folder / "chat_template.jinja").write_text(source + rl_tiny.TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(source + rollouts.TEMPLATE, encoding="utf-8")
     strict = ChatTemplate(load_tokenizer(folder))
     call = [user("天气？"), assistant("查"), {"role": "tool", "content": "晴"}]
     found = encode_prompts([*some(2), Prompt(call, "", "f:tool")], strict, 30, 0.0, 0)

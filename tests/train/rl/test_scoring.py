@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import rl_tiny
+from builders import rollouts
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.model.reward import reward_model_from
 from hanllama.tokenizer.load import load_tokenizer
@@ -21,7 +21,7 @@ from hanllama.train.sequences import TokenSequence
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rl_tiny.chat_model(tmp_path_factory.mktemp("scoring") / "base")
+    return rollouts.chat_model(tmp_path_factory.mktemp("scoring") / "base")
 
 
 def rollout(ids: list[int], answer: list[int], complete: bool = True) -> Rollout:
@@ -87,15 +87,15 @@ def test_rules_that_make_no_sense_are_refused(entry: Any, message: str) -> None:
 def test_a_rule_twice_and_a_reward_that_is_no_number(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="length is given twice"):
         build_rules(["length", "length: {weight: 2}"])
-    file = rl_tiny.even_rule(tmp_path / "mine.py")
-    file.write_text(rl_tiny.EVEN.replace("return sum", "return float('nan') * sum"))
+    file = rollouts.even_rule(tmp_path / "mine.py")
+    file.write_text(rollouts.EVEN.replace("return sum", "return float('nan') * sum"))
     scorer = Scorer(build_rules([str(file)]), load_tokenizer(base))
     with pytest.raises(ConfigError, match="reward mine gave nan"):
         scorer([Prompt([], "", "")], [rollout([1], [4])], size=1, pad=3)
 
 
 def test_a_rule_knows_every_file_that_its_rewards_depend_on(tmp_path: Path) -> None:
-    mine = rl_tiny.even_rule(tmp_path / "mine.py")
+    mine = rollouts.even_rule(tmp_path / "mine.py")
     words = tmp_path / "words.txt"
     words.write_text("坏\n", encoding="utf-8")
     for entry in (str(mine), f"{mine}: {{weight: 0.5}}", {str(mine): {"weight": 2}}):

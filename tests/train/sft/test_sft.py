@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-import sft_tiny
+from builders import chats
 from hanllama import cli
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.batches.mix import PackedRows
@@ -35,7 +35,7 @@ from hanllama.train.sft.stages import Stages
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sft_tiny.base(tmp_path_factory.mktemp("sft") / "base")
+    return chats.base(tmp_path_factory.mktemp("sft") / "base")
 
 
 def ask(question: str, *answers: str) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def ask(question: str, *answers: str) -> dict[str, Any]:
 
 def prepared(base: Path, data: Path, output: Path, context: int = 128, **changes: Any) -> Shards:
     """The shards that a run would train on."""
-    config = sft_tiny.config(data, base, output, **changes)
+    config = chats.config(data, base, output, **changes)
     prepare(config, load_tokenizer(base), context, must_be_there=False)
     return open_shards(output / "data")
 
@@ -67,7 +67,7 @@ def test_every_layout_is_found_and_what_does_not_fit_is_quarantined(
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    sft_tiny.write(
+    chats.write(
         folder / "a.jsonl",
         [
             {"instruction": "谁在河边？", "input": "", "output": "小明在河边。"},
@@ -79,7 +79,7 @@ def test_every_layout_is_found_and_what_does_not_fit_is_quarantined(
     turns = [{"from": "human", "value": "你好"}, {"from": "gpt", "value": "你好，老师。"}]
     (folder / "b.json").write_text(json.dumps([{"conversations": turns}] * 4), encoding="utf-8")
     run = tmp_path / "run"
-    config = sft_tiny.config(
+    config = chats.config(
         folder, base, run, heldout_share=0.0, max_steps=1, max_quarantine_share=0.5
     )
     sft(config)
@@ -94,16 +94,16 @@ def test_every_layout_is_found_and_what_does_not_fit_is_quarantined(
 
 
 def test_too_much_quarantine_fails_and_leaves_it_to_be_read(base: Path, tmp_path: Path) -> None:
-    data = sft_tiny.write(tmp_path / "a.jsonl", [ask("问", "答"), "{broken", "{broken"])
+    data = chats.write(tmp_path / "a.jsonl", [ask("问", "答"), "{broken", "{broken"])
     words = ["sft", str(data), "--base-model", str(base), "--output", str(tmp_path / "run")]
     assert cli.main([*words, "--template", "llama2", "--loop.device", "cpu"]) == 2
     assert len((tmp_path / "run/data/quarantine.jsonl").read_text().splitlines()) == 2
-    good = sft_tiny.write(tmp_path / "b.jsonl", [ask("问", "答")])
-    sft(sft_tiny.config(good, base, tmp_path / "run", max_steps=1))  # the folder is not spoiled
+    good = chats.write(tmp_path / "b.jsonl", [ask("问", "答")])
+    sft(chats.config(good, base, tmp_path / "run", max_steps=1))  # the folder is not spoiled
 
 
 def test_only_answers_and_their_end_are_trained(base: Path, tmp_path: Path) -> None:
-    data = sft_tiny.write(tmp_path / "a.jsonl", [ask("小明在哪里？", "小明在河边。", "没有了。")])
+    data = chats.write(tmp_path / "a.jsonl", [ask("小明在哪里？", "小明在河边。", "没有了。")])
     shards = prepared(base, data, tmp_path / "run", heldout_share=0.0)
     tokenizer, split = load_tokenizer(base), shards.split("train")
     batch = PackedRows(split, 128, 0, 0).rows(np.array([0]))
@@ -125,7 +125,7 @@ def test_a_long_conversation_loses_whole_turns_and_a_longer_one_is_left_out(
         ask("问三", long),
         ask(long, "短。"),
     ]
-    data = sft_tiny.write(tmp_path / "a.jsonl", talks)
+    data = chats.write(tmp_path / "a.jsonl", talks)
     shards = prepared(base, data, tmp_path / "run", heldout_share=0.0)
     split = shards.split("train")
     assert split.n_documents == 2
@@ -159,7 +159,7 @@ def test_what_the_template_refuses_is_named_and_the_rest_is_trained(
     """A template without tools: the one conversation with a tool's answer is left out by name."""
     with_tool = ask("查天气", "晴。")
     with_tool["messages"].insert(1, {"role": "tool", "content": "晴"})
-    data = sft_tiny.write(tmp_path / "a.jsonl", [ask("问", "答"), with_tool])
+    data = chats.write(tmp_path / "a.jsonl", [ask("问", "答"), with_tool])
     template = tmp_path / "plain.jinja"
     template.write_text(
         "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}"
@@ -175,12 +175,12 @@ def test_what_the_template_refuses_is_named_and_the_rest_is_trained(
 
 def test_equal_prompts_are_on_one_side_and_stay_there(base: Path, tmp_path: Path) -> None:
     talks = [ask(f"第{i % 40}问", f"答{i}。") for i in range(120)]
-    data = sft_tiny.write(tmp_path / "a.jsonl", talks)
+    data = chats.write(tmp_path / "a.jsonl", talks)
     shards = prepared(base, data, tmp_path / "one", heldout_share=0.3)
     sides = {name: prompts(shards, name) for name in ("train", "heldout")}
     assert not set(sides["train"]) & set(sides["heldout"])
     assert 0.1 < len(set(sides["heldout"])) / 40 < 0.5
-    more = sft_tiny.write(tmp_path / "b.jsonl", [*talks, ask("新的问题", "答。")])
+    more = chats.write(tmp_path / "b.jsonl", [*talks, ask("新的问题", "答。")])
     after = prompts(prepared(base, more, tmp_path / "two", heldout_share=0.3), "heldout")
     assert set(sides["heldout"]) <= set(after)
 
@@ -197,8 +197,8 @@ def prompts(shards: Shards, name: str) -> list[str]:
 
 
 def test_held_out_files_take_their_prompts_out_of_training(base: Path, tmp_path: Path) -> None:
-    data = sft_tiny.write(tmp_path / "a.jsonl", [ask("甲", "一"), ask("乙", "二")])
-    held = sft_tiny.write(tmp_path / "b.jsonl", [ask("乙", "三")])
+    data = chats.write(tmp_path / "a.jsonl", [ask("甲", "一"), ask("乙", "二")])
+    held = chats.write(tmp_path / "b.jsonl", [ask("乙", "三")])
     shards = prepared(base, data, tmp_path / "run", heldout=(str(held),), heldout_share=0.9)
     assert shards.split("train").n_documents == shards.split("heldout").n_documents == 1
     (found,) = left_out(tmp_path / "run")
@@ -206,15 +206,15 @@ def test_held_out_files_take_their_prompts_out_of_training(base: Path, tmp_path:
 
 
 def test_nothing_left_to_learn_from_is_an_error_with_the_counts(base: Path, tmp_path: Path) -> None:
-    data = sft_tiny.write(tmp_path / "a.jsonl", [ask("问", "小明在河边看见苹果。" * 40)])
+    data = chats.write(tmp_path / "a.jsonl", [ask("问", "小明在河边看见苹果。" * 40)])
     with pytest.raises(InputError, match=f"no conversation is left.*{TOO_LONG}"):
         prepared(base, data, tmp_path / "run")
 
 
 def test_the_result_is_a_chat_model_that_stops(base: Path, tmp_path: Path) -> None:
     """Template, stop ids and card are in the folder; a prompt's answer ends at the end token."""
-    data = sft_tiny.write(tmp_path / "a.jsonl", [ask("小明在哪里？", "在河边。")] * 8)
-    config = sft_tiny.config(
+    data = chats.write(tmp_path / "a.jsonl", [ask("小明在哪里？", "在河边。")] * 8)
+    config = chats.config(
         data, base, tmp_path / "run", max_steps=150, heldout_share=0.0, sample_tokens=16,
         sample_prompts=("小明在哪里？",), packing=False,
     )  # fmt: skip
@@ -235,7 +235,7 @@ def test_the_result_is_a_chat_model_that_stops(base: Path, tmp_path: Path) -> No
 def test_a_template_whose_tokens_are_missing_is_refused_with_advice(
     base: Path, tmp_path: Path
 ) -> None:
-    data = sft_tiny.write(tmp_path / "a.jsonl", [ask("问", "答")])
+    data = chats.write(tmp_path / "a.jsonl", [ask("问", "答")])
     own = tmp_path / "own.jinja"
     own.write_text("{#- needs: <|turn|> -#}" + chat.source("llama2"))
     with pytest.raises(ConfigError, match=r"<\|turn\|>.*choose another template"):
@@ -247,20 +247,20 @@ def test_a_template_whose_tokens_are_missing_is_refused_with_advice(
 def test_a_rerun_reads_the_data_it_made_and_makes_it_anew_when_the_input_changed(
     base: Path, tmp_path: Path
 ) -> None:
-    data = sft_tiny.write(tmp_path / "a.jsonl", [ask("问", "答")])
+    data = chats.write(tmp_path / "a.jsonl", [ask("问", "答")])
     prepared(base, data, tmp_path / "run", heldout_share=0.0)
     marker = tmp_path / "run" / "data" / "manifest.json"
     before = marker.stat().st_mtime_ns
     prepared(base, data, tmp_path / "run", heldout_share=0.0)
     assert marker.stat().st_mtime_ns == before
-    sft_tiny.write(data, [ask("问", "答"), ask("再问", "再答")])
+    chats.write(data, [ask("问", "答"), ask("再问", "再答")])
     assert prepared(base, data, tmp_path / "run", heldout_share=0.0).split("train").n_documents == 2
 
 
 def test_without_packing_each_conversation_has_a_row_cut_to_the_longest(
     base: Path, tmp_path: Path
 ) -> None:
-    data = sft_tiny.write(tmp_path / "a.jsonl", sft_tiny.records(30))
+    data = chats.write(tmp_path / "a.jsonl", chats.records(30))
     losses = {}
     for packing in (True, False):
         run = tmp_path / f"run-{packing}"
@@ -296,12 +296,12 @@ def test_noise_belongs_to_the_row_and_the_step() -> None:
 
 
 def test_neftune_is_no_part_of_evaluation(base: Path, tmp_path: Path) -> None:
-    data = sft_tiny.write(tmp_path / "a.jsonl", sft_tiny.records(40))
+    data = chats.write(tmp_path / "a.jsonl", chats.records(40))
     figures = {}
     for alpha in (0.0, 30.0):
         run = tmp_path / f"run-{alpha}"
-        rate = {"optim": type(sft_tiny.config(data, base, run).optim)(learning_rate=1e-12)}
-        sft(sft_tiny.config(data, base, run, max_steps=1, neftune_alpha=alpha, **rate))
+        rate = {"optim": type(chats.config(data, base, run).optim)(learning_rate=1e-12)}
+        sft(chats.config(data, base, run, max_steps=1, neftune_alpha=alpha, **rate))
         lines = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
         figures[alpha] = (
             next(line["loss"] for line in lines if "loss" in line),
@@ -316,7 +316,7 @@ def test_neftune_is_no_part_of_evaluation(base: Path, tmp_path: Path) -> None:
 
 def staged(base: Path, tmp_path: Path, grades: list[Any], **changes: Any) -> Shards:
     talks = [{**ask(f"第{i}问", f"答{i}。"), "grade": g} for i, g in enumerate(grades)]
-    data = sft_tiny.write(tmp_path / "a.jsonl", talks)
+    data = chats.write(tmp_path / "a.jsonl", talks)
     return prepared(base, data, tmp_path / "run", heldout_share=0.0, curriculum="grade", **changes)
 
 

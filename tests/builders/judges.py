@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-import tiny
+from builders import folders
 from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
@@ -27,9 +27,9 @@ TOOL = [
 
 def models(place: Path, template: str) -> tuple[Path, Path]:
     """A random chat model and a random reward model on one tokenizer."""
-    tokenizer = tiny.tokenizer(place / "tokenizer")
+    tokenizer = folders.tokenizer(place / "tokenizer")
     (tokenizer / chat.FILE).write_text(chat.source(template), encoding="utf-8")
-    config = tiny.grouped(load_tokenizer(tokenizer).vocab_size, 160)
+    config = folders.grouped(load_tokenizer(tokenizer).vocab_size, 160)
     torch.manual_seed(4)
     with fs.publish(place / "model") as folder:
         save_model(folder, Llama(config), tokenizer, ModelCard("tiny"))

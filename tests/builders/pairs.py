@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import tiny
+from builders import folders
 from hanllama.model.llama import Llama
 from hanllama.tokenizer.chat import ChatTemplate
 from hanllama.tokenizer.load import load_tokenizer
@@ -28,13 +28,13 @@ from hanllama.train.sequences import pack_sequences, sequence_log_probs
 
 def base_model(place: Path, seed: int = 0) -> Path:
     """A random chat model's folder."""
-    return tiny.chat_model(place, seed)
+    return folders.chat_model(place, seed)
 
 
 def records(count: int, seed: int = 3) -> list[dict[str, Any]]:
     """Questions with a good answer that ends a sentence and a bad one that goes astray."""
     draw = random.Random(f"preferences {seed}")
-    lines = sorted(set(tiny.text(seed, 6 * count).split("\n")))
+    lines = sorted(set(folders.text(seed, 6 * count).split("\n")))
     draw.shuffle(lines)
     made = []
     for line in lines[:count]:

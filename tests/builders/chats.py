@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-import tiny
+from builders import folders
 from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
@@ -20,8 +20,8 @@ from hanllama.train.sft.config import SftConfig, SftLoopConfig, SftOptimConfig
 
 def base(folder: Path, context: int = 128) -> Path:
     """A base model's folder: fresh weights, a trained tokenizer without a chat template."""
-    tokenizer = tiny.tokenizer(folder.with_name("tokenizer"))
-    shape = tiny.SHAPE.resolve(400, context, bos_token_id=1, eos_token_id=2, pad_token_id=3)
+    tokenizer = folders.tokenizer(folder.with_name("tokenizer"))
+    shape = folders.SHAPE.resolve(400, context, bos_token_id=1, eos_token_id=2, pad_token_id=3)
     model = Llama(shape, torch.Generator().manual_seed(0))
     with fs.publish(folder) as beside:
         save_model(beside, model, tokenizer, ModelCard("base"))
@@ -35,8 +35,8 @@ def records(count: int, seed: int = 0) -> list[dict[str, Any]]:
     for number in range(count):
         messages = []
         for turn in range(draw.randint(1, 3)):
-            question = f"{number}、{tiny.text(seed * 1000 + number * 10 + turn, 1)[:6]}？"
-            answer = tiny.text(seed * 1000 + number * 10 + turn + 5, draw.choice((1, 1, 2)))
+            question = f"{number}、{folders.text(seed * 1000 + number * 10 + turn, 1)[:6]}？"
+            answer = folders.text(seed * 1000 + number * 10 + turn + 5, draw.choice((1, 1, 2)))
             messages += [
                 {"role": "user", "content": question},
                 {"role": "assistant", "content": answer},

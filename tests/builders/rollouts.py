@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-import tiny
+from builders import folders
 from hanllama.base import fs
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import save_model
@@ -59,11 +59,11 @@ def chat_model(
     context: int = 64,
 ) -> Path:
     """A random 2-layer chat model with a template of its own; without one, a base model."""
-    tokenizer = tiny.tokenizer(folder.with_name(folder.name + "-tokenizer"), vocab_size)
+    tokenizer = folders.tokenizer(folder.with_name(folder.name + "-tokenizer"), vocab_size)
     if template:
         (tokenizer / "chat_template.jinja").write_text(template, encoding="utf-8")
     tokens = load_tokenizer(tokenizer)
-    config = tiny.SHAPE.resolve(
+    config = folders.SHAPE.resolve(
         tokens.vocab_size,
         context,
         bos_token_id=tokens.bos_id,
@@ -86,7 +86,7 @@ def reward_model(folder: Path, base: Path) -> Path:
 
 def prompts(path: Path, count: int = 40) -> Path:
     """Different prompts, a line each, with an answer."""
-    lines = tiny.text(5, 4 * count).split("\n")
+    lines = folders.text(5, 4 * count).split("\n")
     questions = sorted({line.rstrip("。") for line in lines})[:count]
     records = [{"prompt": question, "answer": "苹果"} for question in questions]
     path.write_text(

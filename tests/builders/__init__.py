@@ -1,0 +1,1 @@
+"""What tests begin with, a file each, named by what it gives."""
