@@ -22,7 +22,7 @@ class Kept(Quarantine):
         self.rejects.append(reject)
 
 
-def read(*inputs: Path | str, fields: Fields | None = None) -> tuple[list[Document], list[Reject]]:
+def read(*inputs: Path | str, fields: Fields | str = "text") -> tuple[list[Document], list[Reject]]:
     """The documents and the rejects of the inputs."""
     with Kept() as quarantine:
         documents = list(records.read([str(i) for i in inputs], quarantine, fields=fields))

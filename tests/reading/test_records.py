@@ -23,25 +23,13 @@ from hanllama.base.errors import InputError
 from hanllama.reading import records
 from hanllama.reading.formats import _source
 from hanllama.reading.records import Document, Quarantine
+from reading import read
 
 SIMPLIFIED = (
     "那一年冬天来得很早，河面结了一层薄冰；老船工把船拖上岸，用草绳一道一道地捆好，对他的孙子说：“我们等"
     "开春再下水，现在就先回家去。”\n孩子问了许多话：鱼在冰下面冷不冷，船会不会想念水，还有没有人来过河。\n"
 )
 TRADITIONAL = "國破山河在，城春草木深。\n感時花濺淚，恨別鳥驚心。\n烽火連三月，家書抵萬金。\n"
-
-
-def read(*inputs: Path | str, text_field: str = "text") -> tuple[list[Document], list[Any]]:
-    """Every document, and every quarantined record, of the inputs."""
-    with Quarantine() as quarantine:
-        rejects: list[Any] = []
-        put = quarantine.put
-        quarantine.put = lambda reject: (rejects.append(reject), put(reject))[1]  # type: ignore
-        documents = list(
-            records.read([str(name) for name in inputs], quarantine, text_field=text_field)
-        )
-    assert quarantine.count == len(rejects)
-    return documents, rejects
 
 
 # --- encodings ---------------------------------------------------------------------------------
@@ -230,7 +218,7 @@ def test_parquet_is_read_by_row_groups_with_its_fields(tmp_path: Path) -> None:
         ("四", "4", "书"),
     ]
     assert [(r.line, r.reason) for r in rejects] == [(2, "field 'text' is null")]
-    documents, rejects = read(tmp_path, text_field="story_zh")
+    documents, rejects = read(tmp_path, fields="story_zh")
     assert not documents and [r.line for r in rejects] == [1, 2, 3, 4]
     (tmp_path / "a.parquet").write_bytes(b"PAR1 not really")
     documents, (reject,) = read(tmp_path)
@@ -385,7 +373,7 @@ def test_fields_are_mapped_and_tinystories_are_read(tmp_path: Path) -> None:
     fields = records.Fields(text="story_zh", id="n", category="summary")
     with Quarantine() as quarantine:
         (document,) = records.read([str(tmp_path)], quarantine, fields=fields)
-        assert list(records.read([str(tmp_path)], quarantine, text_field="story_zh"))
+        assert list(records.read([str(tmp_path)], quarantine, "story_zh"))
     assert document == Document("一条船。", str(2**70), "gpt", "船", licence="CC-BY")
     assert json.loads(records.document_line(document))["licence"] == "CC-BY"
 

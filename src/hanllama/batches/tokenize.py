@@ -336,7 +336,7 @@ def _document(options: TokenizeConfig, number: int) -> Document:
     if list(options.inputs) == ["-"]:
         raise InputError("standard input cannot be read twice; give a file or --holdout 0")
     with records.Quarantine() as again:
-        stream = records.read(list(options.inputs), again, text_field=options.text_field)
+        stream = records.read(list(options.inputs), again, options.text_field)
         kept = (d for d in stream if not _is_blank(d))
         for i, document in enumerate(kept):
             if i == number:

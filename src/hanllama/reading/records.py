@@ -16,17 +16,14 @@ from __future__ import annotations
 import functools
 import glob as globbing
 import io
-import json
 import os
 import re
 import stat
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import orjson
 
@@ -34,7 +31,6 @@ from hanllama.base import fs, plugins
 from hanllama.base.errors import InputError
 from hanllama.reading.encoding import decode, decode_name
 from hanllama.reading.formats import (
-    MAX_RAW_CHARACTERS,
     Document,
     Fields,
     Format,
@@ -44,10 +40,10 @@ from hanllama.reading.formats import (
     Source,
     Value,
     _records,
-    show,
 )
 from hanllama.reading.formats import _archives as archive
 from hanllama.reading.formats import _source as bytes_of
+from hanllama.reading.quarantine import Quarantine, counted, json_line, reject_line
 
 __all__ = [
     "Document",
@@ -63,7 +59,6 @@ __all__ = [
     "parse",
     "pieces",
     "read",
-    "read_file",
     "reject_line",
     "shown",
     "stamp",
@@ -84,37 +79,23 @@ _STANDARD = Fields()
 
 
 def read(
-    inputs: Sequence[str],
-    quarantine: Quarantine,
-    *,
-    fields: Fields | None = None,
-    text_field: str = "text",
+    inputs: Sequence[str], quarantine: Quarantine, fields: Fields | str = _STANDARD
 ) -> Iterator[Document]:
     """Every document of the inputs, in the order of `files`; `-` is standard input.
 
     Args:
         inputs: files, folders and globs.
         quarantine: takes what cannot be used.
-        fields: which field of a record is what.
-        text_field: for callers that choose the text's field alone; ignored where `fields` is given.
+        fields: which field of a record is what; a bare name is that of the text's field.
 
     Raises InputError (before the first document) when an input is missing or nothing is found.
     """
-    return _parsed(survey(inputs).pieces(), quarantine, fields or Fields(text_field))
+    return _parsed(survey(inputs).pieces(), quarantine, fields)
 
 
-def read_file(
-    path: str | Path,
-    quarantine: Quarantine,
-    *,
-    fields: Fields | None = None,
-    text_field: str = "text",
+def _parsed(
+    parts: Iterable[Piece], quarantine: Quarantine, fields: Fields | str
 ) -> Iterator[Document]:
-    """The documents of one file; the arguments are those of `read`."""
-    return _parsed(pieces(Path(path)), quarantine, fields or Fields(text_field))
-
-
-def _parsed(parts: Iterable[Piece], quarantine: Quarantine, fields: Fields) -> Iterator[Document]:
     for piece in parts:
         for item in parse(piece, fields):
             if isinstance(item, Reject):
@@ -248,7 +229,7 @@ def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
 
 def document_line(document: Document) -> bytes:
     """A document as one line of a corpus: `text`; `id`, `source`, `category`, `licence` if set."""
-    try:  # the bytes of `_json_line`, in a fifth of its time
+    try:  # the bytes of `json_line`, in a fifth of its time
         parts = [b'{"text": ', orjson.dumps(document.text)]
         for name in _LABELS:
             if value := getattr(document, name):
@@ -256,94 +237,10 @@ def document_line(document: Document) -> bytes:
         return b"".join((*parts, b"}\n"))
     except orjson.JSONEncodeError:  # half a surrogate pair
         entry = {name: getattr(document, name) for name in ("text", *_LABELS)}
-        return _json_line({name: value for name, value in entry.items() if value or name == "text"})
+        return json_line({name: value for name, value in entry.items() if value or name == "text"})
 
 
 _LABELS = {name: f', "{name}": '.encode() for name in ("id", "source", "category", "licence")}
-
-
-def reject_line(reject: Reject) -> bytes:
-    """A reject as one line of `quarantine.jsonl`."""
-    return _json_line({name: getattr(reject, name) for name in ("file", "line", "reason", "raw")})
-
-
-def _json_line(entry: dict[str, Any]) -> bytes:
-    # A surrogate in `raw` has no UTF-8; everything else is written as it is, not as \uXXXX.
-    return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
-# --- what cannot be used -----------------------------------------------------------------------
-
-
-class Quarantine:
-    """Where unusable records go: JSON lines with `file`, `line`, `reason`, `raw`.
-
-    `raw` holds the first 2,000 characters. Without a path the records are counted and not kept.
-
-        with Quarantine(folder / "quarantine.jsonl") as quarantine:
-            for document in read(inputs, quarantine): ...
-        print(quarantine.count, quarantine.reasons.most_common())
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-        self.count = 0
-        self.reasons: Counter[str] = Counter()
-        self.first: Reject | None = None
-        self._out: IO[bytes] | None = None
-
-    def __enter__(self) -> Quarantine:
-        if self.path is not None:
-            with fs.storage(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._out = open(self.path, "wb")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._out is not None and self.path is not None:
-            with fs.storage(self.path):
-                self._out.close()
-            self._out = None
-
-    def add(self, file: str | Path, line: int, reason: str, raw: str | bytes = "") -> None:
-        """Keep one record. Bytes that are no UTF-8 are shown as `\\xNN`."""
-        if isinstance(raw, bytes):
-            raw = show(raw)
-        self.put(Reject(str(file), line, reason, raw[:MAX_RAW_CHARACTERS]))
-
-    def put(self, reject: Reject) -> None:
-        """Keep one record that `parse` gave."""
-        self.count += 1
-        self.reasons[reject.reason] += 1
-        self.first = self.first or reject
-        if self._out is not None and self.path is not None:
-            with fs.storage(self.path):
-                self._out.write(reject_line(reject))
-
-    def flush(self) -> None:
-        """Hand what was added to the system, so that the file can be read."""
-        if self._out is not None and self.path is not None:
-            with fs.storage(self.path):
-                self._out.flush()
-
-    def summary(self) -> str:
-        """`3 x invalid JSON, 1 x line is not valid UTF-8; first a.jsonl, line 7`."""
-        if self.first is None:
-            return "nothing"
-        return f"{counted(self.reasons, 3)}; first: {self.first.file}, line {self.first.line}"
-
-
-def counted(reasons: Counter[str], shown: int = 5) -> str:
-    """`3 x invalid JSON, 1 x null and 2 more`: the most frequent by name, the others by number."""
-    most = reasons.most_common(shown)
-    named = ", ".join(f"{n:,} x {reason}" for reason, n in most)
-    more = reasons.total() - sum(n for _, n in most)
-    return f"{named} and {more:,} more" if more else named
 
 
 # --- which files -------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def read_texts(
     """
     found, size = [], 0
     with records.Quarantine() as quarantine:
-        for document in records.read(list(inputs), quarantine, text_field=text_field):
+        for document in records.read(list(inputs), quarantine, text_field):
             if document.text.strip():
                 found.append(document.text)
                 size += len(document.text.encode())

@@ -293,9 +293,7 @@ def _common_characters(options: TokenizerExtendConfig) -> list[str]:
         return _gb2312()[: options.chars]
     counts: Counter[str] = Counter()
     with records.Quarantine() as quarantine, Progress("count characters", unit="MB") as progress:
-        for document in records.read(
-            list(options.train), quarantine, text_field=options.text_field
-        ):
+        for document in records.read(list(options.train), quarantine, options.text_field):
             counts.update(document.text)
             progress.advance(len(document.text.encode()) / 1e6)
     tell_unusable(quarantine)

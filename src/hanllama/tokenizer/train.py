@@ -385,7 +385,7 @@ def sample_lines(options: TokenizerTrainConfig, quarantine: records.Quarantine) 
     longest = options.setting("max_sentence_length")
     cut = options.setting("cut_long_lines")
     sample = LineSample(options.sample_bytes, options.seed)
-    documents = records.read(list(options.inputs), quarantine, text_field=options.text_field)
+    documents = records.read(list(options.inputs), quarantine, options.text_field)
     with Progress("read", unit="MB") as progress:
         for document in documents:
             sample.documents += 1

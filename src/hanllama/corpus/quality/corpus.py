@@ -25,7 +25,7 @@ def documents(title: str, inputs: Sequence[str], text_field: str) -> Iterator[Do
     quarantine = Quarantine()
     count = 0
     with Progress(title, None, "M characters") as progress:
-        for document in records.read(inputs, quarantine, text_field=text_field):
+        for document in records.read(inputs, quarantine, text_field):
             count += 1
             progress.advance(len(document.text) / 1e6, documents=count)
             yield document
