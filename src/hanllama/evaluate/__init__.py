@@ -1,1 +1,1 @@
-"""What a chat model does with instructions about stories, measured by the gold checker."""
+"""Measure how chat models obey instructions about stories."""

@@ -1,8 +1,8 @@
-"""How far a model has gone from another, and what that did to its language.
+"""Measure how far a model has moved from another, and its language.
 
-KL is exact at every token that was written: the whole distributions are compared, not only the
-tokens drawn, so a few hundred answers give a steady figure. Bits per byte do not depend on the
-tokenizer; here they are of every document by itself, from its first token to its EOS.
+KL is exact at every written token: it compares the whole distributions, not only the drawn tokens,
+so a few hundred answers give a steady figure. Bits per byte do not depend on the tokenizer; each
+document is scored alone, from its first token to its EOS.
 
 Shapes: N tokens that count, V vocabulary.
 """
@@ -31,7 +31,7 @@ _BATCH = 16  # sequences at a time: their distributions are [N, V] in float32
 
 @torch.inference_mode()
 def kl_per_answer(model: Llama, other: Llama, answers: Sequence[TokenSequence]) -> float:
-    """The mean over answers of the KL(model || other) of their tokens, in nats."""
+    """The mean over answers of KL(model || other), summed over each answer's tokens, in nats."""
     total = 0.0
     for batch in _batches(answers, model.output_weight().device):
         logs_NV = _log_distributions(model, batch)
@@ -44,11 +44,11 @@ def kl_per_answer(model: Llama, other: Llama, answers: Sequence[TokenSequence]) 
 def bits_per_byte(
     model: Llama, documents: Sequence[NDArray[np.integer]], token_bytes: NDArray[np.int32]
 ) -> float:
-    """Bits per byte of documents, each cut where the model's positions end.
+    """Bits per byte of documents, each cut at the end of the model's positions.
 
     Args:
-        documents: ids as `Tokenizer.encode_documents` gives them.
-        token_bytes: [V] UTF-8 bytes that each token stands for.
+        documents: ids from `Tokenizer.encode_documents`.
+        token_bytes: [V] the number of UTF-8 bytes of each token.
     """
     most = model.config.max_position_embeddings + 1
     sequences = [TokenSequence(ids[:most], np.ones(ids[:most].size, np.bool_)) for ids in documents]
@@ -66,6 +66,6 @@ def _batches(sequences: Sequence[TokenSequence], device: torch.device) -> Iterat
 
 
 def _log_distributions(model: Llama, batch: SequenceBatch) -> Tensor:
-    """[N, V] float32, at the places whose next token counts."""
+    """[N, V] float32, at the positions whose next token counts."""
     hidden_ND, _, _ = counted(model, batch)
     return (hidden_ND @ model.output_weight().T).float().log_softmax(-1)

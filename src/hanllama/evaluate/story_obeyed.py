@@ -1,12 +1,12 @@
 """`hanllama corpus obeyed`: how often chat models obey held-out instructions about stories.
 
 Every model answers the same prompts with the same random streams, and the gold checker
-(`stories/tasks.py`) says of each answer whether it obeys. The models are stages of one
-training, so each is also compared with the first: the difference prompt by prompt, how far it has
-gone from it (KL), and what its language has become (bits per byte of held-out stories). A base
-model, which carries no chat template, is not asked: it says what the language was before.
+(`stories/tasks.py`) judges each answer. The models are stages of one training, so each is also
+compared with the first: the gain prompt by prompt, the distance (KL), and its language (bits per
+byte of new stories). A base model has no chat template, so it is not asked; its bits per byte show
+the language before.
 
-Intervals hold 95 %: Wilson's for a share, the normal one for a mean difference of pairs.
+Intervals are of 95 %: Wilson's for a share, the normal one for a mean difference of pairs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from hanllama.tokenizer.chat import of_folder
 from hanllama.tokenizer.load import Tokenizer, load_tokenizer
 from hanllama.train.sequences import TokenSequence
 
-_NEW_STORIES = 2**31  # the seed of stories to measure on: nobody trains on that one
+_NEW_STORIES = 2**31  # the seed of the stories to measure on: no training uses it
 _Z = 1.959964  # of a two-sided interval of 95 %
 Interval = tuple[float, float, float]
 """(estimate, lower end, upper end)."""
@@ -47,7 +47,7 @@ Interval = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt and what it asks."""
+    """A prompt and its task."""
 
     messages: Messages
     task: Task
@@ -55,12 +55,12 @@ class Asked:
 
 @dataclass
 class Measured:
-    """What one model did.
+    """The answers and figures of one model.
 
     `kl` is the mean over answers of the summed exact KL(model || first model) of the tokens' full
-    distributions, in nats; None for the first model and for answers from a file. `bits_per_byte`
-    is that of stories that nobody trained on, None for answers from a file. Of a base model, which
-    was asked nothing, there is nothing else.
+    distributions, in nats; None for the first model and for answers from a file. `bits_per_byte` is
+    measured on stories outside any training; None for answers from a file. A base model has nothing
+    else.
     """
 
     name: str
@@ -72,25 +72,25 @@ class Measured:
 
     @property
     def is_base(self) -> bool:
-        """Whether it is a base model, which was not asked."""
+        """Whether this is a base model, which is not asked."""
         return not self.asked
 
     def share(self, kind: str = "") -> Interval | None:
-        """The share of prompts (of one kind) that were obeyed; None where there was none."""
+        """The share of prompts (of one kind) that were obeyed; None without prompts."""
         chosen = [j for a, j in zip(self.asked, self.judged, strict=True) if _is(a.task, kind)]
         return wilson(sum(j.obeyed for j in chosen), len(chosen)) if chosen else None
 
     def gain(self, first: Measured) -> Interval:
-        """How many more prompts than `first` it obeyed, as a share of all."""
+        """The share of prompts obeyed, minus that of `first`."""
         pairs = zip(self.judged, first.judged, strict=True)
         return mean_interval([after.obeyed - before.obeyed for after, before in pairs])
 
 
 def obeyed(config: ObeyedConfig) -> list[Measured]:
-    """The command: ask, judge, print, and write the folder where one was named.
+    """The command: ask, judge, print, and write the output folder if one is named.
 
-    Raises InputError for prompts that are no instructions about stories, and for an output that
-    exists when `force` was not given.
+    Raises InputError for prompts that are no instructions about stories, and when the output exists
+    and `force` was not given.
     """
     with making(config.output, force=config.force) if config.output else nullcontext() as made:
         results = _measure(config)
@@ -151,7 +151,7 @@ def _prompts(config: ObeyedConfig) -> list[Asked]:
 
 
 def _read(path: Path) -> Iterator[tuple[Messages, Task, str]]:
-    """(prompt, what it asks, the answer that follows or "") of each line.
+    """(prompt, task, answer or "") of each line.
 
     Raises InputError for a line that is no instruction about stories.
     """
@@ -165,7 +165,7 @@ def _read(path: Path) -> Iterator[tuple[Messages, Task, str]]:
             raise InputError(f"{where}: no conversation: {row.shown}") from error
         if task is None:
             raise InputError(
-                f"{where}: no instruction about stories that could be judged: {messages[-1]!r:.80}"
+                f"{where}: not a story instruction that can be judged: {messages[-1]!r:.80}"
             )
         answered = messages[-1]["role"] == "assistant"
         found = True
@@ -215,7 +215,7 @@ def _judged(name: str, prompts: Sequence[Asked], texts: Sequence[str]) -> Measur
 
 
 def _sequences(answers: Sequence[Answer]) -> list[TokenSequence]:
-    """Prompt and answer as ids, of which the answer's count."""
+    """Prompt and answer as ids; only the answer's ids count."""
     found = []
     for answer in answers:
         n_prompt, ids = len(answer.prompt_ids), np.array(answer.prompt_ids + answer.ids)
@@ -231,7 +231,7 @@ def _is(task: Task, kind: str) -> bool:
 
 
 def wilson(successes: int, trials: int) -> Interval:
-    """A share and Wilson's score interval of 95 % (1927), which holds near 0 and 1 as well."""
+    """A share and its 95 % score interval (Wilson 1927), which also holds near 0 and 1."""
     share, spread = successes / trials, _Z * _Z / trials
     middle = (share + spread / 2) / (1 + spread)
     half = _Z / (1 + spread) * math.sqrt((share * (1 - share) + spread / 4) / trials)
@@ -268,14 +268,14 @@ def _card(results: Sequence[Measured], config: ObeyedConfig) -> Card:
         disobeyed = [n for n, judgement in enumerate(last.judged) if not judgement.obeyed]
         for title, numbers in (
             (f"Chats of {last.name}", _chosen(last, max(config.show, 12))),
-            (f"What {last.name} did not obey", disobeyed),
+            (f"Prompts that {last.name} did not obey", disobeyed),
         ):
             card.section(title, *(report.text("\n".join(_chat(last, n))) for n in numbers))
     return card
 
 
 def _rows(results: Sequence[Measured]) -> list[dict[str, str]]:
-    """One row a model; columns that no model has are left out."""
+    """One row per model, without columns that are empty for every model."""
     rows = []
     for found in results:
         row = {"model": found.name, "obeyed": "base model: not asked", "prompts": ""}
@@ -300,13 +300,13 @@ def _asked(results: Sequence[Measured]) -> list[Measured]:
 
 
 def _gain(found: Measured, results: Sequence[Measured]) -> Interval | None:
-    """What it gained over the first that was asked; None for that one and for other prompts."""
+    """The gain over the first chat model; None for that model and for other prompts."""
     first = next(iter(_asked(results)), found)
     return found.gain(first) if found is not first and found.asked is first.asked else None
 
 
 def _chosen(found: Measured, show: int) -> list[int]:
-    """Prompts to show: the kinds in turn, obeyed or not, as they come."""
+    """The numbers of the prompts to show: the kinds in turn, obeyed or not."""
     by_kind = [[n for n, a in enumerate(found.asked) if a.task.kind == kind] for kind in KINDS]
     longest = max(len(numbers) for numbers in by_kind)
     turns = [numbers[i] for i in range(longest) for numbers in by_kind if i < len(numbers)]
@@ -322,7 +322,7 @@ def _chat(found: Measured, number: int) -> Iterator[str]:
 
 
 def _curves(asked: Sequence[Measured]) -> dict[str, tuple[list[float], list[float]]]:
-    """The share of each kind that was asked, by the number of the stage, from 1."""
+    """kind -> (stages from 1, shares obeyed)."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for stage, found in enumerate(asked, 1):
         for kind in KINDS:
@@ -344,7 +344,7 @@ def _records(found: Measured) -> Iterator[Mapping[str, object]]:
 
 
 def _figures(found: Measured, gain: Interval | None) -> Mapping[str, object]:
-    """`obeyed` and the kinds are null where nothing was asked, as of a base model."""
+    """The figures as JSON; `obeyed` and the kinds are null for a model that was not asked."""
     figures: dict[str, object] = {
         "model": found.name,
         "base_model": found.is_base,

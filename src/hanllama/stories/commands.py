@@ -1,9 +1,8 @@
 """`hanllama corpus`: write the demo's stories and chats about them, and measure a model's stories.
 
-A model has learnt to tell stories when what it writes follows the grammar of its training, says
-things that training did not say, and does not recite. So `corpus check` prints three things: how
-many samples parse, which of the verb-noun pairs withheld from training occur, and the longest
-span that stands word for word in a training story.
+A model has learnt to tell stories when its texts follow the grammar of its training, say new things
+and do not recite. So `corpus check` prints how many samples parse, which verb-noun pairs withheld
+from training occur, and the longest span copied from a training story.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ SHOWN_FAILURES = 3
 
 @checked
 class StoriesConfig:
-    """What `hanllama corpus stories` takes."""
+    """Options of `hanllama corpus stories`."""
 
     output: str = option(help="the corpus folder to write, or a .jsonl[.gz|.zst] file")
     count: Count = option(40_000, help="stories to write")
@@ -63,7 +62,7 @@ def _documents(config: StoriesConfig, progress: Progress) -> Iterator[Document]:
 
 @checked
 class WordsConfig:
-    """What `hanllama corpus words` takes."""
+    """Options of `hanllama corpus words`."""
 
     output: str = option(help="the .txt file to write")
     force: bool = option(False, help="replace the output")
@@ -86,16 +85,17 @@ def words(config: WordsConfig) -> None:
 
 @checked
 class InstructionsConfig:
-    """What `hanllama corpus instructions` takes."""
+    """Options of `hanllama corpus instructions`."""
 
     output: str = option(help="the .jsonl file to write")
     count: Count = option(6000, help="conversations to write")
     seed: int = option(0, help="which conversations; the same seed gives the same ones")
-    heldout: bool = option(False, help="prompts that training never asks, all different")
+    heldout: bool = option(False, help="write prompts that training never asks, all different")
     singly: bool = option(
-        False, help="one or two words and one question, not up to four; held-out prompts always"
+        False,
+        help="ask for at most two words or one question, not four; held-out prompts always do",
     )
-    earlier: Share = option(0.0, help="share of them that another conversation goes before")
+    earlier: Share = option(0.0, help="share of conversations that follow another conversation")
     force: bool = option(False, help="replace the output")
 
     def __post_init__(self) -> None:
@@ -106,10 +106,10 @@ class InstructionsConfig:
 def instructions(config: InstructionsConfig) -> None:
     """The command: write the conversations, one a line in the house form (`messages`).
 
-    Each ends in an obedient answer: `sft` trains on the answers, a trainer of preferences or by
-    reward takes the prompt, and `corpus obeyed` asks the prompt again. `text` holds the
-    conversation as plain lines, so that a tokenizer trained on the file knows the words of the
-    instructions and of the chat template.
+    Each ends in an obedient answer. `sft` trains on the answers; preference and reward training
+    take the prompts; `corpus obeyed` asks the prompts again. `text` holds the conversation as plain
+    lines, so that a tokenizer trained on the file knows the words of the instructions and of the
+    chat template.
 
     Raises InputError when the output exists and `force` was not given.
     """
@@ -143,35 +143,35 @@ def _conversations(config: InstructionsConfig) -> Iterator[str]:
 
 @checked
 class CheckConfig:
-    """What `hanllama corpus check` takes."""
+    """Options of `hanllama corpus check`."""
 
     samples: str = option(
-        help="the texts to check: what `generate --output` wrote, or a .txt with blank lines"
-        " between them",
+        help="the texts to check: the output of `generate --output`, or a .txt with blank lines"
+        " between texts",
         positional=True,
     )
     corpus: tuple[str, ...] = option(
-        (), help="the stories and chats that were trained on, to look for copies in"
+        (), help="the stories and chats of the training, to search for copies"
     )
 
 
 @dataclass
 class Findings:
-    """What a set of samples shows."""
+    """Figures of a set of samples."""
 
     samples: int
     parsed: int
     plots: Counter[str]
     withheld: Counter[tuple[str, str]]
-    """Pairs that training never showed, in samples that parse."""
+    """Pairs that training never shows, in samples that parse."""
     with_withheld: int
     failures: list[str]
     copied: list[tuple[int, str]] | None = None
-    """For each sample its length and its longest span that training holds; None: not looked for."""
+    """(length, longest span copied from training) of each sample; None: not searched."""
 
 
 def check(config: CheckConfig) -> Findings:
-    """The command: print how many samples parse, what is new in them, and what is copied.
+    """The command: print how many samples parse, their new pairs, and their longest copy.
 
     Raises InputError when there are no samples or no training stories.
     """
@@ -185,7 +185,7 @@ def check(config: CheckConfig) -> Findings:
 
 
 def examine(samples: list[str]) -> Findings:
-    """Read every sample with the grammar."""
+    """Check every sample with the grammar."""
     found = Findings(len(samples), 0, Counter(), Counter(), 0, [])
     for text in samples:
         verdict = grammar.check(text)
@@ -205,7 +205,7 @@ def _copies(samples: list[str], corpus: Sequence[str]) -> list[tuple[int, str]]:
         index = grammar.CopyIndex(d.text for d in records.read(list(corpus), quarantine))
     if quarantine.count:
         raise InputError(f"{', '.join(corpus)} cannot be read whole: {quarantine.summary()}")
-    # The index keeps U+0000 for itself; no story holds it, but a model may write any byte.
+    # The index reserves U+0000. No story holds it, but a model may write any byte.
     return [(len(text), index.longest_copy(text.replace("\0", "\ufffd"))) for text in samples]
 
 

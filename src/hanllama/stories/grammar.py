@@ -1,19 +1,19 @@
 """The demo corpus: simple Chinese children's stories from a grammar, and the grammar's checker.
 
-A Llama of a million parameters, trained for minutes on a CPU, can only become fluent in a language
-that is small. This one is: eleven plots, some hundreds of words, short sentences. And because the
-stories come from a grammar, whether a model's story is a good one can be decided, not judged:
-`check` accepts exactly the texts that the grammar can write, with one hero from the first sentence
-to the last, right measure words, and an ending that belongs to the beginning.
+A Llama of a million parameters, trained for minutes on a CPU, can only become fluent in a small
+language: eleven plots, some hundreds of words, short sentences. Because a grammar writes the
+stories, a program can decide whether a model's story is right: `check` accepts exactly the texts
+that the grammar can write, with one hero throughout, right measure words, and an ending that
+belongs to the beginning.
 
-Both directions use the same plots and the same `fits`. `story` walks a plot, draws a sentence for
-each step and a word for each slot. `check` walks all plots along a text and keeps, for every slot,
-the SET of words that the text so far still allows; a measure word narrows the set before its noun
-is read. States that agree are merged after every step, so the work grows with the length of the
-text and never with the number of ways to read it.
+Writing and checking use the same plots and the same `fits`. `story` walks a plot and draws a
+sentence for each step and a word for each slot. `check` walks all plots along a text and keeps, for
+every slot, the SET of words that the text still allows; a measure word narrows the set before its
+noun is read. Equal states are merged after every step, so the work grows with the length of the
+text and not with the number of ways to read it.
 
-What training never shows (`WITHHELD`, verb-noun pairs) and what it shows verbatim (`CopyIndex`)
-are the two ends at which a model's stories are told apart from recited ones.
+`WITHHELD` holds verb-noun pairs that training never shows: a model that uses them does not recite.
+`CopyIndex` finds the spans that a model recites.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = [
     "write",
 ]
 
-# Slots that a word fills; the others hold phrases (times, spots), qualities and verbs.
+# Slots filled by a word; the others hold phrases (times, spots), qualities and verbs.
 _WORD_SLOTS = (
     *("hero", "friend", "elder", "place", "landmark", "object", "gift", "food", "second_food"),
     *("hobby", "game", "skill", "chore", "plant", "fear"),
@@ -61,9 +61,9 @@ _WORD_SLOTS = (
 
 @dataclass(frozen=True)
 class Story:
-    """A generated story: its text, its plot's name, and what is true in it.
+    """A generated story: its text, its plot's name, and its facts.
 
-    `facts` maps slots to what fills them: `hero`, `hero_kind`, `friend`, `friend_kind`, `place`,
+    `facts` maps slots to their words: `hero`, `hero_kind`, `friend`, `friend_kind`, `place`,
     `object`, `game` and so on; a deed is verb and noun together (放风筝).
     """
 
@@ -74,12 +74,11 @@ class Story:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `check` found.
+    """The result of `check`.
 
-    `ok` means that the grammar can write the text. `pairs` are the verb-noun pairs it wrote;
-    compare with `WITHHELD` to see whether the writer went beyond its training. When not `ok`,
-    `plot` is the plot that came furthest, `facts` and `pairs` are empty, and `reason` quotes where
-    the text left every plot.
+    `ok` means that the grammar can write the text. `pairs` are its verb-noun pairs; those in
+    `WITHHELD` go beyond the training. When not `ok`, `plot` is the plot that came furthest, `facts`
+    and `pairs` are empty, and `reason` quotes the place where the text left every plot.
     """
 
     ok: bool
@@ -114,7 +113,7 @@ _T = TypeVar("_T")
 
 
 def write(rng: random.Random, forced: Word | None = None, plots: Sequence[Plot] = PLOTS) -> Story:
-    """A story drawn from `rng`; `forced` is used where its bank and the other words allow it."""
+    """A story drawn from `rng`; uses `forced` where its bank and the other words allow it."""
     plot = pick(rng, plots)
     bound: dict[str, Word] = {}
     _bind(rng, plot, "hero", bound, forced)
@@ -138,7 +137,7 @@ def _bind(
     if forced is not None and forced in plot.slots[slot] and fits(slot, forced, bound):
         bound[slot] = forced
         return
-    # Children and animals are equally likely heroes, however many there are of each.
+    # Children and animals are equally likely heroes, whatever their numbers.
     world = pick(rng, ("child", "animal")) if slot == "hero" else bound["hero"].world
     allowed = _in_training(plot.slots[slot], world)
     if slot in VERB_OF:
@@ -153,8 +152,8 @@ def _bind(
 
 
 def pick(rng: random.Random, choices: Sequence[_T]) -> _T:
-    """One of `choices`, the same on every machine and Python version for the same `rng`."""
-    # random() is the one method whose sequence Python promises to keep between versions.
+    """One of `choices`, the same for the same `rng` on every machine and Python version."""
+    # Python promises to keep the sequence of random() alone between versions.
     return choices[int(rng.random() * len(choices))]
 
 
@@ -179,7 +178,7 @@ def _facts(bound: Mapping[str, Word]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to have read the text up to `at`: the words still possible and the verbs seen."""
+    """One way to read the text up to `at`: the words still possible and the verbs seen."""
 
     at: int
     words: Mapping[str, Bank]
@@ -187,7 +186,7 @@ class _Reading:
 
 
 class _Text:
-    """A text being read, and the furthest place any reading of it came to."""
+    """A text being read, and the furthest place that a reading reached."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -201,9 +200,9 @@ class _Text:
 
 
 def check(text: str) -> Verdict:
-    """Whether the grammar can write `text` (blank space around it aside), and what it says.
+    """Whether the grammar can write `text`, stripped of white space, and the facts of the text.
 
-    Linear in the text for each plot: readings are merged by place and words after each sentence.
+    Linear in the text for each plot: equal readings are merged after each sentence.
     """
     source = _Text(text.strip())
     for plot in PLOTS:
@@ -217,14 +216,14 @@ def check(text: str) -> Verdict:
 
 
 def _read(source: _Text, plot: Plot) -> _Reading | None:
-    """The reading of the whole text as `plot`, or None; notes in `source` how far it came."""
+    """The reading of the whole text as `plot`, or None; notes the furthest place in `source`."""
     readings = [_Reading(0, {}, frozenset())]
     for step in plot.steps:
         after: dict[object, _Reading] = {}
         for reading in readings:
             for template in step:
                 for found in _match(source, plot, template, reading):
-                    # A sentence that names nobody and nothing new cannot bring a clash.
+                    # A sentence without a new word cannot clash.
                     words = found.words if found.words is reading.words else _agree(found.words)
                     if words is None:
                         source.came_to(found.at, plot, clash=True)
@@ -273,16 +272,16 @@ def _match(source: _Text, plot: Plot, template: Template, start: _Reading) -> li
 def _options(
     plot: Plot, slot: str, form: str, reading: _Reading, first: str
 ) -> list[tuple[str, Bank | None]]:
-    """What may be written for `slot` here, each with the words that remain possible by it."""
+    """The forms that may be written for `slot` here, each with the words that remain possible."""
     bank = reading.words.get(slot, plot.slots[slot])
     if len(bank) == 1:
         return [(bank[0].form(form), bank)]
     return _by_form(bank, form).get(first, [])
 
 
-@lru_cache(maxsize=4096)  # whole banks and the few narrowed ones; a bound, since texts are foreign
+@lru_cache(maxsize=4096)  # whole banks and a few narrowed ones; bounded, since texts are foreign
 def _by_form(bank: Bank, form: str) -> dict[str, list[tuple[str, Bank | None]]]:
-    """The words of `bank` grouped by how they are written, under the first character."""
+    """The words of `bank` grouped by their written form, under its first character."""
     written: dict[str, list[Word]] = {}
     for word in bank:
         written.setdefault(word.form(form), []).append(word)
@@ -293,10 +292,10 @@ def _by_form(bank: Bank, form: str) -> dict[str, list[tuple[str, Bank | None]]]:
 
 
 def _agree(words: Mapping[str, Bank]) -> Mapping[str, Bank] | None:
-    """`words` without those that fit no other slot's certain word; None when a slot is left empty.
+    """`words` without those that do not fit another slot's certain word; None for an empty slot.
 
-    Comparing with the certain words is enough: every sentence that brings a word writes a form
-    that only this word of its bank has, or the next ones do (a test holds the banks to it).
+    Comparing with certain words is enough: every sentence with a new word, or the next ones, write
+    a form that only this word of its bank has (a test checks the banks).
     """
     certain = {slot: bank[0] for slot, bank in words.items() if len(bank) == 1}
     agreed = {}
@@ -328,24 +327,24 @@ def _reason(source: _Text) -> str:
 
 _STRIDE = 4  # every fourth place is indexed: a quarter of the time and memory
 _DEPTH = 48  # places are sorted by this many characters; more would only cost memory
-_END = "\0"  # between training texts, so that no copy runs from one into the next
+_END = "\0"  # between training texts: no copy crosses from one into the next
 
 
 class CopyIndex:
-    """Finds the longest span of a text that stands verbatim in the training texts.
+    """Finds the longest span of a text that occurs verbatim in the training texts.
 
     A suffix array over every fourth place of the training text, four bytes a place: any span of
-    four characters or more covers an indexed place among its first four. For each place of the
-    queried text a binary search finds how far some training text goes on the same way; that bounds
-    the answer from below. Then only the places that could still beat it are looked at one by one,
-    with up to three characters gained on their left. Building sorts one first character at a time,
-    so that the sort keys of the whole corpus never exist at once.
+    four characters or more has an indexed place among its first four. For each place of the queried
+    text a binary search finds the longest indexed match to its right; the longest of all bounds the
+    answer from below. Then only the places that could beat it are compared one by one, with up to
+    three more characters on their left. Building sorts one first character at a time, so that the
+    sort keys of the whole corpus never exist at once.
 
     A suffix automaton answers in one pass, but in Python costs hundreds of bytes a character.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        """Indexes `texts`; 20,000 stories take a few seconds and some tens of megabytes."""
+        """Index `texts`; 20,000 stories take a few seconds and some tens of megabytes."""
         corpus = _END.join(texts)
         by_first: dict[str, array[int]] = {}
         for order, first in enumerate(corpus[::_STRIDE]):
@@ -357,7 +356,7 @@ class CopyIndex:
         self._places = places
 
     def longest_copy(self, text: str) -> str:
-        """A longest span of `text` that stands in one training text; "" when there is none.
+        """A longest span of `text` that occurs in one training text; "" when there is none.
 
         `text` may not hold the character U+0000.
         """
@@ -367,8 +366,8 @@ class CopyIndex:
             return self._short_copy(text)
         start = ahead.index(length)
         for at, reach in enumerate(ahead):
-            # Anything longer is seen from the first indexed place in it, at most three behind.
-            # Places that agree to the depth are in no order, so there a neighbour bounds nothing.
+            # A longer span has an indexed place among its first four characters. Places that agree
+            # to the full depth are in no order, so a neighbour bounds nothing there.
             if reach >= _DEPTH or reach + _STRIDE - 1 > length:
                 least = length + 2 - _STRIDE
                 for place in self._sharing(text[at : at + min(least, _DEPTH)]):
@@ -379,7 +378,7 @@ class CopyIndex:
         return text[start : start + length]
 
     def _short_copy(self, text: str) -> str:
-        """The answer for texts so foreign that spans may hide between indexed places."""
+        """The answer for foreign texts, whose short spans may lie between indexed places."""
         best = ""
         for at in range(len(text)):
             while len(longer := text[at : at + len(best) + 1]) > len(best):
@@ -389,13 +388,13 @@ class CopyIndex:
         return best
 
     def _ahead(self, text: str, at: int) -> int:
-        """How far `text` from `at` agrees with its neighbours in the sorted places."""
+        """How many characters `text` from `at` shares with a neighbour in the sorted places."""
         rank = self._rank(text[at : at + _DEPTH])
         neighbours = self._places[max(rank - 1, 0) : rank + 1]
         return max((self._common(text, at, place) for place in neighbours), default=0)
 
     def _sharing(self, span: str) -> Iterator[int]:
-        """The indexed places where `span` begins."""
+        """The indexed places at which `span` begins."""
         for rank in range(self._rank(span), len(self._places)):
             place = self._places[rank]
             if not self._corpus.startswith(span, place):
@@ -407,7 +406,7 @@ class CopyIndex:
         return bisect_left(self._places, span, key=lambda at: corpus[at : at + size])
 
     def _common(self, text: str, at: int, place: int) -> int:
-        """The length of what `text` at `at` and the training text at `place` have in common."""
+        """How many characters `text` from `at` shares with the training text from `place`."""
         corpus, room = self._corpus, min(len(text) - at, len(self._corpus) - place)
         length, step = 0, 32
         while step:  # whole slices compare faster than characters
@@ -420,7 +419,7 @@ class CopyIndex:
         return length
 
     def _behind(self, text: str, at: int, place: int) -> int:
-        """How many characters, fewer than the stride, agree before `at` and `place`."""
+        """How many characters before `at` and `place` agree, fewer than the stride."""
         most = min(_STRIDE - 1, at, place)
         left = 0
         while left < most and text[at - left - 1] == self._corpus[place - left - 1]:

@@ -1,16 +1,16 @@
 """The language of the demo stories, read from the text tables beside this file.
 
-`words.txt` holds the words, `plots.txt` what happens, in order, and the ways to say it, and
-`phrases.txt` the ways to ask for a story and about one; each says its format in its first lines. A
-writer changes them with an editor. What a table says wrongly is an error with its file and line: a
-slot without a bank, a form that some word of a bank lacks, a question about a plot that is none.
+`words.txt` holds the words, `plots.txt` the steps of each plot with their sentences, `phrases.txt`
+the ways to ask for a story and about one. The first lines of each table give its format. A mistake
+in a table is an error with file and line: a slot without a bank, a form that a word of a bank
+lacks, a question about an unknown plot.
 
-A `Word` is one meaning with its written forms. Verb, measure word and noun stand in ONE entry,
-which is why a story and its checker agree: 一把雨伞 and 吃苹果 are looked up, never assembled.
-`fits` alone knows which words go together (a child and a playground, a pond and no kite).
+A `Word` is one meaning with its written forms. Verb, measure word and noun stand in ONE entry, so a
+story and its checker agree: 一把雨伞 and 吃苹果 are looked up, never assembled. `fits` decides
+which words go together (a child and a playground, but no kite in a pond).
 
-A slot keeps its word through the whole story, and that is all the coherence there is. So every
-sentence of a step must read well after every sentence of the steps before it, whatever the words.
+A slot keeps its word through the whole story; nothing else makes it coherent. So every sentence of
+a step must read well after every sentence of the steps before it, whatever the words.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import NoReturn
 from hanllama.base.errors import InputError
 
 FREE = frozenset({"glad", "sad"})
-"""Slots drawn anew each time they are written: words for one feeling, as people vary them."""
+"""Slots drawn again at each use: words for one feeling, as people vary them."""
 
 DEEDS = frozenset({"hobby", "game", "skill", "chore", "plant"})
 """Slots whose fact is verb and noun together (放风筝); the other facts are nouns or names."""
 
 VERB_OF = {"carry": "object", "hold": "food"}
-"""Slots that hold a verb alone, and the slot of its noun, which the story has named before."""
+"""Slots of a verb alone -> the slot of its noun, which the story has named before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ class Word:
     """One entry of a bank; compared by identity, so homographs of two banks stay apart.
 
     `n` is the noun (or name), `v` its verb, `cl` its measure word. `world` is "child", "animal"
-    or "" for both. `at` names the places it belongs to, empty for anywhere. `more` holds the
-    further forms that only some banks have.
+    or "" for both. `at` names the places it belongs to; empty for anywhere. `more` holds forms
+    that only some banks have.
     """
 
     n: str
@@ -51,7 +51,7 @@ class Word:
     more: Mapping[str, str] = field(default_factory=dict)
 
     def form(self, name: str) -> str:
-        """The written form `name`: a field, `vn`, `full` or one of `more`; "" where it has none."""
+        """The written form `name`: a field, `vn`, `full` or one of `more`; "" when missing."""
         if name == "n":
             return self.n
         if name == "v":
@@ -69,7 +69,7 @@ Bank = tuple[Word, ...]
 """The words that may fill one slot."""
 
 Ways = tuple[str, ...]
-"""Texts that say the same."""
+"""Texts with one meaning."""
 
 Template = tuple[tuple[str, str], ...]
 """A sentence in pieces: ("", literal) or (slot, form)."""
@@ -88,8 +88,7 @@ class Plot:
 class Question:
     """A question that the stories of some plots answer, the ways to ask it, and its answer.
 
-    `about` is the fact that the answer must bring; `plots` is empty where every story that has the
-    fact will do.
+    `about` is the fact that the answer must name; `plots` is empty for every story with this fact.
     """
 
     about: str
@@ -101,9 +100,8 @@ class Question:
 def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
     """Whether `word` may fill `slot` in a story whose other slots hold `bound`.
 
-    The rules: everything belongs to the hero's world; a thing that belongs somewhere is there;
-    two slots never hold the same word. Nothing more is forbidden: two rabbits may be friends, and
-    who likes cake may be given cake.
+    Everything belongs to the hero's world; a thing that belongs to a place is at that place; two
+    slots never hold the same word. All else is allowed: two rabbits may be friends.
     """
     hero = bound.get("hero")
     if hero is not None and slot != "hero" and word.world not in ("", hero.world):
@@ -125,17 +123,17 @@ def fits(slot: str, word: Word, bound: Mapping[str, Word]) -> bool:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table, and where it stands, for messages."""
+    """A line of a table, with its file and line number for messages."""
 
     text: str
     where: str
 
     def wrong(self, problem: str) -> NoReturn:
-        """Raises InputError: this line has this problem."""
+        """Raise InputError for a problem of this line."""
         raise InputError(f"{self.where}: {problem}: {self.text}")
 
     def pieces(self) -> Template:
-        """The line as a template: each `{slot.form}` is cut out, a missing form is `n`."""
+        """The line as a template, cut at each `{slot.form}`; a missing form is `n`."""
         pieces: list[tuple[str, str]] = []
         try:
             for literal, name, _, _ in string.Formatter().parse(self.text):
@@ -144,7 +142,7 @@ class Line:
                     slot, _, form = name.partition(".")
                     pieces.append((slot, form or "n"))
         except ValueError:
-            self.wrong("a brace without its other half")
+            self.wrong("a brace has no partner")
         return tuple(pieces)
 
     def slots(self) -> set[str]:
@@ -165,7 +163,7 @@ class Section:
 
 
 def read_sections(path: Path) -> dict[str, Section]:
-    """The sections of a table by their names; a line that begins with # is a comment.
+    """name -> section of a table; a line that begins with # is a comment.
 
     Raises InputError for a line before the first head, and for a name given twice.
     """
@@ -176,23 +174,22 @@ def read_sections(path: Path) -> dict[str, Section]:
         if line.text.startswith("["):
             name, _, columns = line.text.strip("[]").partition(":")
             if name in sections:
-                line.wrong("a second section of this name")
+                line.wrong("a second section has this name")
             blocks = [[]]
             sections[name] = Section(tuple(columns.split()), line, blocks)
         elif not line.text:
             blocks.append([])
         elif not line.text.startswith("#"):
             if not sections:
-                line.wrong("a line before the first [section]")
+                line.wrong("the line stands before the first [section]")
             blocks[-1].append(line)
     return sections
 
 
 def read_banks(path: Path) -> dict[str, Bank]:
-    """The banks of `words.txt` by their names.
+    """name -> bank of `words.txt`.
 
-    Raises InputError for a line that has not the columns of its section, and for a world that is
-    neither child nor animal.
+    Raises InputError for a line without the columns of its section, and for an unknown world.
     """
     banks: dict[str, Bank] = {}
     for name, section in read_sections(path).items():
@@ -202,7 +199,7 @@ def read_banks(path: Path) -> dict[str, Bank]:
             if line.text.startswith("@"):
                 world, _, at = line.text.partition(" ")
                 if world not in ("@child", "@animal", "@-"):
-                    line.wrong("the world is @child, @animal or @- for both")
+                    line.wrong("the world must be @child, @animal or @- for both")
                 continue
             for forms in _rows(line, section.columns):
                 n, v, cl = (forms.pop(form, "") for form in ("n", "v", "cl"))
@@ -212,18 +209,18 @@ def read_banks(path: Path) -> dict[str, Bank]:
 
 
 def _rows(line: Line, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """The forms of each word of a line: one word, or one a noun where the last column is `n+`."""
+    """The forms of each word of a line: one word, or one per noun when the last column is `n+`."""
     fields = ["" if text == "-" else text for text in line.text.split()]
     names = [column.rstrip("+") for column in columns]
     shared = len(columns) - 1
     if len(fields) < len(columns) or (len(fields) > len(columns) and columns[-1] != "n+"):
-        line.wrong(f"not the columns {' '.join(columns)}")
+        line.wrong(f"the line must have the columns {' '.join(columns)}")
     for last in fields[shared:]:
         yield dict(zip(names, (*fields[:shared], last), strict=True))
 
 
 def read_plots(path: Path, banks: Mapping[str, Bank]) -> tuple[Plot, ...]:
-    """The plots of `plots.txt`; its section `every` gives each its first slots and its opening.
+    """The plots of `plots.txt`; its section `every` holds the first slots and steps of each plot.
 
     Raises InputError for a slot without a bank, and for a form that a word of its bank lacks.
     """
@@ -247,7 +244,7 @@ def _slots(section: Section, banks: Mapping[str, Bank]) -> dict[str, Bank]:
 
 
 def _steps(section: Section, slots: Mapping[str, Bank]) -> Iterator[tuple[Template, ...]]:
-    """The steps of a plot, each a block; where a block begins with ¶, so does a paragraph."""
+    """The steps of a plot, one per block; ¶ at the head of a block begins a paragraph."""
     for block in filter(None, section.blocks):
         if block[0].text == "¶":
             yield ((("", "\n"),),)
@@ -259,31 +256,30 @@ def _checked(line: Line, slots: Mapping[str, Bank]) -> Template:
     pieces = line.pieces()
     for slot, form in pieces:
         if slot and (slot not in slots or not all(word.form(form) for word in slots[slot])):
-            line.wrong(f"{{{slot}.{form}}} is no form of every word")
+            line.wrong(f"some word of the bank has no form {{{slot}.{form}}}")
     return pieces
 
 
 def read_phrases(
     path: Path, plots: Sequence[Plot]
 ) -> tuple[dict[str, Ways], tuple[Question, ...], dict[str, Ways]]:
-    """The themes of each plot, the questions, and the ways to put each kind of request.
+    """(themes of each plot, questions, phrases of each kind of request) of `phrases.txt`.
 
-    Raises InputError for a plot or a fact that does not exist, and for a phrase that lacks what its
-    task fills in.
+    Raises InputError for an unknown plot or fact, and for a phrase without the slots of its task.
     """
     sections = read_sections(path)
     themes = {}
     for line in sections.pop("theme"):
         plot, *names = line.text.split()
         if not names or plot not in {p.name for p in plots}:
-            line.wrong("not a plot and its themes")
+            line.wrong("the line must name a plot and its themes")
         themes[plot] = tuple(names)
     questions = tuple(_question(line, plots) for line in sections.pop("question"))
     ways = {}
     for name, section in sections.items():
         for line in section:
             if line.slots() != set(section.columns):
-                line.wrong(f"a phrase with {' and '.join(section.columns)} in braces is wanted")
+                line.wrong(f"the phrase must hold {' and '.join(section.columns)} in braces")
         ways[name] = tuple(line.text.replace("\\n", "\n") for line in section)
     return themes, questions, ways
 
@@ -291,11 +287,11 @@ def read_phrases(
 def _question(line: Line, plots: Sequence[Plot]) -> Question:
     fields = line.text.split()
     if len(fields) < 4:
-        line.wrong("not a fact, its plots, ways to ask and an answer")
+        line.wrong("the line must hold a fact, its plots, ways to ask and an answer")
     about, where, *asked, answer = fields
     named = () if where == "-" else tuple(where.split(","))
     if unknown := set(named) - {plot.name for plot in plots}:
-        line.wrong(f"no plot {', '.join(sorted(unknown))}")
+        line.wrong(f"unknown plot {', '.join(sorted(unknown))}")
     for plot in plots:
         facts = {*plot.slots, "hero_kind", "friend_kind", "theme"}
         if plot.name in named and (unknown := (line.slots() | {about}) - facts):
@@ -306,7 +302,7 @@ def _question(line: Line, plots: Sequence[Plot]) -> Question:
 _HERE = Path(__file__).parent
 BANKS: Mapping[str, Bank] = read_banks(_HERE / "words.txt")
 WITHHELD = frozenset((word.v, word.n) for word in BANKS["withheld"])
-"""Verb-noun pairs that the grammar allows and training never shows."""
+"""Verb-noun pairs of the grammar that training never shows."""
 PEOPLE: Bank = BANKS["hero"] + BANKS["friend"]
 PLOTS: tuple[Plot, ...] = read_plots(_HERE / "plots.txt", BANKS)
 THEMES, QUESTIONS, WAYS = read_phrases(_HERE / "phrases.txt", PLOTS)

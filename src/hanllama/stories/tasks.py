@@ -1,20 +1,18 @@
-"""Instructions about the demo's stories, and the gold checker that says whether one is obeyed.
+"""Instructions about the demo's stories, and the gold checker of the answers.
 
-Three kinds of task: a story on a theme (perhaps with a named hero), a story in which given words
-occur, and a question about a story that stands in the conversation. The answer is written by the
-grammar of `grammar.py`, the wording comes from `phrases.txt`.
+There are three kinds of task: a story on a theme (perhaps with a named hero), a story in which
+given words occur, and a question about a story in the conversation. The grammar of `grammar.py`
+writes the answers; the wording comes from `phrases.txt`.
 
-As with the stories, both directions use the same phrases. `instruction` writes a conversation;
-`understand` reads what is asked back from the messages alone, so every answer to such a prompt can
-be judged, wherever it comes from: `judge` needs no side table. What counts as obeyed is strict: a
-story must be one that the grammar can write and have the theme, the hero or the words; an answer
-must be the answer, in the form that was taught.
+Writing and reading use the same phrases. `instruction` writes a conversation; `understand` reads
+the task back from the messages alone, so `judge` can judge any answer to such a prompt without a
+side table. It is strict: the grammar must be able to write a story, with the theme, the hero or the
+words; an answer to a question must be the right one, in the form that was taught.
 
-Training and held-out prompts are disjoint by what they ask, not by their wording: `Task.heldout`
-falls on one side, so a held-out set of words was never asked for in any phrasing. Training asks
-for more at once: that an answer looks back at what was asked is learnt from every word and every
-question, and a story costs the same whether one question follows it or four. Where an earlier
-conversation goes before one, what counts is what is asked now.
+Training and held-out prompts differ in their task, not in their wording: training never asks a task
+that is `heldout`, in any phrasing. Training prompts ask for more at once: a model learns to look
+back at the prompt from every word and every question, and a story costs the same with one question
+or four. When an earlier conversation comes first, only the last task counts.
 """
 
 from __future__ import annotations
@@ -36,13 +34,13 @@ KINDS: tuple[Kind, ...] = ("theme", "words", "question")
 Messages = Sequence[Mapping[str, str]]
 _Item = TypeVar("_Item")
 
-_HELDOUT_SHARE = 16  # one key in so many is never trained on
+_HELDOUT_SHARE = 16  # training never asks one task in this many
 _MOST_WORDS = 4
-_MOST_WORDS_SINGLY = 2  # a model of a million parameters brings in no more of them
+_MOST_WORDS_SINGLY = 2  # a model of a million parameters cannot use more
 _QUESTIONS = 4  # about one story
 _QUESTIONS_LATER = 2  # about the second story of a conversation, which must fit into a row
-# Facts that a person would name in a wish; the others are colours, times and where one looks first.
-_WISHES = (
+# Facts that a person would ask for; the others are colours, times and the place searched first.
+_ASKED = (
     *("hero", "hero_kind", "friend", "place", "object", "food", "second_food", "game", "hobby"),
     *("skill", "chore", "gift", "fear", "landmark", "garden", "spot"),
 )
@@ -50,10 +48,10 @@ _WISHES = (
 
 @dataclass(frozen=True)
 class Task:
-    """What a prompt asks for.
+    """The request of a prompt.
 
-    A theme is a plot with an optional hero; `answers` are the accepted answers to a question, of
-    which `about` names the fact and `story` is the story it is about.
+    A theme is a plot with an optional hero. For a question, `about` names the fact, `story` is its
+    story, and `answers` are the accepted answers.
     """
 
     kind: Kind
@@ -67,7 +65,7 @@ class Task:
 
     @property
     def heldout(self) -> bool:
-        """Whether this is asked in held-out prompts only. A theme without a hero never is."""
+        """Whether only held-out prompts ask this; never true of a theme without a hero."""
         if self.kind == "theme" and not self.hero_kind:
             return False
         asked = {
@@ -81,7 +79,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Instruction:
-    """A conversation that ends in an obedient answer, and what its last prompt asks."""
+    """A conversation that ends in an obedient answer, and the task of its last prompt."""
 
     messages: tuple[Mapping[str, str], ...]
     task: Task
@@ -89,7 +87,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether an answer obeys, and why not; `reason` is empty for an obedient one."""
+    """Whether an answer obeys; `reason` says why not, and is empty for an obedient answer."""
 
     obeyed: bool
     reason: str
@@ -105,9 +103,9 @@ def instructions(
 ) -> Iterator[Instruction]:
     """`count` instructions of `seed`, the three kinds in turn.
 
-    Held-out ones are all different prompts; training may ask one thing twice for two stories.
-    `singly` asks for one or two words and one question instead of up to four, as held-out ones do.
-    `earlier` is the share of them that another conversation goes before.
+    Held-out prompts are all different; training may ask the same twice, for two stories. `singly`
+    asks for one or two words and one question instead of up to four, as held-out prompts do.
+    `earlier` is the share of instructions that follow another conversation.
     """
     seen: set[str] = set()
     index = 0
@@ -141,7 +139,7 @@ def instruction(
         else:
             asked = _ask(rng, kind, _MOST_WORDS, _QUESTIONS_LATER if goes_on else _QUESTIONS)
         asked = replace(asked, messages=(*before, *asked.messages))
-        # What comes first must not give away what is held out either.
+        # An earlier task must not show a held-out one either.
         tasks = [_understood(asked.messages[:end]) for end in range(1, len(asked.messages), 2)]
         if any(task.heldout for task in tasks[:-1]):
             continue
@@ -150,9 +148,9 @@ def instruction(
 
 
 def understand(messages: Messages) -> Task | None:
-    """What the last user message asks, None where it is no instruction of ours.
+    """The task of the last user message; None when it is no instruction about stories.
 
-    The messages may be followed by an answer, which is left aside.
+    An answer after it is ignored.
     """
     turns = [message for message in messages if message.get("role") != "system"]
     if turns and turns[-1].get("role") == "assistant":
@@ -161,7 +159,7 @@ def understand(messages: Messages) -> Task | None:
         return None
     text = turns[-1]["content"].strip()
     found = _read_theme(text) or _read_words(text) or _read_quoted_question(text)
-    for turn in reversed(turns[:-1]):  # or a question about the story that was told or quoted last
+    for turn in reversed(turns[:-1]):  # or a question about the last story told or quoted
         found = found or _read_question(_story_in(turn["content"].strip()), text)
     return found
 
@@ -192,13 +190,13 @@ def judge(task: Task, answer: str) -> Judgement:
 
 
 def _holds_heldout(task: Task) -> bool:
-    """Whether a longer wish holds two words that are held out together."""
+    """Whether a request for three or more words holds a held-out pair."""
     pairs = itertools.combinations(task.words, 2) if len(task.words) > 2 else ()
     return any(Task("words", words=pair).heldout for pair in pairs)
 
 
 def _ask(rng: random.Random, kind: Kind, most_words: int, questions: int) -> Instruction:
-    """Ask for a new story or about one, by so many words at most, in so many questions."""
+    """Ask for a new story with at most `most_words` words, or ask `questions` about one."""
     story = grammar.write(rng)
     if kind == "question":
         return _ask_questions(rng, story, most_words, questions)
@@ -223,10 +221,10 @@ def _theme_prompt(rng: random.Random, story: grammar.Story) -> str:
 
 
 def _words_prompt(rng: random.Random, story: grammar.Story, most: int) -> str:
-    wishes = [story.facts[slot] for slot in _WISHES if slot in story.facts]
+    facts = [story.facts[slot] for slot in _ASKED if slot in story.facts]
     wanted = grammar.pick(rng, range(most)) + 1
     words: list[str] = []
-    for word in _shuffled(rng, [word for word in wishes if word in story.text]):
+    for word in _shuffled(rng, [word for word in facts if word in story.text]):
         if len(words) < wanted and not any(word in other or other in word for other in words):
             words.append(word)
     return grammar.pick(rng, WAYS["with_words"]).format(words=_quoted(words))
@@ -278,7 +276,7 @@ def _assistant(text: str) -> Mapping[str, str]:
 
 def _understood(messages: Messages) -> Task:
     task = understand(messages)
-    assert task is not None, f"an instruction of our own cannot be read back: {messages[-1]}"
+    assert task is not None, f"a written instruction cannot be read back: {messages[-1]}"
     return task
 
 
@@ -371,7 +369,7 @@ def _questions(plot: str, facts: frozenset[str]) -> tuple[Question, ...]:
 
 
 def _patterns(phrases: Sequence[str], **slots: str) -> list[re.Pattern[str]]:
-    """Each phrase as a pattern, its slots replaced by patterns of their own."""
+    """Each phrase as a pattern; `slots` gives the patterns of its slots."""
     found = []
     for phrase in phrases:
         pattern = re.escape(phrase)
