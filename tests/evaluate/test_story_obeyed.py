@@ -155,7 +155,10 @@ def test_intervals_by_hand() -> None:
         ("", "holds no conversation"),
         ("nonsense\n", "line 1: invalid JSON"),
         ('{"messages": 3}\n', "line 1: no conversation"),
-        ('{"messages": [{"role": "user", "content": "你好"}]}\n', "line 1: not a story instruction"),
+        (
+            '{"messages": [{"role": "user", "content": "你好"}]}\n',
+            "line 1: not a story",
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_an_error_with_its_line(
