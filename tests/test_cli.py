@@ -132,8 +132,8 @@ VERB = (
 
 
 INTERRUPTED = (
-    "hanllama: interrupted; the same command goes on from what it had saved, and begins again where"
-    " it saves nothing on the way\n"
+    "hanllama: interrupted; the same command goes on from its saved work, or begins again if it"
+    " saves none\n"
 )
 
 

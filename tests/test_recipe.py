@@ -90,7 +90,7 @@ def test_extensions_of_files_stand_beside_them(tmp_path: Path) -> None:
         ({"extends": "other.yaml"}, r"other\.yaml does not exist"),
         ({"extends": "odd.yaml"}, r"odd\.yaml extends itself"),
         ({"extends": "demo", "until": "pretain"}, "no stage 'pretain' to stop at; did you mean"),
-        ({"until": "sft"}, "`until` says where a recipe that is extended stops"),
+        ({"until": "sft"}, "`until` needs `extends`"),
         (
             {"extends": "demo", "stages": [{"name": "sft", "verb": "dpo"}]},
             "stage sft of recipe demo: unknown key 'verb'",

@@ -1,7 +1,7 @@
-"""The command line: one verb a command, each a config dataclass and a function that takes it.
+"""The command line: each verb is a config dataclass and a function that takes it.
 
-Nothing heavy is imported before a command is chosen, and not before its options were understood:
-`hanllama --help` and `hanllama pretrain --help` import no torch.
+Heavy modules are imported only after a command and its options were read: `hanllama --help` and
+`hanllama pretrain --help` import no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hanllama.reading.encoding import READABLE
 
 @dataclass(frozen=True)
 class Command:
-    """Where a verb lives: its config class and its function, as `module:name`."""
+    """The config class and the function of a verb, as `module:name`."""
 
     config: str
     function: str
@@ -33,7 +33,7 @@ COMMANDS: dict[str, Command] = {
     "run": Command(
         "hanllama.pipeline:RunConfig",
         "hanllama.pipeline:run",
-        "run a recipe: a whole pipeline, each stage only where something changed",
+        "run a recipe: a whole pipeline, each stage only if something changed",
     ),
     "corpus stories": Command(
         "hanllama.stories.commands:StoriesConfig",
@@ -48,12 +48,12 @@ COMMANDS: dict[str, Command] = {
     "corpus instructions": Command(
         "hanllama.stories.commands:InstructionsConfig",
         "hanllama.stories.commands:instructions",
-        "write instructions about stories with their answers, to chat about",
+        "write instructions about stories with their answers, for a chat model",
     ),
     "corpus obeyed": Command(
         "hanllama.evaluate.story_options:ObeyedConfig",
         "hanllama.evaluate.story_obeyed:obeyed",
-        "how often chat models obey held-out instructions about stories",
+        "measure how often chat models obey held-out instructions about stories",
     ),
     "corpus check": Command(
         "hanllama.stories.commands:CheckConfig",
@@ -63,12 +63,12 @@ COMMANDS: dict[str, Command] = {
     "data fetch": Command(
         "hanllama.corpus.fetch.fetch:FetchConfig",
         "hanllama.corpus.fetch.fetch:fetch",
-        "download a named public data set, checked and in our own form",
+        "download a named public data set, checked and in hanllama's form",
     ),
     "data self-instruct": Command(
         "hanllama.feedback.self_instruct:SelfInstructConfig",
         "hanllama.feedback.self_instruct:self_instruct",
-        "let a teacher at an endpoint write new tasks after seed tasks",
+        "let a teacher at an endpoint write new tasks from seed tasks",
     ),
     "data grade": Command(
         "hanllama.feedback.grade:GradeConfig",
@@ -78,7 +78,7 @@ COMMANDS: dict[str, Command] = {
     "data best-of-n": Command(
         "hanllama.feedback.best_of_n:BestOfNConfig",
         "hanllama.feedback.best_of_n:best_of_n",
-        "the best of several answers, as data for sft and preference pairs",
+        "choose the best of several answers, as data for sft and preference pairs",
     ),
     "data rank": Command(
         "hanllama.feedback.rank:RankConfig",
@@ -88,7 +88,7 @@ COMMANDS: dict[str, Command] = {
     "data hindsight": Command(
         "hanllama.feedback.hindsight:HindsightConfig",
         "hanllama.feedback.hindsight:hindsight",
-        "preferences as conversations with feedback in words (chain of hindsight)",
+        "turn preferences into conversations with feedback in words (chain of hindsight)",
     ),
     "clean": Command(
         "hanllama.corpus.clean:CleanConfig",
@@ -98,7 +98,7 @@ COMMANDS: dict[str, Command] = {
     "data view": Command(
         "hanllama.corpus.view:ViewConfig",
         "hanllama.corpus.view:view",
-        "look at a corpus document by document, and at what was taken from it",
+        "look at a corpus document by document, and at removed documents",
     ),
     "dedup": Command(
         "hanllama.corpus.dedup.options:DedupConfig",
@@ -123,7 +123,7 @@ COMMANDS: dict[str, Command] = {
     "decontaminate": Command(
         "hanllama.corpus.decontaminate.options:DecontaminateConfig",
         "hanllama.corpus.decontaminate.decontaminate:decontaminate",
-        "find the questions of evaluation sets in a corpus, and take them out",
+        "find the questions of evaluation sets in a corpus, and remove them",
     ),
     "tokenizer train": Command(
         "hanllama.tokenizer.train:TokenizerTrainConfig",
@@ -138,7 +138,7 @@ COMMANDS: dict[str, Command] = {
     "tokenizer compare": Command(
         "hanllama.tokenizer.compare:TokenizerCompareConfig",
         "hanllama.tokenizer.compare:compare",
-        "what several vocabularies make of the same text",
+        "measure several vocabularies on the same text",
     ),
     "tokenizer view": Command(
         "hanllama.tokenizer.view:TokenizerViewConfig",
@@ -148,7 +148,7 @@ COMMANDS: dict[str, Command] = {
     "tokenizer import": Command(
         "hanllama.tokenizer.import_:TokenizerImportConfig",
         "hanllama.tokenizer.import_:take_over",
-        "take over a published tokenizer: SentencePiece, tokenizer.json or tiktoken",
+        "import a published tokenizer: SentencePiece, tokenizer.json or tiktoken",
     ),
     "tokenize": Command(
         "hanllama.batches.tokenize:TokenizeConfig",
@@ -158,12 +158,12 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command(
         "hanllama.train.config:PretrainConfig",
         "hanllama.train.pretrain:pretrain",
-        "train a model from scratch, or go on with an existing one",
+        "train a model from scratch, or continue an existing one",
     ),
     "sft": Command(
         "hanllama.train.sft.config:SftConfig",
         "hanllama.train.sft.sft:sft",
-        "fine-tune a model on conversations, whole or by LoRA",
+        "fine-tune a model on conversations, all weights or by LoRA",
     ),
     "reward": Command(
         "hanllama.train.preferences.config:RewardConfig",
@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     "plan": Command(
         "hanllama.plan.options:PlanConfig",
         "hanllama.plan.plan:plan",
-        "before any spending: parameters, steps, memory, hours and cost of a training",
+        "parameters, steps, memory, hours and cost of a training before it runs",
     ),
 }
 
@@ -220,14 +220,14 @@ def main(argv: list[str] | None = None) -> int:
     if debug:
         words.remove("--debug")
     for stream in (sys.stdout, sys.stderr):
-        # A console or a pipe in GBK, as on a Chinese Windows, has no emoji and no 𠮷: it shows
-        # their code, and the command goes on. Names of files need not be UTF-8.
+        # A console or a pipe in GBK, as on a Chinese Windows, cannot encode emoji or 𠮷: show
+        # their code instead of failing. Names of files need not be UTF-8.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=READABLE)
     atexit.register(gc.freeze)  # what ends with the process need not be searched for cycles
     try:
         code = _unwrapped(words)
-        sys.stdout.flush()  # here, where a reader that has gone is understood
+        sys.stdout.flush()  # raises BrokenPipeError here, where it is handled
         return code
     except HanllamaError as error:
         if debug:
@@ -240,21 +240,21 @@ def main(argv: list[str] | None = None) -> int:
         print(f"hanllama: stopped{where}; the same command {then}", file=sys.stderr)
         return 128 + stop.signal_number
     except KeyboardInterrupt:
-        # Not every command keeps its unfinished work, and this line does not know which one ran.
+        # Not every command saves unfinished work, and this line does not know which one ran.
         print(
-            "hanllama: interrupted; the same command goes on from what it had saved, and begins"
-            " again where it saves nothing on the way",
+            "hanllama: interrupted; the same command goes on from its saved work, or begins again"
+            " if it saves none",
             file=sys.stderr,
         )
         return 130
     except BrokenPipeError:
-        # The reader (`head`, a pager) has gone; leave quietly as other tools do.
+        # The reader (`head`, a pager) has closed the pipe; end quietly as other tools do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
 def _unwrapped(words: list[str]) -> int:
-    """`_dispatch`; of a signal that arrived inside of compiled code, the signal alone."""
+    """`_dispatch`, but a signal that compiled code wraps in a SystemError is raised itself."""
     try:
         return _dispatch(words)
     except SystemError as error:
@@ -275,7 +275,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     name, rest = _find(words)
     command = COMMANDS[name]
-    # Only now, since msgspec and the command's own module cost more than the overview may.
+    # Imported only now, since msgspec would slow down the overview.
     from hanllama.base import config
 
     cls = resolve(command.config)
@@ -313,7 +313,7 @@ def _overview() -> str:
 
 
 def resolve(location: str) -> Any:
-    """What a command's `module:name` stands for."""
+    """The object that a command's `module:name` names."""
     module, _, name = location.partition(":")
     return getattr(importlib.import_module(module), name)
 

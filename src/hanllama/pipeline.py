@@ -1,14 +1,14 @@
-"""`hanllama run RECIPE`: a whole pipeline, each stage only where something changed.
+"""`hanllama run RECIPE`: a whole pipeline, each stage only if something changed.
 
-A stage is done when its fingerprint is the recorded one and its output is still there. The
-fingerprint is its resolved config, the content of what it reads and the code it stands on, so a
-renamed folder or a nicer chart costs nothing, and a new rule cleans again. Because content counts
-and not time, a stage that ran again with the same result leaves the later ones done.
+A stage is done if its fingerprint equals the recorded one and its output still exists. The
+fingerprint covers its resolved config, the content of its inputs and its code, so a renamed folder
+or a nicer chart costs nothing, and a new rule cleans again. Content counts, not time: if a stage
+runs again with the same result, the later ones stay done.
 
 A record is written before a stage begins (`running`) and after it ended (`done`), each in one
-step. So a killed run is told from a finished one: the interrupted stage runs again and finds its
-own checkpoints, everything before it is skipped. Results are replaced, except a training's: that
-goes on from what is there or is set aside.
+step. So after a kill, the interrupted stage runs again and finds its checkpoints, and the stages
+before it are skipped. New results replace old ones, except a training's: it resumes, or its folder
+is moved aside.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from hanllama.base.plugins import nearest
 from hanllama.base.progress import duration
 from hanllama.recipe import Stage
 
-# Options that say where a result goes and how the work is divided, never what the result is:
-# every verb keeps to that (promise clean_same and its siblings).
+# Options for the place of a result and the division of the work. They never change the result
+# (the promise clean_same and its siblings).
 NEUTRAL = ("output", "force", "workers", "threads")
 
 
 @checked
 class RunConfig:
-    """`hanllama run`."""
+    """Options of `hanllama run`."""
 
     recipe: str = option(help="a recipe's name, or a path to one (.yaml)", positional=True)
     input: tuple[str, ...] = option((), help="files or folders of text that the recipe begins with")
-    output: str = option("", help="the run's folder; runs/<recipe> (-tiny) when left out")
+    output: str = option("", help="the run's folder; default: runs/<recipe> (-tiny)")
     scale: Literal["full", "tiny"] = option("full", help="tiny: the same stages, small sizes")
     set: tuple[str, ...] = option((), help="changes, as stage.option=value")
     until: str = option("", help="stop after this stage")
@@ -54,7 +54,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one stage ended, for the summary."""
+    """The end of one stage, for the summary."""
 
     stage: Stage
     ran: bool
@@ -64,8 +64,8 @@ class Outcome:
 def run(options: RunConfig) -> None:
     """Run a recipe.
 
-    Everything that can be wrong with the recipe, its options and its inputs is reported before the
-    first stage begins. Raises ConfigError and InputError for that, and whatever a stage raises.
+    Raises ConfigError and InputError for a wrong recipe, option or input before the first stage
+    begins, and later any error of a stage.
     """
     chosen = recipe.read(options.recipe)
     tiny = options.scale == "tiny"
@@ -97,7 +97,7 @@ def run(options: RunConfig) -> None:
 def _run_stage(
     stage: Stage, journal: _Journal, forced: bool, label: str, inputs: list[str]
 ) -> Outcome:
-    """Run a stage, or find that it is done."""
+    """Run a stage unless it is done."""
     wanted = journal.fingerprint(stage, inputs)
     record = journal.record(stage)
     why = "forced" if forced else journal.why(stage, record, wanted)
@@ -119,10 +119,10 @@ def _run_stage(
     except ResumeError as error:
         if not finished:
             raise ResumeError(
-                f"{error}; --force {stage.name} begins this stage afresh and sets aside what is"
-                " there"
+                f"{error}; --force {stage.name} moves the earlier result aside and begins this"
+                " stage again"
             ) from error
-        # An earlier, complete result with another config: the verb says it cannot go on from it.
+        # The verb cannot go on from an earlier, complete result with another config.
         _say(f"  {error}")
         _set_aside(ready)
         ready.run()
@@ -140,10 +140,10 @@ def _run_stage(
 
 
 def _make_room(stage: Stage, goes_on: bool) -> Stage:
-    """The stage, ready to write where an earlier result may lie.
+    """Prepare a stage whose output may exist.
 
-    A verb with a `force` option replaces its own result. One without (a training) goes on from
-    what it finds, or refuses to; where its input or code changed, the earlier folder is set aside.
+    A verb with a `force` option replaces its result. A verb without one (a training) resumes or
+    refuses; if its input or code changed, the earlier folder is moved aside.
     """
     if stage.output is None or not stage.output.exists():
         return stage
@@ -155,7 +155,7 @@ def _make_room(stage: Stage, goes_on: bool) -> Stage:
 
 
 def _set_aside(stage: Stage) -> None:
-    """Move a stage's folder out of the way; it is never deleted, since it may have cost days."""
+    """Move a stage's folder aside; it is never deleted, since it may have cost days."""
     if stage.output is None or not stage.output.is_dir():
         return
     number = 1
@@ -167,7 +167,7 @@ def _set_aside(stage: Stage) -> None:
 
 
 class _Journal:
-    """`<output>/.pipeline/`: what each stage was when it last ran."""
+    """`<output>/.pipeline/`: the record of each stage's last run."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
@@ -175,7 +175,7 @@ class _Journal:
         self.contents = Contents(self.folder / "hashes.json")
 
     def record(self, stage: Stage) -> dict[str, Any]:
-        """The stage's record; empty when it never began."""
+        """The stage's record; empty if it never began."""
         path = self.folder / f"{stage.name}.json"
         return fs.read_json(path) if path.is_file() else {}
 
@@ -184,9 +184,9 @@ class _Journal:
         fs.write_json(self.folder / f"{stage.name}.json", {"verb": stage.verb, **record})
 
     def fingerprint(self, stage: Stage, inputs: list[str]) -> dict[str, Any]:
-        """Config, inputs and code of a stage; independent of where the run's folder lies.
+        """The config, inputs and code of a stage, independent of the place of the run's folder.
 
-        Raises InputError when something it reads is not there.
+        Raises InputError for a missing input.
         """
         resolved = config.to_dict(stage.config)
         for key in NEUTRAL:
@@ -201,7 +201,7 @@ class _Journal:
         }
 
     def why(self, stage: Stage, record: dict[str, Any], wanted: dict[str, Any]) -> str:
-        """Why a stage must run, in words; empty when it is done."""
+        """Why a stage must run, in words; empty if it is done."""
         if stage.output is None:
             return "shows its result each time"
         if not record:
@@ -221,10 +221,10 @@ class _Journal:
         return ""
 
     def result(self, stage: Stage) -> str:
-        """What identifies a stage's output, cheaply: its published state, a file's content.
+        """An identity of a stage's output: the checksums of a folder, the content of a file.
 
-        A run folder without `SHA256SUMS` counts by being there: checkpoints in it may be deleted
-        to save space, and each model in it is verified by whoever opens it.
+        A run folder without `SHA256SUMS` only has to exist: its checkpoints may be deleted to save
+        space, and each of its models is verified when it is opened.
         """
         if stage.output is None:
             return ""
@@ -236,16 +236,16 @@ class _Journal:
             return "missing"
 
     def _named_files(self, resolved: dict[str, Any]) -> list[str]:
-        """Option values that are paths of the user's own: a base model, a rule in a `.py` file.
+        """The option values that are the user's own paths: a base model, a rule in a `.py` file.
 
-        A YAML file may name others in turn (a list of terms for a rule).
+        A YAML file may name further files (a list of terms for a rule).
         """
         found: list[str] = []
 
         def look(text: str) -> str:
-            # A file counts by its bare name too; of folders a bare name may be any word.
+            # A bare name may be a file, but for a folder it could be any word.
             path_like = os.sep in text.strip(os.sep) or os.path.isfile(text)
-            # Inside the run's folder only what the recipe refers to is read; the rest is written.
+            # `reads` covers the inputs inside the run's folder; the rest of it is output.
             inside = text.startswith(str(self.output))
             if path_like and not inside and os.path.exists(text) and text not in found:
                 found.append(text)
@@ -261,8 +261,8 @@ class _Journal:
             return self.contents.of(Path(path))
         except InputError as error:
             raise InputError(
-                f"stage {stage.name} needs {path}: {error}; --force with the stage that makes it"
-                " makes it again"
+                f"stage {stage.name} needs {path}: {error}; to make it again, give --force with the"
+                " stage that writes it"
             ) from None
 
     def _portable(self, text: str, inputs: list[str]) -> str:
@@ -276,7 +276,7 @@ class _Journal:
 
 
 def _existing(inputs: tuple[str, ...]) -> list[str]:
-    """The inputs with globs expanded; InputError names what does not exist."""
+    """The inputs with globs expanded; InputError names a missing one."""
     found: list[str] = []
     for text in inputs:
         matches = [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True))
@@ -292,7 +292,7 @@ def _yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
-        return None  # whoever reads it for what it says will say what is wrong with it
+        return None  # its real reader reports the error
 
 
 def _map_texts(value: Any, change: Any) -> Any:
@@ -336,14 +336,14 @@ def _summary(outcomes: list[Outcome], seconds: float) -> str:
 
 
 def _next(outcomes: list[Outcome]) -> list[str]:
-    """What to type now, to talk with the last language model that was trained."""
+    """The command to talk with the last trained language model."""
     from hanllama.tokenizer import chat
 
     for folder in (o.stage.output / "model" for o in reversed(outcomes) if o.stage.output):
         described = folder / "config.json"
         known = fs.read_json(described) if described.is_file() else {}
         if "LlamaForCausalLM" not in known.get("architectures", ()):
-            continue  # a reward model, or no model at all
+            continue  # a reward model, or no model
         answers = chat.of_folder(folder) is not None
         words = (
             ["chat", str(folder)] if answers else ["generate", str(folder), "--prompt", "从前，"]
@@ -353,7 +353,7 @@ def _next(outcomes: list[Outcome]) -> list[str]:
 
 
 def _program() -> str:
-    """What this command is called where it was typed: `make demo` runs it by its path."""
+    """The name under which this command was called: `make demo` runs it by its path."""
     typed = Path(sys.argv[0])
     by_path = typed.name == "hanllama" and not shutil.which("hanllama")
     return str(typed) if by_path else "hanllama"

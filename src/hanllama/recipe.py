@@ -1,4 +1,4 @@
-"""A recipe: a whole pipeline as data, checked to the last option before anything runs.
+"""A recipe: a whole pipeline as data. All its options are checked before anything runs.
 
     name: novels
     description: {zh: …, en: …}
@@ -10,18 +10,18 @@
         verb: tokenizer train
         options: {inputs: "{clean}", vocab_size: 8000}
 
-`{input}` stands for what `--input` named (all of it, where it is a whole value), `{output}` for
-the run's folder. The output of a verb that must have one is `<output>/<nn>-<name>` unless the
-stage's options name another place; `{{` and `}}` are plain braces.
+`{input}` stands for the path of `--input` (for all of them, if it is a whole value), `{output}` for
+the run's folder. If a verb needs an output, it is `<output>/<nn>-<name>` unless the stage's options
+give another; `{{` and `}}` are plain braces.
 
-A recipe may say only how it differs from another:
+A recipe may state only its differences from another:
 
     extends: demo                # a shipped recipe, or a file beside this one
-    until: sft                   # its stages up to this one; all of them when left out
+    until: sft                   # its stages up to this one; default: all
     stages:
-      - name: pretrain           # a stage of that name gets these options over its own
+      - name: pretrain           # an existing stage: these options override its own
         options: {loop: {max_steps: 4000}}
-      - name: reward             # any other is added at the end
+      - name: reward             # a new stage, added at the end
         verb: reward
 """
 
@@ -47,10 +47,10 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 @dataclass(frozen=True)
 class Stage:
-    """One resolved stage: its verb's config is complete and valid.
+    """One resolved stage, whose config is complete and valid.
 
-    `output` is None for a stage that only shows something. `reads` are the values of its options
-    that came from placeholders: what its result depends on besides its config.
+    `output` is None for a stage that only shows something. `reads` are the paths that placeholders
+    put into its options: the result depends on their content too.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as it is written: stages are not resolved yet."""
+    """A recipe as written, before its stages are resolved."""
 
     name: str
     description: Mapping[str, str]
@@ -81,26 +81,25 @@ class Recipe:
 
     @property
     def needs_input(self) -> bool:
-        """Whether any option says `{input}`."""
+        """Whether any option uses `{input}`."""
         return any("input" in _mentions(s.get("options") or {}) for s in self.stages)
 
 
 def names() -> list[str]:
-    """The shipped recipes."""
+    """The names of the shipped recipes."""
     return sorted(f.stem for f in FOLDER.glob("*.yaml") if not f.name.startswith("_"))
 
 
 def read(name: str) -> Recipe:
-    """The shipped recipe `name`, or the file at `name` when it ends in `.yaml` or `.yml`.
+    """Read the shipped recipe `name`, or the file at `name` if it ends in `.yaml` or `.yml`.
 
-    Raises ConfigError for an unknown recipe, and for a file that is not a recipe.
+    Raises ConfigError for an unknown recipe and for a file that is not a recipe.
     """
     return _read(name, ())
 
 
 def _read(name: str, below: tuple[str, ...]) -> Recipe:
-    """`read`, for the recipes of the paths `below`, each of which extends the next and the last
-    this one."""
+    """`read`; `below` is the chain of paths that extend this recipe, to find a circle."""
     if name.endswith((".yaml", ".yml")):
         path, where = Path(name), f"recipe {name}"
     else:
@@ -120,7 +119,7 @@ def _read(name: str, below: tuple[str, ...]) -> Recipe:
         base = str(path.parent / str(extends)) if beside else str(extends)
         stages = _extended(_read(base, (*below, itself)), found.get("until"), stages, where)
     elif "until" in found:
-        raise ConfigError(f"{where}: `until` says where a recipe that is extended stops; add it")
+        raise ConfigError(f"{where}: `until` needs `extends`; add the recipe to extend")
     description = found.get("description") or {}
     if isinstance(description, str):
         description = {"en": description}
@@ -137,7 +136,7 @@ def _read(name: str, below: tuple[str, ...]) -> Recipe:
 
 
 def tiny_overlay() -> dict[str, dict[str, Any]]:
-    """What `--scale tiny` changes, by verb."""
+    """The options that `--scale tiny` changes, by verb."""
     return config.read_yaml(FOLDER / "_tiny.yaml")
 
 
@@ -148,15 +147,15 @@ def resolve(
     overlay: Mapping[str, Mapping[str, Any]],
     overrides: Sequence[str],
 ) -> list[Stage]:
-    """Every stage with its complete, valid config.
+    """Resolve every stage to a complete, valid config.
 
     Args:
-        inputs: what `{input}` stands for.
-        output: what `{output}` stands for.
-        overlay: options by verb that win over the recipe's (`--scale tiny`).
-        overrides: `stage.option=value` texts that win over both.
+        inputs: the paths for `{input}`.
+        output: the path for `{output}`.
+        overlay: options by verb that override the recipe's (`--scale tiny`).
+        overrides: `stage.option=value` texts that override both.
 
-    Raises ConfigError for whatever is wrong anywhere in the recipe, naming stage and option.
+    Raises ConfigError for any error in the recipe, naming stage and option.
     """
     if recipe.needs_input and not inputs:
         raise ConfigError(f"{recipe.where} needs --input: files or folders of text to begin with")
@@ -207,7 +206,7 @@ def _check_stage(stage: Any, where: str) -> None:
 def _extended(
     base: Recipe, until: Any, stages: Sequence[Any], where: str
 ) -> list[Mapping[str, Any]]:
-    """The stages of `base` up to `until`, with what `stages` changes in them and adds."""
+    """The stages of `base` up to `until`, with the changes and additions of `stages`."""
     names = [stage["name"] for stage in base.stages]
     if until is not None and until not in names:
         hint = nearest(str(until), names)
@@ -254,7 +253,7 @@ def _overrides(texts: Sequence[str], recipe: Recipe) -> dict[str, dict[str, str]
 
 
 def _override(cls: type, key: str, text: str, where: str) -> dict[str, Any]:
-    """One `--set` as a nested mapping, its text read as YAML unless the option itself is text."""
+    """One `--set` as a nested mapping; its text is read as YAML unless the option is a text."""
     option = config.find(cls, key, f"{where}, --set")
     value: Any = text
     if option.type is not str:
@@ -269,7 +268,7 @@ def _override(cls: type, key: str, text: str, where: str) -> dict[str, Any]:
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings, `above` winning; `a-b` and `a_b` are one key."""
+    """Merge nested mappings, `above` over `below`; `a-b` and `a_b` are one key."""
     merged = {str(k).replace("-", "_"): v for k, v in below.items()}
     for key, value in above.items():
         name = str(key).replace("-", "_")
@@ -282,12 +281,12 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def _substitute(
     value: Any, values: Mapping[str, Sequence[str]], where: str, reads: list[str]
 ) -> Any:
-    """`value` with its placeholders filled; what was filled in is appended to `reads`."""
+    """Fill the placeholders of `value`, and append the resulting paths to `reads`."""
     if isinstance(value, Mapping):
         return {k: _substitute(v, values, where, reads) for k, v in value.items()}
     if isinstance(value, list):
         filled = [_substitute(v, values, where, reads) for v in value]
-        # `["{input}", "more.txt"]` is one flat list, however many inputs there are.
+        # `["{input}", "more.txt"]` is one flat list for any number of inputs.
         return [item for v in filled for item in (v if isinstance(v, list) else [v])]
     if not isinstance(value, str):
         return value
@@ -302,7 +301,7 @@ def _substitute(
         found = _known(match[1], values, where)
         if len(found) != 1:
             raise ConfigError(
-                f"{where}: {{{match[1]}}} stands for {len(found)} paths and cannot be a part of"
+                f"{where}: {{{match[1]}}} stands for {len(found)} paths and cannot be part of"
                 f" {value!r}"
             )
         return found[0]
@@ -323,7 +322,7 @@ def _known(name: str, values: Mapping[str, Sequence[str]], where: str) -> Sequen
 
 
 def _mentions(value: Any) -> list[str]:
-    """The placeholders' names anywhere in a value."""
+    """The names of the placeholders in a value."""
     if isinstance(value, Mapping):
         return [name for v in value.values() for name in _mentions(v)]
     if isinstance(value, list):

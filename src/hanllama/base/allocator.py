@@ -1,8 +1,8 @@
 """glibc's heap, kept between the steps of a training on a CPU.
 
-glibc gives every tensor above 32 MiB back to the system at once, and each chunk of logits is then
-faulted in again: 350,000 page faults a step of the 24M preset in rows of 8 x 512, a seventh of its
-time. A heap that maps nothing apart and gives back nothing below 2 GiB has none. Imports no torch.
+glibc returns every tensor above 32 MiB to the system at once, so each chunk of logits is faulted in
+again: 350,000 page faults per step of the 24M preset in rows of 8 x 512, a seventh of its time.
+There are none if the heap holds all blocks and returns nothing below 2 GiB. Imports no torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ kept = False
 
 
 def keep_heap() -> None:
-    """Let glibc keep what is freed from now on; no effect on other systems and C libraries."""
+    """Let glibc keep memory freed from now on; no effect on other systems and C libraries."""
     global kept
     # musl has no such function.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

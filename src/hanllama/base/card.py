@@ -1,8 +1,8 @@
-"""A report card: a command says once what it found, and the card shows it everywhere.
+"""A report card: a command states its findings once, for the terminal and the report page.
 
-Facts, tables, counts and notes go onto the terminal and onto the page; pictures and samples
-(`report.py`) onto the page alone; `say` onto the terminal alone. Everything from data is escaped in
-both places. JSON is written beside the page, since its keys are a format that others read.
+Facts, tables, counts and notes go to the terminal and the page; pictures and samples (`report.py`)
+only to the page; `say` only to the terminal. Everything from data is escaped in both places. JSON
+is written beside the page, since its keys are a format that others read.
 
     card = Card("Cleaning")
     card.section("Funnel")
@@ -25,15 +25,15 @@ from hanllama.base import fs, report
 from hanllama.base.pager import visible
 from hanllama.base.report import Level, is_numeric, number, share
 
-COUNTED = 5  # names that a terminal shows of a count; the page lists them all
+COUNTED = 5  # names of a count that the terminal shows; the page lists all
 
 
 class Card:
-    """What a command found, in the order in which it is shown.
+    """The findings of a command, in the order shown.
 
     Attributes:
         title, subtitle: of the page.
-        sections: (heading, blocks) of the page; one without blocks is left out.
+        sections: (heading, blocks) of the page; a section without blocks is left out.
         lines: of the terminal.
     """
 
@@ -43,34 +43,34 @@ class Card:
         self.lines: list[str] = []
 
     def section(self, title: str, *blocks: Markup | str) -> None:
-        """Begin a section of the page with `blocks`; what is added from here on stands in it."""
+        """Begin a section of the page with `blocks`; later additions go into it."""
         self.sections.append((title, []))
         self.add(*blocks)
 
     def add(self, *blocks: Markup | str) -> None:
-        """Pictures, samples and long tables for the page alone; plain text is escaped."""
+        """Add pictures, samples or long tables to the page only; plain text is escaped."""
         if not self.sections:
             self.sections.append((self.title, []))
         self.sections[-1][1].extend(block for block in blocks if block)
 
     def say(self, *lines: str) -> None:
-        """Lines for the terminal alone."""
+        """Add lines to the terminal only."""
         self.lines += [visible(line) for line in lines]
 
     def facts(self, values: Mapping[str, Any]) -> None:
-        """A few numbers that matter, by name."""
+        """Add the main numbers, by name."""
         self.add(report.facts(values))
         self.lines += aligned(list(values.items()))
 
     def note(self, text: str, level: Level = "info") -> None:
-        """A verdict or a remark in a sentence."""
+        """Add a verdict or remark of one sentence."""
         self.add(report.note(text, level))
         self.say(text)
 
     def table(
         self, rows: Iterable[Sequence[Any]], headings: Sequence[str], title: str = ""
     ) -> None:
-        """Rows under headings; nothing where there is no row."""
+        """Add rows under headings; nothing if there are no rows."""
         kept = list(rows)
         self.add(report.table(kept, headings=headings, title=title))
         if kept:
@@ -78,7 +78,7 @@ class Card:
             self.lines += aligned(kept, headings)
 
     def counts(self, name: str, counts: Mapping[str, int], unit: str) -> None:
-        """How often each of some names was counted, the most frequent first; none, nothing."""
+        """Add counts by name, the largest first; nothing if there are none."""
         total = sum(counts.values())
         ordered = sorted(counts.items(), key=lambda item: -item[1])
         rows = [(label, n, share(n, total)) for label, n in ordered]
@@ -94,7 +94,7 @@ class Card:
         print("\n".join(self.lines))
 
     def write(self, folder: Path, values: object = None, name: str = "report.json") -> None:
-        """Write `report.html` and, where there are `values`, those as JSON, each in one step."""
+        """Write `report.html` and the `values`, if any, as JSON, each in one step."""
         if values is not None:
             fs.write_json(folder / name, values)
         fs.write_text(folder / "report.html", self.page())
@@ -116,7 +116,7 @@ class Card:
 
 
 def aligned(rows: Sequence[Sequence[Any]], headings: Sequence[str] = ()) -> list[str]:
-    """Rows as lines for a terminal: a column is as wide as its widest cell, numbers at the right.
+    """Rows as lines for a terminal: columns as wide as their widest cell, numbers at the right.
 
     A Chinese character is two columns wide.
     """

@@ -1,15 +1,15 @@
-"""What a user can cause, as exceptions: each message says what, where and what to do.
+"""The errors that a user can cause: each message says what, where and what to do.
 
-`cli.main` turns every one of them into one line on stderr and exit code 2; anything else is a bug
-and keeps its traceback. They are `ValueError`s, so that a script using the library can catch what
-it expects without importing this tree.
+`cli.main` turns each of them into one line on stderr and exit code 2; any other exception is a bug
+and keeps its traceback. They are `ValueError`s, so a script that uses the library can catch them
+without importing this module.
 """
 
 from __future__ import annotations
 
 
 class HanllamaError(ValueError):
-    """The base of everything a user can cause."""
+    """The base of all errors that a user can cause."""
 
 
 class ConfigError(HanllamaError):
@@ -17,15 +17,15 @@ class ConfigError(HanllamaError):
 
 
 class InputError(HanllamaError):
-    """A missing file or folder, an empty corpus, text that cannot be used."""
+    """A missing file or folder, an empty corpus, unusable text."""
 
 
 class CorruptError(HanllamaError):
-    """A file that is not what was written: truncated, altered, without its marker."""
+    """A damaged file: truncated, altered, without its marker."""
 
 
 class ResumeError(HanllamaError):
-    """A run that cannot go on as asked: its data, tokenizer or model changed underneath it."""
+    """A run that cannot go on, because its data, tokenizer or model changed."""
 
 
 class StorageError(HanllamaError):
@@ -33,14 +33,14 @@ class StorageError(HanllamaError):
 
 
 class NonFiniteError(HanllamaError):
-    """A loss or gradient that is NaN or infinite; the weights were left as they were."""
+    """A loss or gradient that is NaN or infinite; the weights did not change."""
 
 
 class Interrupted(BaseException):
     """Ctrl-C, SIGTERM or SIGHUP arrived: the command exits with 128 + signal.
 
-    Like KeyboardInterrupt it is no Exception, so that nobody takes it for a failure of the work.
-    `saved` is where the work lies; `goes_on` is False where the same command has to begin again.
+    Like KeyboardInterrupt it is no Exception, so that no handler takes it for a failed job.
+    `saved` is the place of the saved work; `goes_on` is False if the same command begins again.
     """
 
     def __init__(self, signal_number: int, saved: str = "", *, goes_on: bool = True) -> None:

@@ -1,14 +1,14 @@
 """Hashes of the bytes that a stage reads and of the code that does its work.
 
-Content: a published folder is known by its `SHA256SUMS`, anything else by its bytes. A file is
-read again only when its size or modification time changed, so tens of gigabytes of input cost
-one pass ever, not one a run.
+Content: a published folder is hashed by its `SHA256SUMS`, anything else by its bytes. A file is
+read again only if its size or modification time changed, so tens of gigabytes of input cost one
+pass in all, not one per run.
 
-Code: all files of the verb's room and of the rooms it stands on (`ROOMS`), code without comments
-and docstrings, data by its bytes. Code that shows, stores or asks (a report, a view, a progress
-bar, the config reader) is left out: a nicer chart must not retrain a model. The package's version
-number is left out as well, since the code says more, and so are the versions of dependencies.
-(Another Python may print a syntax tree differently; the stages then run again.)
+Code: all files of the verb's room and of the rooms below it (`ROOMS`): code without comments and
+docstrings, data by its bytes. Code that shows, stores or asks (a report, a view, a progress bar,
+the config reader) is left out: a nicer chart must not retrain a model. The package's version number
+is left out too, since the code says more, and so are the versions of dependencies. (Another Python
+may print a syntax tree differently; the stages then run again.)
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from hanllama.base.errors import InputError
 from hanllama.base.progress import Progress
 
 PACKAGE = Path(__file__).parents[1]
-# The rooms that results come from, and the rooms that each imports from; the files of a folder
-# that stands here itself are not its parent's. tests/test_architecture.py compares the imports.
+# The rooms that make results, and the rooms that each imports. A folder with its own entry does not
+# count in its parent. tests/test_architecture.py compares the imports.
 ROOMS = {
     "reading": "",
     "text": "",
@@ -50,15 +50,15 @@ ROOMS = {
     "chat": "model",
     "evaluate": "stories train",
 }
-SHOWING = ("report.py", "view.py", "trackers")  # how a file or a folder is called that only shows
-_QUIET_BYTES = 200_000_000  # a second or so of hashing needs no progress display
+SHOWING = ("report.py", "view.py", "trackers")  # names of files and folders that only show results
+_QUIET_BYTES = 200_000_000  # about a second of hashing needs no progress display
 
 
 class Contents:
-    """Content hashes, remembered in a file across runs.
+    """Content hashes, cached in a file across runs.
 
     Args:
-        cache: a JSON file of {absolute path: [size, mtime_ns, sha256]}; created when missing.
+        cache: a JSON file of {absolute path: [size, mtime_ns, sha256]}; created if missing.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -67,9 +67,9 @@ class Contents:
         self._known: dict[str, tuple[int, int, str]] = {k: tuple(v) for k, v in known.items()}
 
     def of(self, path: Path) -> str:
-        """The hash of a file or folder and the names below it (its own name does not matter).
+        """The hash of a file, or of a folder with the names below it; its own name does not count.
 
-        Raises InputError when there is nothing at `path`, or a published folder lost a file.
+        Raises InputError if `path` does not exist or a published folder lost a file.
         """
         if path.is_file():
             return self._files([path])[0]
@@ -106,23 +106,23 @@ class Contents:
         return [self._known[str(f.resolve())][2] for f in files]
 
     def _remember(self, file: Path) -> None:
-        # The time is taken before the bytes: a file changed while it is read is read again.
+        # The time is read before the bytes, so a file that changes meanwhile is read again.
         status = file.stat()
         self._known[str(file.resolve())] = (status.st_size, status.st_mtime_ns, fs.sha256(file))
 
 
 def of_json(value: object) -> str:
-    """The sha256 of a JSON value, whatever the order of its keys."""
+    """The sha256 of a JSON value; the order of its keys does not count."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def of_code(*modules: str, quick: bool = False) -> str:
-    """The hash of the code that `modules` (`hanllama.corpus.clean`) stand on, themselves included.
+    """The hash of the code of `modules` (`hanllama.corpus.clean`) and of all that they import.
 
-    A module outside the package counts by its own file alone. With `quick` comments count too, and
-    the answer takes a hundredth of the time: for a command that asks at every start whether a
-    killed run may go on.
+    A module outside the package counts by its own file only. With `quick`, comments count too and
+    hashing takes a hundredth of the time: for a command that asks at every start whether a killed
+    run may go on.
     """
     digest = fs.sha256 if quick else _code_hash
     return of_json({name: digest(file) for name, file in code_files(*modules).items()})
@@ -150,7 +150,7 @@ def code_files(*modules: str) -> dict[str, Path]:
 
 
 def room_of(name: str) -> str:
-    """The room of `ROOMS` that a file (`corpus/rules/urls.py`) counts in; "" where in none."""
+    """The room of `ROOMS` that a file (`corpus/rules/urls.py`) counts in, or ""."""
     parts = name.split("/")
     if any(p.endswith(SHOWING) or p.startswith((".", "__pycache__")) for p in parts):
         return ""
@@ -170,7 +170,7 @@ def _published(folder: Path) -> str:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """The files below a folder; a published folder as a whole. Links to folders do not count."""
+    """The files below a folder, with a published folder as one entry, without links to folders."""
     for child in folder.iterdir():
         if child.is_dir() and not (child / fs.SUMS).is_file():
             yield from () if child.is_symlink() else _below(child)
@@ -189,7 +189,7 @@ def _code_hash(file: Path) -> str:
 
 @functools.cache  # a pipeline asks for the same files at every stage
 def _hash_of_text(text: str) -> str:
-    """The hash of a file's syntax tree without docstrings; comments are not in it anyway."""
+    """The hash of a file's syntax tree without docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

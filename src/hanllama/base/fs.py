@@ -1,9 +1,9 @@
-"""Publish or nothing: how a result reaches the disk so that no reader ever meets half of it.
+"""Publish or nothing: write results so that no reader ever sees half of one.
 
 A file is written beside its place, flushed and renamed over it. A folder is written beside its
 place with `SHA256SUMS` as its last file (the marker of completeness), then renamed. A process
-killed at any point leaves the previous state; its leftovers are named `.tmp-*` or `.old-*` and
-are swept by the next writer of the same place.
+killed at any point leaves the previous state; its leftovers are named `.tmp-*` or `.old-*`, and the
+next writer of the same place removes them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUMS = "SHA256SUMS"
 # (reading/encoding.py) registers itself in the place of the backslashes.
 READABLE = "readable"
 codecs.register_error(READABLE, codecs.backslashreplace_errors)
-_FULL_ERRNOS = {"EFBIG", "ENOSPC", "EDQUOT"}  # only ever said of a write
+_FULL_ERRNOS = {"EFBIG", "ENOSPC", "EDQUOT"}  # only a write fails with these
 _IN_THE_WAY_ERRNOS = {"EEXIST", "ENOTDIR", "ENAMETOOLONG"}  # a file where a folder should be
 _STORAGE_ERRNOS = _FULL_ERRNOS | _IN_THE_WAY_ERRNOS | {"EROFS", "EACCES", "EPERM", "EIO"}
 
@@ -46,20 +46,20 @@ def _refusals(path: Path, names: set[str]) -> Iterator[None]:
         if errno.errorcode.get(error.errno or 0) in names:
             raise StorageError(
                 f"cannot write {path}: {error.strerror}; free some space or choose another folder"
-                " (what was complete before is untouched)"
+                " (earlier complete results are untouched)"
             ) from error
         raise
 
 
 def make_folder(path: Path) -> None:
-    """See that a folder is there, with those above it."""
+    """Make a folder and its parents unless they exist."""
     with storage(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; after the block its file replaces `path` in one step."""
+    """Yield a path to write to; after the block its file replaces `path` in one step."""
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".tmp-{path.name}")
@@ -69,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             os.replace(beside, path)
         except BaseException:
-            beside.unlink(missing_ok=True)  # on a full disk its space is needed
+            beside.unlink(missing_ok=True)  # a full disk needs its space
             raise
         sync_folder(path.parent)
 
@@ -91,12 +91,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_jsonl(path: Path, entries: Iterable[object]) -> None:
-    """Replace `path` with a line of JSON for each entry, in one step."""
+    """Replace `path` with one line of JSON per entry, in one step."""
     write_text(path, "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries))
 
 
 def read_json(path: Path) -> Any:
-    """The JSON at `path`; InputError when it is missing, CorruptError when it is not JSON."""
+    """The JSON at `path`; InputError if it is missing, CorruptError if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -113,15 +113,15 @@ def publish(
 
     Yields a temporary folder beside `path`. On a clean exit `SHA256SUMS` is written as its last
     file, everything is flushed, and the folder is renamed to `path`. On an error the temporary
-    folder is removed and `path` stays as it was. The place is held from the beginning (`alone`),
-    unless this process holds it already: two writers would share one temporary folder.
+    folder is removed and `path` stays unchanged. The place is locked from the beginning (`alone`),
+    unless this process holds the lock: two writers would share one temporary folder.
 
     Args:
         path: the folder to publish.
         replace: allow `path` to exist; the previous folder is moved aside, and removed once the
             new one is in place. `recover` repairs a kill between the two renames.
-        sums: the sha256 of files by their path in the folder, of a caller who hashed what he wrote;
-            looked at on the exit. The others are read again.
+        sums: known sha256 of files by their path in the folder, read on exit; the other files are
+            hashed.
     """
     with contextlib.nullcontext() if _lock_of(path) in _locks else alone(path):
         recover(path)
@@ -132,7 +132,7 @@ def publish(
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
         try:
-            # What the caller opens for reading may fail as well, so only what says "full" is ours.
+            # The caller may also read files here, so only errors of a full disk are a write's.
             with _refusals(path, _FULL_ERRNOS):
                 yield beside
             put_in_place(beside, path, sums)
@@ -144,18 +144,18 @@ def publish(
 
 @contextlib.contextmanager
 def alone(path: Path, shown: Path | None = None) -> Iterator[None]:
-    """Keep other processes off what is made at `path`; the system drops the lock with the process.
+    """Lock `path` against other processes; the system drops the lock with the process.
 
     Two runs of one command would write into each other's unfinished work, and publish it.
 
     Args:
-        shown: what an error calls the place, where that is not `path`.
+        shown: the name of the place in an error, if it is not `path`.
 
-    Raises InputError where another process is at work.
+    Raises InputError if another process holds the lock.
     """
     try:
         import fcntl
-    except ModuleNotFoundError:  # Windows: the user has to take care
+    except ModuleNotFoundError:  # Windows has no such lock
         yield
         return
     lock = _lock_of(path)
@@ -166,7 +166,7 @@ def alone(path: Path, shown: Path | None = None) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(file, lock):
-                break  # else who held it before has removed it meanwhile
+                break  # else the previous holder has removed the file meanwhile
         except BlockingIOError:
             file.close()
             raise InputError(
@@ -186,9 +186,8 @@ def alone(path: Path, shown: Path | None = None) -> Iterator[None]:
 def put_in_place(folder: Path, path: Path, sums: Mapping[str, str] | None = None) -> None:
     """Publish a folder that was written elsewhere on the same file system as `path`.
 
-    `SHA256SUMS` is written as its last file, everything is flushed, then it is renamed; what
-    stands at `path` is replaced. `recover` repairs a kill between the two renames. For `sums` see
-    `publish`.
+    `SHA256SUMS` is written as its last file, everything is flushed, then it is renamed and replaces
+    `path`. `recover` repairs a kill between the two renames. For `sums` see `publish`.
     """
     with storage(path):
         write_sums(folder, sums)
@@ -215,7 +214,7 @@ def write_sums(folder: Path, known: Mapping[str, str] | None = None) -> None:
     """Write `SHA256SUMS` over every file below `folder`, in the format of `sha256sum -c`.
 
     Args:
-        known: the sha256 of some of the files, by their path in the folder.
+        known: the sha256 of some files, by their path in the folder.
     """
     lines = []
     for file in _files(folder):
@@ -227,8 +226,8 @@ def write_sums(folder: Path, known: Mapping[str, str] | None = None) -> None:
 def verify_sums(folder: Path, without: Container[str] = ()) -> None:
     """Check every file that `SHA256SUMS` lists, `without` those that the caller checks itself.
 
-    Raises InputError when the folder is missing, CorruptError when the marker is missing, a file
-    is missing, truncated or altered. A safetensors file alone does not notice a flipped bit.
+    Raises InputError if the folder is missing, CorruptError if the marker is missing or a file is
+    missing, truncated or altered. (A safetensors file does not show a flipped bit.)
     """
     if not folder.is_dir():
         raise InputError(f"folder {folder} does not exist")
@@ -262,13 +261,13 @@ def sha256(path: Path) -> str:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a published folder: its marker first, so that a kill midway leaves no valid half."""
+    """Remove a published folder, its marker first, so that a kill leaves no valid half."""
     (path / SUMS).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a folder's own entries (a rename) to disk; a no-op where folders cannot be opened."""
+    """Flush a folder's entries (a rename) to disk; a no-op on Windows."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -278,7 +277,7 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-_locks: dict[Path, IO[str]] = {}  # of this process, by their files
+_locks: dict[Path, IO[str]] = {}  # lock file -> the open file of this process
 
 
 def _lock_of(path: Path) -> Path:
@@ -293,7 +292,7 @@ def _is_at(file: IO[str], path: Path) -> bool:
 
 
 def _close_locks() -> None:
-    """A forked process does not hold on to what its parent locked."""
+    """Drop the parent's locks in a forked process."""
     for file in _locks.values():
         file.close()
     _locks.clear()

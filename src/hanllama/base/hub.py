@@ -1,14 +1,14 @@
 """Data set repositories on Hugging Face and ModelScope: list their files, download them safely.
 
-Both hubs are read the same way: a listing (a commit, and for each file its size and checksum), and
-a plain HTTP download of one file that goes on where it stopped. The listing, the login and the
-HTTP session are huggingface_hub's; the bytes are written here, because huggingface_hub 2 throws an
-unfinished file away (its pull request 4228) and a novel corpus has files of 4 GB, which a line
-that drops every half hour would never finish.
+Both hubs are read the same way: a listing (a commit, and the size and checksum of each file), and a
+plain HTTP download of one file that resumes. huggingface_hub gives the listing, the login and the
+HTTP session. The bytes are written here, because huggingface_hub 2 discards an unfinished file (its
+pull request 4228); a connection that drops every half hour would never finish the 4 GB files of a
+novel corpus.
 
 `HF_ENDPOINT` names a mirror of Hugging Face, `MODELSCOPE_DOMAIN` another ModelScope (both are the
-hubs' own variables). A file appears under its name only when its size and its checksum are right;
-until then it is `NAME.part`.
+hubs' own variables). A file gets its name only when its size and its checksum are right; until then
+it is `NAME.part`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from hanllama.base.errors import ConfigError, CorruptError, InputError
 
 CHUNK_BYTES = 2**20
 TIMEOUT_SECONDS = 30.0
-# Waits between attempts that brought nothing; an attempt that brought bytes starts them anew.
+# Waits between attempts without any new byte; new bytes start the waits again.
 RETRY_SECONDS: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
-PAGE_SIZE = 200  # of ModelScope's listing
+PAGE_SIZE = 200  # files per page of ModelScope's listing
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository. `sha256` or `git_sha1` (git's blob hash), whichever the hub gives."""
+    """A file of a repository, with the hub's checksum (`git_sha1`: git's blob hash)."""
 
     path: str
     size: int
@@ -46,7 +46,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a repository at one revision: a commit where the hub has commits."""
+    """The files of a repository at one revision: a commit if the hub has commits."""
 
     repo: str
     revision: str
@@ -54,20 +54,20 @@ class Listing:
 
 
 class Hub(Protocol):
-    """What a hub can do."""
+    """The interface of a hub."""
 
     name: str
 
     def listing(self, repo: str, revision: str) -> Listing:
-        """The files of a data set; `revision` may be empty (the hub's main branch)."""
+        """List the files of a data set; an empty `revision` means the hub's main branch."""
         ...
 
     def url(self, repo: str, revision: str, path: str) -> str:
-        """Where a file's bytes are."""
+        """The address of a file's bytes."""
         ...
 
     def headers(self) -> dict[str, str]:
-        """What a request carries: a name, and the user's login where there is one."""
+        """The headers of a request: a user agent, and the user's login if there is one."""
         ...
 
 
@@ -130,7 +130,7 @@ class HuggingFace:
 class ModelScope:
     """modelscope.cn by its HTTP interface: `repo/tree` lists, `repo?FilePath=` downloads.
 
-    It names no commit for a branch, so the files' own checksums stand for the state.
+    It names no commit for a branch; the files' checksums identify the state.
     """
 
     name = "modelscope"
@@ -180,7 +180,7 @@ class ModelScope:
 
 
 def _address(variable: str, usual: str) -> str:
-    """A hub's address from the environment; a bare name (`hf-mirror.com`) is meant with https."""
+    """A hub's address from the environment; a bare name (`hf-mirror.com`) gets https."""
     address = os.environ.get(variable, "").strip().rstrip("/") or usual
     return address if "://" in address else f"https://{address}"
 
@@ -192,13 +192,13 @@ def download(
     target: Path,
     on_bytes: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Download a file to `target`, going on from `target.part` if an earlier try left one.
+    """Download a file to `target`, resuming from `target.part` if it exists.
 
     Args:
-        on_bytes: told the number of bytes that came; negative where bytes are taken back.
+        on_bytes: called with the number of new bytes; negative if bytes are discarded.
 
-    Raises InputError when the hub is out of reach or refuses, CorruptError when what came twice is
-    not what the listing says, StorageError when the disk is full.
+    Raises InputError if the hub is out of reach or refuses, CorruptError if two downloads do not
+    match the listing, StorageError if the disk is full.
     """
     part = target.with_name(target.name + ".part")
     url = hub.url(listing.repo, listing.revision, file.path)
@@ -213,7 +213,7 @@ def download(
         wrong = _wrong(part, file)
         if not wrong:
             break
-        # A part that was begun on another state of the file ends here: once more from the start.
+        # The part may have begun with another state of the file: download once more from the start.
         on_bytes(-part.stat().st_size)
         part.unlink()
         if last:
@@ -230,7 +230,7 @@ def download(
 def _go_on(
     url: str, headers: Mapping[str, str], part: Path, size: int, on_bytes: Callable[[int], None]
 ) -> None:
-    """One request for what is missing of `part`; returns when it has `size` bytes."""
+    """Request the missing bytes of `part` once; return when it has `size` bytes."""
     from huggingface_hub import get_session
     from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
@@ -241,7 +241,7 @@ def _go_on(
         on_bytes(-have)
         part.unlink()
         have = 0
-    # Compressed transfer would make offsets and sizes mean something else.
+    # A compressed transfer would count other offsets and sizes.
     asked = {**headers, "accept-encoding": "identity"}
     if have:
         asked["range"] = f"bytes={have}-"
@@ -253,7 +253,7 @@ def _go_on(
             on_bytes(-have)  # the server sends everything again
             have = 0
         with fs.storage(part), open(part, "ab" if have else "wb") as out:
-            # As it comes: gathered into larger chunks, the last ones of a cut line would be lost.
+            # Written as they come: a cut connection would lose the last part of a larger chunk.
             for chunk in answer.iter_raw():
                 out.write(chunk)
                 have += len(chunk)
@@ -274,7 +274,7 @@ def _patiently(
     *,
     progress: Callable[[], int] = lambda: 0,
 ) -> Any:
-    """Ask until it works; what passes (a cut line, 5xx, 429) is asked again after a wait."""
+    """Ask until it works; retry passing errors (a cut connection, 5xx, 429) after a wait."""
     attempt, before = 0, progress()
     while True:
         with _explained(repo, revision, where):
@@ -305,7 +305,7 @@ def _passing(error: Exception) -> bool:
 
 @contextmanager
 def _explained(repo: str, revision: str, where: str) -> Iterator[None]:
-    """Turn the hub's and the network's errors into messages that say what to do."""
+    """Turn errors of the hub and the network into messages that say what to do."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
         GatedRepoError,
         HfHubHTTPError,
@@ -362,8 +362,8 @@ def _explained(repo: str, revision: str, where: str) -> Iterator[None]:
 
 
 _ELSEWHERE = (
-    "try again later (what came is kept), use a mirror with HF_ENDPOINT=https://hf-mirror.com, or"
-    " --hub modelscope"
+    "try again later (the bytes so far are kept), use a mirror with"
+    " HF_ENDPOINT=https://hf-mirror.com, or --hub modelscope"
 )
 
 
@@ -372,7 +372,7 @@ def _host(where: str) -> str:
 
 
 def _wrong(part: Path, file: RemoteFile) -> str:
-    """What is wrong with a downloaded file, in words; empty when it is what was listed."""
+    """The difference of a downloaded file from its listing, in words; empty if none."""
     if file.sha256:
         found = fs.sha256(part)
         return "" if found == file.sha256 else f"sha256 is {found}, not {file.sha256}"
@@ -383,7 +383,7 @@ def _wrong(part: Path, file: RemoteFile) -> str:
 
 
 def _git_sha1(path: Path) -> str:
-    """The hash by which git, and so the hub, knows a file that is not in large-file storage."""
+    """The blob hash of git, which the hub gives for a file outside large-file storage."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):

@@ -1,6 +1,6 @@
-"""Loops that Python is too slow for, compiled by numba where they are first used.
+"""Compile loops that are too slow in Python, by numba, at their first use.
 
-numba is an optional dependency and slow to import, so a file of compiled loops holds nothing else,
+numba is an optional dependency and slow to import, so a file of compiled loops holds nothing else
 and is imported inside the function that needs it.
 """
 
@@ -16,9 +16,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """The function as machine code, kept on disk where some folder can be written.
+    """Compile a function to machine code, cached on disk if a folder is writable.
 
-    Raises ConfigError when numba is not installed.
+    Raises ConfigError if numba is not installed.
     """
     try:
         from numba import njit
@@ -29,14 +29,14 @@ def compiled(function: F) -> F:
         made = compile_(nogil=True, cache=True)(function)
         _follow(made._cache._cache_file, function)
         return made  # type: ignore[no-any-return]
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+    except RuntimeError:  # neither the package's folder nor the user's cache is writable
         return compile_(nogil=True)(function)  # type: ignore[no-any-return]
 
 
 def _follow(kept: Any, function: Callable[..., Any]) -> None:
-    """Let code that is kept grow stale with the other files whose loops it holds.
+    """Make the cached code stale when a file of a loop that it calls changes.
 
-    A loop that is called becomes a part of its caller; numba looks at the caller's file alone.
+    numba compiles called loops into their caller, but checks only the caller's file.
     """
     called = (getattr(value, "py_func", function) for value in function.__globals__.values())
     files = sorted({other.__code__.co_filename for other in called})

@@ -1,6 +1,6 @@
-"""Items on a terminal: one fills the screen, keys turn the pages.
+"""Show items on a terminal: each fills the screen, keys turn the pages.
 
-Whatever a text holds, a terminal shows it and never acts on it.
+A terminal shows control characters in a text and never acts on them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 REMEMBERED = 1000  # documents that the key p can go back
 KEYS = "space page · n next · p previous · q quit"
-TRAINED = "green underline"  # never by colour alone
-AHEAD = 500  # lines wrapped beyond the screen: of most documents all, so that their number is known
-PIECE = 10_000  # characters wrapped at once, of a line that is a whole book
+TRAINED = "green underline"  # underlined for readers who do not see the colour
+AHEAD = 500  # lines wrapped beyond the screen: enough to count the lines of most documents
+PIECE = 10_000  # characters wrapped at once, for a line that is a whole book
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to look at: named facts, a text, and where in it the trained tokens stand."""
+    """One thing to look at: named facts, a text, and the (begin, end) of its trained tokens."""
 
     facts: dict[str, str]
     text: str
@@ -30,7 +30,7 @@ class Item:
 
 
 def visible(text: str) -> str:
-    """The text with what a terminal would act on, or a reader not see, as `\\u{1b}`."""
+    """The text with control and invisible characters as `\\u{1b}`."""
     return "".join(c if c in "\n\t" or _is_safe(c) else f"\\u{{{ord(c):x}}}" for c in text)
 
 
@@ -48,7 +48,7 @@ def plain(item: Item) -> str:
 
 
 def page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
-    """Show items on the terminal, turned by keys; returns how many there were to see."""
+    """Show items on the terminal, turned by keys; return the number of items shown."""
     from rich.console import Console
 
     console = Console()
@@ -56,7 +56,7 @@ def page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
     seen: list[Item] = []
     first = place = shown = 0  # `seen[0]` is item number `first`
     top = 0  # the first line on the screen
-    lines, wrapped = _Lines(iter(())), (-1, 0)  # of which item, at which width
+    lines, wrapped = _Lines(iter(())), (-1, 0)  # `lines` are those of this item at this width
     while True:
         if place == first + len(seen):
             following = next(source, None)
@@ -74,7 +74,7 @@ def page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
         if wrapped != (place, console.width):
             lines, wrapped = _Lines(_wrapped(console, item)), (place, console.width)
         room = max(console.height - 4, 1)
-        top = top if lines.page(top, 1) else 0  # on a terminal made wider there are fewer lines
+        top = top if lines.page(top, 1) else 0  # a wider terminal has fewer lines
         _draw(console, item, place, lines, (top, room))
         key = read_key()
         if key in ("q", "\x03", "\x04", ""):
@@ -90,20 +90,20 @@ def page_through(items: Iterable[Item], read_key: Callable[[], str]) -> int:
 
 
 class _Lines:
-    """Lines that are made when they are looked at: a book is megabytes, and wrapping it seconds."""
+    """Lines wrapped on demand: wrapping a whole book takes seconds."""
 
     def __init__(self, source: Iterator[Any]) -> None:
         self._source = source
         self._made: list[Any] = []
 
     def page(self, top: int, room: int) -> list[Any]:
-        """The lines from `top` on, `room` of them or as many as there are."""
+        """At most `room` lines from `top` on."""
         self._made += islice(self._source, max(0, top + room + AHEAD - len(self._made)))
         return self._made[top : top + room]
 
     @property
     def total(self) -> str:
-        """How many there are, as far as it is known."""
+        """The number of lines as far as known, as text."""
         more = list(islice(self._source, 1))
         self._made += more
         return f"{len(self._made):,}" + " or more" * len(more)
@@ -140,7 +140,7 @@ def _draw(console: Any, item: Item, place: int, lines: _Lines, span: tuple[int, 
 
 @contextlib.contextmanager
 def keyboard() -> Iterator[Callable[[], str]]:
-    """A function that waits for one key; the terminal hands them on without the end of a line."""
+    """Yield a function that waits for one key, without the end of a line."""
     try:
         import termios
         import tty

@@ -1,8 +1,7 @@
-"""Find a file by name: how the project grows without a registry.
+"""Find a plug-in by its file name, so that the project grows without a registry.
 
-A cleaning rule, an objective, a tracker, a recipe is one file in its folder, and its name in a
-config is its file name. A name that ends in `.py` is a path to a file of the user's own, loaded
-the same way.
+A cleaning rule, a reward, a tracker is one file in its folder, and its name in a config is its file
+name. A name that ends in `.py` is the path of a user's own file, loaded the same way.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ def names(package: str) -> list[str]:
 
 
 def load(package: str, name: str) -> ModuleType:
-    """The module `name` of `package`, or the file at `name` when it ends in `.py`.
+    """Load the module `name` of `package`, or the file at `name` if it ends in `.py`.
 
-    Raises ConfigError with the nearest name when there is no such plug-in.
+    Raises ConfigError with the nearest name if there is no such plug-in.
     """
     if name.endswith(".py"):
         return _load_file(Path(name), package)
@@ -41,7 +40,7 @@ def load(package: str, name: str) -> ModuleType:
 
 
 def member(package: str, name: str, attribute: str) -> Any:
-    """The class that a plug-in must have: `Rule` of a cleaning rule."""
+    """The class that a plug-in must have: `Rule` for a cleaning rule."""
     found = getattr(load(package, name), attribute, None)
     if found is None:
         raise ConfigError(
@@ -51,7 +50,7 @@ def member(package: str, name: str, attribute: str) -> Any:
 
 
 def named(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
-    """A plug-in and its parameters, from `name` or `{name: {parameter: value}}`."""
+    """The name and the parameters of a plug-in, from `name` or `{name: {parameter: value}}`."""
     if isinstance(entry, str):
         return entry, {}
     if isinstance(entry, Mapping) and len(entry) == 1:
@@ -62,13 +61,13 @@ def named(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
 
 
 def kind(package: str) -> str:
-    """`hanllama.corpus.rules` -> `rule`: what one file of the folder is called in messages."""
+    """`hanllama.corpus.rules` -> `rule`: the word for one file of the folder, in messages."""
     name = package.rsplit(".", 1)[-1]
     return name.removesuffix("es" if name.endswith("sses") else "s")
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """The end of an error message that helps: `; did you mean 'x'?` or the list of what exists."""
+    """The end of an error message: `; did you mean 'x'?` or the list of known names."""
     match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if match:
         return f"; did you mean {match[0]!r}?"
@@ -78,8 +77,8 @@ def nearest(name: str, known: list[str]) -> str:
 def _load_file(path: Path, package: str) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"{kind(package)} file {path} does not exist")
-    # The path is part of the module's name, so that two files called my_rule.py stay apart and
-    # worker processes can find the same module again.
+    # The module's name contains a hash of the path, so that two files called my_rule.py differ and
+    # worker processes find the same module.
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     module_name = f"hanllama_user_{path.stem}_{digest}"
     if module_name in sys.modules:

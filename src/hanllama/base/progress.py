@@ -1,8 +1,8 @@
-"""How far, how fast, how long still: one progress display for all long work.
+"""One progress display for all long work: position, speed, time left.
 
-On a terminal it is a bar on stderr; elsewhere (a log file, CI, a job on a cluster) the same facts
-come as plain lines: the first, one about every 30 seconds, the last. stdout is never touched, so a
-command's result can be piped.
+On a terminal it is a bar on stderr; elsewhere (a log file, CI, a job on a cluster) it prints plain
+lines: the first, one about every 30 seconds, the last. It never writes to stdout, so a command's
+result can be piped.
 
     with Progress("pretrain", total=1000, unit="steps") as progress:
         for step in range(1000):
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-# The rate is that of the last half minute: the first compiled step or a cold disk cache would
-# otherwise spoil the time left for hours.
+# The rate covers only the last half minute: otherwise the first compiled step or a cold disk cache
+# would spoil the time left for hours.
 RATE_WINDOW_SECONDS = 30.0
 LINE_INTERVAL_SECONDS = 30.0
 REDRAW_INTERVAL_SECONDS = 0.1
@@ -33,12 +33,12 @@ class Progress:
     """A progress display, as a context manager.
 
     Args:
-        title: what is being done, in a word or two.
-        total: how much there is to do, in units; None when that is not known.
-        unit: what is counted: `steps`, `MB`, `documents`.
-        done: how much was done before this process began (a resumed run); it counts for the
-            position and not for the rate.
-        stream: where to show it; stderr when None. A bar is drawn only if it is a terminal.
+        title: the name of the work, in a word or two.
+        total: the amount of work in units; None if unknown.
+        unit: the unit: `steps`, `MB`, `documents`.
+        done: the amount done before this process began (a resumed run); it counts for the position
+            and not for the rate.
+        stream: the output; None means stderr. A bar is drawn only on a terminal.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Progress:
             Progress._bar_is_up = True
         return self
 
-    # A terminal has room for one bar: a display inside another one writes plain lines above it.
+    # A terminal has room for one bar: a display inside another prints plain lines above it.
     _bar_is_up = False
 
     def __exit__(
@@ -88,9 +88,9 @@ class Progress:
         self._line(self._summary(finished=kind is None))
 
     def advance(self, n: float = 1, **facts: float | int | str) -> None:
-        """`n` more units are done; `facts` (loss=2.31) are shown beside, the latest of each.
+        """Count `n` more units; show the latest `facts` (loss=2.31) beside.
 
-        Costs well under a microsecond between redraws, so it may be called per document.
+        Takes well under a microsecond between redraws, so it may be called per document.
         """
         self.done += n
         if facts:
@@ -107,7 +107,7 @@ class Progress:
             self._shown = now
 
     def log(self, text: str) -> None:
-        """A line of its own, above the bar on a terminal."""
+        """Print a line, above the bar on a terminal."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
@@ -115,13 +115,13 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units a second over the last half minute; 0.0 until there is something to measure."""
+        """Units per second over the last half minute; 0.0 before the first measurement."""
         (then, before), (now, done) = self._samples[0], self._samples[-1]
         return (done - before) / (now - then) if now > then else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """The time left at the present rate; None when the total or the rate is unknown."""
+        """The time left at the current rate; None if the total or the rate is unknown."""
         if self.total is None or self.rate <= 0:
             return None
         return max(self.total - self.done, 0) / self.rate
@@ -129,7 +129,7 @@ class Progress:
     # --- plain lines -------------------------------------------------------------------------
 
     def _out(self) -> TextIO:
-        # Looked up each time: a bar further out replaces sys.stderr while it is up.
+        # Looked up each time: an outer bar replaces sys.stderr while it is up.
         return sys.stderr if self._stream is None else self._stream
 
     def _line(self, text: str) -> None:
@@ -179,8 +179,8 @@ class Progress:
             TextColumn("{task.fields[status]}", markup=False),
             TimeElapsedColumn(),
             console=Console(file=self._out()),
-            # No refresh thread: commands fork workers, and a fork while that thread holds the
-            # console's lock would hang the child. `advance` redraws instead.
+            # No refresh thread: a fork of workers while it holds the console's lock would hang the
+            # child. `advance` redraws instead.
             auto_refresh=False,
             transient=True,
         )
@@ -195,7 +195,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it: `4.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    """A duration as text: `4.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

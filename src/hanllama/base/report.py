@@ -1,9 +1,8 @@
 """Blocks of a report page: charts and histograms (inline SVG), tables, facts, notes, texts.
 
-`card.py` puts them together. The page needs no network, no script and no font of its own, follows
-the reader's light or dark scheme, prints, and escapes whatever came from data. Every block is a
-function that returns safe markup, so a command composes its report from values and never writes
-HTML.
+`card.py` joins them. The page needs no network, script or font, follows the reader's light or dark
+scheme, can be printed, and escapes everything from data. Every block is a function that returns
+safe markup, so a command builds its report from values and never writes HTML.
 """
 
 from __future__ import annotations
@@ -18,18 +17,16 @@ from typing import Any, Literal
 import numpy as np
 from markupsafe import Markup
 
-# A chart in its own units; CSS scales it to the column. Two charts stand beside each other on a
-# wide screen, and at that width (about 500 px) these numbers are pixels.
+# The size of a chart; CSS scales it to the column. On a wide screen two charts share a row, and
+# there (about 500 px each) these numbers are pixels.
 WIDTH, HEIGHT = 520, 280
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 42
-MAX_POINTS = 2000  # more than a screen has pixels; a long run's page would grow to megabytes
+MAX_POINTS = 2000  # more points than a screen has pixels would make a page of megabytes
 HOVER_POINTS = 120
-TREND_STRETCHES = 150  # a noisy series is drawn faint, under the medians of so many stretches
+TREND_STRETCHES = 150  # a noisy series is drawn faint, under the medians of this many stretches
 COLOURS = 6  # --c0 … --c5 in the template; further series repeat them dashed
 
 Series = tuple[Sequence[float], Sequence[float]]
-
-
 Level = Literal["good", "warning", "bad", "info"]
 _NUMBER = re.compile(r"[-+$]?[\d,.]+(e[-+]\d+)?( ?%)?[ *]?|[-–]?")
 
@@ -45,8 +42,8 @@ def chart(series: Mapping[str, Series], *, title: str, x: str, y: str) -> Markup
             marked with a cross at the edge and counted in the legend.
         title: the caption. x, y: the axes' names, with units.
 
-    More than 2000 points a series are thinned to the extremes of equal stretches, so a spike of
-    one step stays visible. A long series that zigzags is drawn faint with its medians on top.
+    A series of more than 2000 points is thinned to the extremes of equal stretches, so a spike of
+    one step stays visible. A long noisy series is drawn faint with its medians on top.
     """
     lines = {name: _Line(*values) for name, values in series.items()}
     points = [p for line in lines.values() for p in line.points]
@@ -67,7 +64,7 @@ def chart(series: Mapping[str, Series], *, title: str, x: str, y: str) -> Markup
 def histogram(
     values: Iterable[float], *, title: str, x: str, y: str = "count", bins: int = 40
 ) -> Markup:
-    """How values are distributed, in equal steps; NaN and infinite ones are only counted."""
+    """A histogram of values in equal bins; NaN and infinite values are only counted."""
     everything = [float(v) for v in values]
     kept = [v for v in everything if math.isfinite(v)]
     lost = len(everything) - len(kept)
@@ -89,9 +86,9 @@ def bars(
     log_x: bool = False,
     remark: str = "",
 ) -> Markup:
-    """A histogram that was counted elsewhere: `counts[i]` values lie from `edges[i]` on.
+    """A histogram of given counts: `counts[i]` values lie between `edges[i]` and `edges[i + 1]`.
 
-    `edges` rise and are one more than `counts`; `remark` stands beside the title.
+    `edges` rise; `remark` is shown beside the title.
     """
     assert len(edges) == len(counts) + 1, (len(edges), len(counts))
     across = _Axis([edges[0], edges[-1]], LEFT, WIDTH - RIGHT, log=log_x)
@@ -117,7 +114,7 @@ def bars(
 
 
 def ranking(values: Mapping[str, float], *, title: str, unit: str) -> Markup:
-    """Named values as horizontal bars from zero, in the order given, each with its number."""
+    """Named values as horizontal bars from zero, in the given order, each with its number."""
     finite = {name: v for name, v in values.items() if math.isfinite(v)}
     if not finite:
         return _figure(title, Markup('<p class="empty">no values to draw</p>'), [])
@@ -128,7 +125,7 @@ def ranking(values: Mapping[str, float], *, title: str, unit: str) -> Markup:
 
 
 def table(rows: Iterable[Sequence[Any]], *, headings: Sequence[str], title: str = "") -> Markup:
-    """A table; numbers are aligned right, floats have four significant digits; no row: nothing."""
+    """A table with numbers at the right and floats to four digits; empty if there are no rows."""
     kept = [list(row) for row in rows]
     if not kept:
         return Markup("")
@@ -145,7 +142,7 @@ def table(rows: Iterable[Sequence[Any]], *, headings: Sequence[str], title: str 
 
 
 def facts(values: Mapping[str, Any]) -> Markup:
-    """A few numbers that matter, large, each over its name."""
+    """The main numbers, large, each over its name."""
     tiles = Markup("").join(
         Markup("<div><dd>{}</dd><dt>{}</dt></div>").format(number(value), name)
         for name, value in values.items()
@@ -154,24 +151,24 @@ def facts(values: Mapping[str, Any]) -> Markup:
 
 
 def note(text: str, level: Level = "info") -> Markup:
-    """A verdict or a warning in a sentence; the level is also said in words for print."""
+    """A verdict or a warning of one sentence; a sign shows the level in print too."""
     word = {"good": "✓", "warning": "⚠", "bad": "✗", "info": "i"}[level]
     return Markup('<p class="note {}"><b>{}</b> {}</p>').format(level, word, text)
 
 
 def text(content: str, *, title: str = "") -> Markup:
-    """A passage as it is, line breaks kept: a sample, a configuration."""
+    """A text with its line breaks: a sample, a configuration."""
     caption = Markup("<figcaption>{}</figcaption>").format(title) if title else ""
     return Markup('<figure class="text">{}<pre>{}</pre></figure>').format(caption, content)
 
 
 def share(part: float, whole: float) -> str:
-    """`12.34 %`, or `-` of nothing."""
+    """`12.34 %`, or `-` if `whole` is 0."""
     return f"{100 * part / whole:.2f} %" if whole else "-"
 
 
 def number(value: Any) -> str:
-    """A value as a person reads it: `12,345`, `0.1235`, `1.2e-05`, `yes`, `–`."""
+    """A value as text: `12,345`, `0.1235`, `1.2e-05`, `yes`, `–`."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -189,7 +186,7 @@ def number(value: Any) -> str:
 
 
 class _Line:
-    """A series ready to draw: unbroken segments of finite points, and where it was interrupted."""
+    """A series ready to draw: unbroken segments of finite points, and the gaps between them."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float]) -> None:
         assert len(xs) == len(ys), f"a series needs as many xs as ys: {len(xs)} and {len(ys)}"
@@ -214,7 +211,7 @@ class _Line:
 
 
 def _trend(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The medians of equal stretches, for a long series that mostly zigzags; empty otherwise."""
+    """The medians of equal stretches for a long noisy series; empty for another."""
     if len(points) < 2 * TREND_STRETCHES:
         return []
     slopes = [b[1] - a[1] for a, b in pairwise(points)]
@@ -227,7 +224,7 @@ def _trend(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _thin(points: list[tuple[float, float]], keep: int) -> list[tuple[float, float]]:
-    """At most about `keep` points: the lowest and the highest of equal stretches, and both ends."""
+    """About `keep` points at most: the extremes of equal stretches, and both ends."""
     if len(points) <= keep:
         return points
     stretches = max(keep // 2 - 1, 1)
@@ -244,7 +241,7 @@ def _thin(points: list[tuple[float, float]], keep: int) -> list[tuple[float, flo
 
 
 class _Axis:
-    """From values to pixels, with ticks at round values."""
+    """The map from values to pixels, with ticks at round values."""
 
     def __init__(
         self, values: list[float], start: float, end: float, pad: float = 0.0, log: bool = False
@@ -278,7 +275,7 @@ def _linear_ticks(low: float, high: float, count: int = 5) -> list[tuple[float, 
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Powers of ten; with 2 and 5 between them when they are few, linear ones below a decade."""
+    """Powers of ten, with 2 and 5 between if they are few; linear ticks below one decade."""
     decades = math.log10(high / low)
     if decades < 1:
         return _linear_ticks(low, high)
@@ -290,7 +287,7 @@ def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _tick_text(value: float, step: float) -> str:
-    """`0.05`, `2k`, `1.5M`, `3e-4`: no more digits than the distance of the ticks asks for."""
+    """`0.05`, `2k`, `1.5M`, `3e-4`: with no more digits than the distance of the ticks needs."""
     size = abs(value)
     if size < step / 2:
         return "0"
@@ -392,7 +389,7 @@ def _figure(title: str, body: Markup, legend: Sequence[tuple[str, int, str]]) ->
 
 
 def is_numeric(column: Sequence[Any]) -> bool:
-    """Whether a column of a table reads as numbers and so stands at the right: `12.3 %`, `-`."""
+    """Whether all values of a column are numbers (`12.3 %`, `-`), which are aligned right."""
     return all(_NUMBER.fullmatch(number(value)) for value in column)
 
 

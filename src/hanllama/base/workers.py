@@ -1,18 +1,18 @@
-"""Work for many processes, results in order: what a command that reads a corpus stands on.
+"""Share jobs among processes, with results in order, for commands that read a corpus.
 
     with closing(ordered(jobs, workers, Cleaner, (steps, fields))) as results:
         for result in results: ...
 
 Each process builds its own callable (rules with compiled patterns, a tokenizer) once, by
-`build(*arguments)`, and calls it for every job. The results come back in the order of the jobs, so
-whatever is made of them does not depend on how many processes there are.
+`build(*arguments)`, and calls it for every job. Results come in the order of the jobs, so the
+output does not depend on the number of processes.
 
-This process is one of the workers: it cuts the jobs and uses the results, and does a job itself
-whenever the others have enough to do. So it begins while they are still starting, and with one
-worker there is no other process at all.
+This process is one of the workers: it makes the jobs, uses the results, and does a job itself while
+the others have enough to do. So it begins while they are still starting, and with one worker there
+is no other process.
 
-Where it is safe the others are forked, and have at once what this process has loaded; elsewhere
-they start from nothing, which costs each half a second of imports (`forks`).
+The others are forked if that is safe, with everything that this process has loaded; otherwise each
+is a new Python, which costs half a second of imports (`forks`).
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from hanllama.base.making import SIGNALS
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-JOB_BYTES = 2**20  # many small files, or one run of lines, or one book
-# Jobs that another process has before it, so that it goes on while this one does a longer job;
-# fewer of the last ones, which this one does itself rather than wait.
+JOB_BYTES = 2**20  # many small files, or a part of a large file, or one book
+# Jobs queued for each other process, so that it has work while this one does a longer job. Fewer
+# near the end, where this process does jobs itself instead of waiting.
 _AHEAD = 3
-# Finished jobs that wait for an unfinished one before them, for each process: memory's bound.
+# Finished jobs per process that may wait for an earlier one: a bound on memory.
 _HELD = 6
-# How long this process may keep another one waiting whose result is being taken in, where pipes are
-# narrow by 64 KB at a time: by Python's own 5 ms it is a tenth of its time.
+# The thread switch interval of this process. A narrow pipe passes a result in parts of 64 KB, and
+# with Python's own 5 ms per switch another process would wait a tenth of its time.
 _SWITCH_SECONDS = 5e-4
-# Libraries whose threads may hold a lock at the moment of a fork, which nobody would ever open in
-# the copy. (NumPy's own threads end before a fork.)
+# Libraries whose threads may hold a lock at the moment of a fork; the copy could never open it.
+# (NumPy's own threads end before a fork.)
 _THREADED = ("numba", "pyarrow", "tokenizers", "torch")
 
 
@@ -56,17 +56,17 @@ def ordered(
     build: Callable[..., Callable[[Job], Result]],
     arguments: tuple[Any, ...],
 ) -> Generator[Result, None, None]:
-    """The results of `build(*arguments)` for every job, in the order of the jobs.
+    """Call `build(*arguments)` on every job; yield the results in the order of the jobs.
 
-    `build` and the arguments travel to the processes, so they can be pickled; so can jobs and
-    results. Closing the generator ends the processes. Raises HanllamaError when one was killed.
+    `build`, arguments, jobs and results must be picklable. Closing the generator ends the
+    processes. Raises HanllamaError if one was killed.
     """
     with contextlib.closing(Workers(workers, build, arguments)) as processes:
         yield from processes.ordered(jobs, lambda: build(*arguments))
 
 
 class Workers(Generic[Job, Result]):
-    """The other processes of `ordered`, for a caller who starts them before there is a job."""
+    """The other processes of `ordered`, for a caller that starts them before the first job."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class Workers(Generic[Job, Result]):
             context = multiprocessing.get_context("fork" if forks() else "spawn")
             self._executor = ProcessPoolExecutor(self._others, context, _start, (build, arguments))
             _widen(self._executor)
-            # One starts with each job that finds none idle.
+            # The executor starts one process per job while none is idle.
             self._started, *_ = [self._executor.submit(_nothing) for _ in range(self._others)]
 
     def ordered(
         self, jobs: Iterable[Job], build: Callable[[], Callable[[Job], Result]]
     ) -> Generator[Result, None, None]:
-        """The results in order; `build` makes what this process calls, with its first job."""
+        """Yield the results in order; `build` makes this process's callable at its first job."""
         call: Callable[[Job], Result] | None = None
         left = _Left(jobs)
         waiting: deque[Future[Result]] = deque()
@@ -110,7 +110,7 @@ class Workers(Generic[Job, Result]):
             ) from error
 
     def _others_want(self, waiting: deque[Future[Any]], left: _Left[Job]) -> bool:
-        """Whether another process may run out of jobs, and should have one of those left."""
+        """Whether another process may run out of jobs and should get the next."""
         if not self._others or not self._started.done():
             return False
         each = sum(not f.done() for f in waiting) / self._others
@@ -124,9 +124,9 @@ class Workers(Generic[Job, Result]):
 
 
 def forks() -> bool:
-    """Whether other processes would begin as copies of this one, with all that it has loaded.
+    """Whether other processes would be forks of this one.
 
-    Only of a process without other threads, whose locks the copies would inherit.
+    Only if this process has no other threads, whose locks the forks would inherit.
     """
     if sys.platform != "linux" or threading.active_count() > 1:
         return False
@@ -134,41 +134,41 @@ def forks() -> bool:
 
 
 class _Left(Generic[Job]):
-    """Jobs that nobody has yet, of which a few can be counted before they are taken."""
+    """The jobs not yet taken; a few can be counted ahead."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._source = iter(jobs)
         self._ready: deque[Job] = deque()
 
     def at_least(self, count: int) -> bool:
-        """Whether so many are left."""
+        """Whether at least `count` jobs are left."""
         self._ready.extend(itertools.islice(self._source, max(count - len(self._ready), 0)))
         return len(self._ready) >= count
 
     def take(self) -> Job:
-        """The next one, once `at_least(1)`."""
+        """The next job, after `at_least(1)`."""
         return self._ready.popleft()
 
 
 def _widen(executor: ProcessPoolExecutor) -> None:
-    """Let the pipes hold a whole job or result, which is then handed over in one go.
+    """Let the pipes hold a whole job or result, so that it is passed at once.
 
-    By the 64 KB that Linux gives a pipe it takes a dozen, between which one side waits for a thread
-    of the other to get its turn. Elsewhere the pipes stay as they are.
+    A Linux pipe holds 64 KB, so a job takes a dozen writes, and between them one side waits for a
+    thread of the other. On other systems the pipes stay unchanged.
     """
     if sys.platform != "linux":
         return
     import fcntl
 
-    inside: Any = executor  # it has no option for this
+    inside: Any = executor  # no public option sets this
     for name in ("_call_queue", "_result_queue"):
-        # A user who has many pipes already may not have larger ones; and what is inside may change.
+        # The system may refuse a larger pipe, and these private names may change.
         with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(getattr(inside, name)._writer, fcntl.F_SETPIPE_SZ, JOB_BYTES)
 
 
 def _done_here(call: Callable[[Job], Result], job: Job) -> Future[Result]:
-    """A job's result or failure, to be met in its turn like any other's."""
+    """Do a job here; its result or exception waits in a future, like those of the others."""
     future: Future[Result] = Future()
     try:
         future.set_result(call(job))
@@ -178,9 +178,10 @@ def _done_here(call: Callable[[Job], Result], job: Job) -> Future[Result]:
 
 
 def count(asked: int, input_bytes: int, small_bytes: int) -> int:
-    """How many processes: as asked, else one per core, and one for a small input.
+    """The number of processes: `asked`, else one per core, or one for a small input.
 
-    An input below `small_bytes` is done before a second process has started; 0 means unknown.
+    An input below `small_bytes` is done before a second process has started; `input_bytes` 0 means
+    unknown.
     """
     if asked:
         return asked
@@ -191,12 +192,12 @@ def count(asked: int, input_bytes: int, small_bytes: int) -> int:
 
 # --- in the worker processes -------------------------------------------------------------------
 
-_call: Callable[[Any], Any] | None = None  # of this worker process
+_call: Callable[[Any], Any] | None = None  # this worker process's callable
 
 
 def _start(build: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
     global _call
-    # Ctrl-C is the parent's to handle; SIGTERM the parent of a copy may have caught.
+    # The parent handles Ctrl-C; a fork may have inherited the parent's handler of SIGTERM.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -204,7 +205,7 @@ def _start(build: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed sends no word; without this its workers would wait for ever."""
+    """Exit when the parent was killed; otherwise its workers would wait for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -212,7 +213,7 @@ def _end_with_parent() -> None:
 
 
 def _nothing() -> None:
-    """A job that is done once a process has started."""
+    """An empty job, done as soon as a process has started."""
 
 
 def _work(job: Any) -> Any:
