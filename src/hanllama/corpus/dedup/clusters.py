@@ -1,8 +1,8 @@
-"""What was removed for what: the fates of documents, and `clusters.jsonl` to look at them.
+"""The removed documents with the copies kept instead, and `clusters.jsonl`.
 
-A document that was removed points to the one it was compared with, which a later stage may have
-removed in turn (an exact copy of a book that is contained in collected works). A cluster is a
-document that stays with everything whose pointers end at it.
+A removed document points to the document it was compared with. A later stage may remove that one
+too (an exact copy of a book that is contained in collected works). A cluster is a kept document
+with all documents whose pointers end at it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hanllama.base import fs
 from hanllama.corpus.dedup.keep import REMOVED, Numbers, Removed
 from hanllama.corpus.dedup.work import Store
 
-MAX_LISTED = 1000  # members of a cluster that are listed; all are counted
+MAX_LISTED = 1000  # members listed of a cluster; all are counted
 _AT_ONCE = 4096  # clusters whose names are read together
 
 
@@ -27,8 +27,8 @@ class Fates:
     """Every removed document, by number.
 
     Attributes:
-        document, kept: [removed] a document and the one it was removed for.
-        root: [removed] the document of its cluster that stays.
+        document, kept: [removed] a document and the one kept instead when it was removed.
+        root: [removed] the kept document of its cluster.
         how: [removed] an index into `hows`.
         similarity: [removed] as `how` measures it.
     """
@@ -63,15 +63,14 @@ class Fates:
 
     @property
     def shown(self) -> Numbers:
-        """Every document that clusters.jsonl speaks of, ascending."""
+        """Every document named in clusters.jsonl, ascending."""
         return np.unique(np.concatenate([self.document, self.kept]))
 
 
 class Names:
-    """Id, source and beginning of the documents that are shown, in a file.
+    """Id, source and beginning of the documents shown in clusters.jsonl, kept in a file.
 
-    They are collected while the output is written: only then is it known which they are, and there
-    is no need to read the corpus for them once more.
+    The last pass collects them while it writes the output, so the corpus is not read again.
     """
 
     def __init__(self, path: Path, documents: Numbers) -> None:
@@ -90,13 +89,13 @@ class Names:
         self._ends = np.cumsum([0, *self._sizes], dtype=np.int64)
 
     def add(self, names: list[bytes]) -> None:
-        """The names of the next documents."""
+        """Add the names of the next documents."""
         self._sizes += map(len, names)
         with fs.storage(self.path):
             self._out.writelines(names)
 
     def of(self, documents: Numbers) -> Iterator[list[str]]:
-        """[id, source, beginning] of some documents, ascending."""
+        """[id, source, beginning] of each of these documents, which ascend."""
         rows = np.searchsorted(self.documents, documents)
         starts, ends = self._ends[rows].tolist(), self._ends[rows + 1].tolist()
         with open(self.path, "rb") as file:
@@ -106,10 +105,10 @@ class Names:
 
 
 class Lines:
-    """The boilerplate lines that were cut, and how often each; their texts stay on disk.
+    """The boilerplate lines that were removed, with counts; their texts stay on disk.
 
     Attributes:
-        times: [boilerplate lines] how often each was cut.
+        times: [boilerplate lines] how often each was removed.
     """
 
     def __init__(self, store: Store) -> None:
@@ -122,11 +121,11 @@ class Lines:
 
     @property
     def distinct(self) -> int:
-        """How many different lines were cut."""
+        """How many different lines were removed."""
         return int(np.count_nonzero(self.times))
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        """(line, times), in the order in which the corpus has them first."""
+        """(line, times removed), in the order of first occurrence in the corpus."""
         for texts, lines in zip(
             self._store.blocks("told"), self._store.blocks("told_lines"), strict=True
         ):
@@ -145,11 +144,11 @@ def write(
     corpora: Sequence[str],
     lines: Lines,
 ) -> list[dict[str, Any]]:
-    """Write one line a cluster, then one a boilerplate line; returns the largest few clusters.
+    """Write a line for each cluster, then for each boilerplate line; returns the largest clusters.
 
-    A line holds `kept` (id, source, corpus, characters, the beginning of its text), `members` (how
-    many were removed) and `removed`: the same of each, with `how`, `similarity`, and `of` where it
-    was compared with another removed document.
+    A line holds `kept` (id, source, corpus, characters, the beginning of its text), `members` (the
+    number removed) and `removed`: the same fields of each, with `how`, `similarity`, and `of` when
+    it was compared with another removed document.
     """
     largest: list[dict[str, Any]] = []
     with fs.storage(path), open(path, "wb") as out:
@@ -164,7 +163,7 @@ def write(
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    # An input's name may hold bytes that are no UTF-8.
+    # An input's name may hold bytes that are not UTF-8.
     return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
@@ -206,7 +205,7 @@ def _clusters(
 def _entries(
     store: Store, names: Names, documents: Numbers, corpora: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """What is shown of each document; `documents` ascend."""
+    """The entry of each document in clusters.jsonl; `documents` ascend."""
     characters = store.take("counts", documents)[:, 2]
     corpus = store.take("corpus", documents)
     return [

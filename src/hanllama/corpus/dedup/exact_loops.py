@@ -1,7 +1,6 @@
 """The loops over equal texts and equal lines, compiled by numba.
 
-Texts arrive as UTF-8, many of them end to end in one buffer, because a call costs more than a
-poem.
+Many texts come as UTF-8, end to end in one buffer: a call costs more than a poem.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ Places = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
 _NEWLINE = np.uint8(0x0A)
-# Bytes that a loop without branches takes at once: one of the widest vectors. What such a
-# loop finds is cast to a byte at each step: numba would compute in 64 bits, in eight times as many.
+# Bytes that a loop without branches takes at once: the widest vector. Such a loop casts to a byte
+# at each step; otherwise numba would compute in 64 bits, with eight times as many instructions.
 BLOCK = 64
 
 
@@ -27,21 +26,21 @@ BLOCK = 64
 
 @compiled
 def without_space(utf8: Bytes, ends: Places, out: Bytes, out_ends: Places) -> None:
-    """Copy documents without ASCII white space and U+3000: what an exact comparison looks at.
+    """Copy documents without ASCII white space and U+3000, for an exact comparison.
 
     Args:
-        out: room for them end to end.
-        out_ends: [documents] where each ends in `out`.
+        out: room for the copies end to end.
+        out_ends: [documents] the end of each in `out`.
     """
     chunk = 4096
     steps = np.empty(chunk, dtype=np.int8)
-    into = np.uint64(0)  # a signed index is looked at for being negative
+    into = np.uint64(0)  # unsigned: a signed index costs a test for negative values
     start = 0
     for d in range(len(ends)):
         text = utf8[start : ends[d]]
         for at in range(0, len(text), chunk):
             here = text[at : at + chunk]
-            # Every byte is copied; a step of 0 or, behind U+3000, of -2 takes it back.
+            # Every byte is copied; a step of 0, or of -2 after U+3000, overwrites it.
             for k in range(min(len(here), max(0, 2 - at))):
                 steps[k] = 1 - _is_space(here[k])
             low = max(at, 2)
@@ -70,7 +69,7 @@ def _is_space(byte: np.uint8) -> np.uint8:
 
 @compiled
 def odd_characters(utf8: Bytes, ends: Places, counts: NDArray[np.uint32]) -> None:
-    """[documents] how many characters are odd, as `letters_of` has it."""
+    """[documents] the number of odd characters, as `letters_of` defines them."""
     start = 0
     for d in range(len(ends)):
         text = utf8[start : ends[d]]
@@ -127,9 +126,9 @@ def lines(utf8: Bytes, ends: Places, minimum: int, hashes: Hashes, places: Place
         utf8: documents end to end; a line also ends where its document ends.
         ends: [documents].
         hashes, places: room for the hash of each line, and for (document, start, stop, begin of
-            its text, end of its text) in bytes; stop is behind the newline.
+            its text, end of its text) in bytes; stop is after the newline.
 
-    Returns how many lines there are.
+    Returns the number of lines.
     """
     count = 0
     at = 0
@@ -182,17 +181,16 @@ def without_cuts(
     utf8: Bytes, ends: Places, cuts: Places, out: Bytes, out_ends: Places, characters: Places,
     blank: NDArray[np.bool_],
 ) -> int:  # fmt: skip
-    """Copy documents without some of their lines; what is cut at the end takes the newlines before.
+    """Copy documents without some lines; a cut at the end also removes the newlines before it.
 
     Args:
-        cuts: [cuts, 3] document, ascending, and where in its text the cut begins and ends.
+        cuts: [cuts, 3] document (ascending), begin and end of the cut in its text.
         out: room for the documents end to end.
-        out_ends: [documents] where each ends in `out`.
-        characters: [documents] of those that are cut, what is left.
-        blank: [documents] whether of one that is cut perhaps only white space is left: no byte is
-            that no white space has in UTF-8.
+        out_ends: [documents] the end of each in `out`.
+        characters: [documents] set to the characters left, for documents with cuts.
+        blank: [documents] set to whether perhaps only white space is left, for documents with cuts.
 
-    Returns the bytes that are left of all.
+    Returns the bytes left in all.
     """
     start = into = cut = 0
     for d in range(len(ends)):
@@ -217,7 +215,7 @@ def without_cuts(
 
 @compiled
 def _is_blank(utf8: Bytes) -> bool:
-    """Whether no byte is printable ASCII or 0xE4 and above: those that no white space has."""
+    """Whether no byte is printable ASCII or 0xE4 and above, which no white space holds."""
     at = 0
     while at < len(utf8) and utf8[at] < 0xE4 and not 0x20 < utf8[at] < 0x7F:
         at += 1
@@ -228,13 +226,13 @@ def _is_blank(utf8: Bytes) -> bool:
 def documents_of_lines(
     hashes: Hashes, documents: Places, values: Hashes, counts: NDArray[np.uint32], firsts: Places
 ) -> int:
-    """In how many documents each line occurs, and in which first.
+    """Count the documents of each different line, and note the first of them.
 
     Args:
-        hashes, documents: [lines] of each, the documents ascending.
+        hashes, documents: [lines] hash and document of each; the documents ascend.
         values, counts, firsts: [lines] room for the result.
 
-    Returns how many different lines there are.
+    Returns the number of different lines.
     """
     size = 16
     while size < 2 * len(hashes):
@@ -260,7 +258,7 @@ def documents_of_lines(
 @compiled
 def _line_hash(line: Bytes) -> np.uint64:
     size = len(line)
-    value = np.uint64(size) * STEP  # in all bits: no other first letter makes up for a length
+    value = np.uint64(size) * STEP  # spread over all bits: no first letter can cancel a length
     if size < 8:
         for i in range(size):
             value = (value ^ np.uint64(line[i])) * STEP
@@ -269,7 +267,7 @@ def _line_hash(line: Bytes) -> np.uint64:
     while i + 8 < size:
         value = _stirred(value, line[i : i + 8])
         i += 8
-    return mixed(_stirred(value, line[size - 8 : size]))  # some of them once more
+    return mixed(_stirred(value, line[size - 8 : size]))  # overlaps the word before
 
 
 @compiled
@@ -278,7 +276,7 @@ def _stirred(value: np.uint64, word: Bytes) -> np.uint64:
     for k in range(8):
         bits |= np.uint64(word[k]) << np.uint64(8 * k)
     value = (value ^ bits) * STEP
-    return value ^ (value >> np.uint64(29))  # a product's upper bits never come down by themselves
+    return value ^ (value >> np.uint64(29))  # a product never moves upper bits down
 
 
 # --- bytes ---------------------------------------------------------------------------------------
@@ -286,7 +284,7 @@ def _stirred(value: np.uint64, word: Bytes) -> np.uint64:
 
 @compiled
 def _found(utf8: Bytes, wanted: np.uint8, at: int, stop: int) -> int:
-    """Where the next such byte is; `stop` when there is none."""
+    """The place of the next byte `wanted`; `stop` when there is none."""
     while at + BLOCK <= stop:
         block = utf8[at : at + BLOCK]
         found = np.uint8(0)
@@ -322,7 +320,7 @@ def _characters(utf8: Bytes) -> int:
 
 @compiled
 def _copied(source: Bytes, out: Bytes, into: int) -> int:
-    """Write `source` to `out`; returns where it ends."""
+    """Write `source` to `out` from `into`; returns its end."""
     room = out[into : into + len(source)]
     for i in range(len(source)):
         room[i] = source[i]

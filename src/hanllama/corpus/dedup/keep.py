@@ -1,8 +1,8 @@
-"""Which copies stay: the order of preference, and the choice inside a group of similar documents.
+"""Choose the copies that stay: the order of preference, and the choice within a group.
 
-The best document of a connected group stays, and what is similar to it goes. A member that is
-connected only through others is not removed for a text that it does not resemble: the best of what
-is left stays too, and so on. So every removed document has a kept one that it was compared with.
+The best document of a connected group stays, and the documents similar to it are removed. A member
+connected only through others is not removed for a text that it does not resemble: the best of the
+rest stays too, and so on. So every removed document was compared with a kept one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Removed = NDArray[np.void]  # of REMOVED, by document
 
 
 class Preference:
-    """The order that `--keep` names, of documents given by their numbers."""
+    """The order of `--keep` among documents, given by number."""
 
     def __init__(self, store: Store, order: Sequence[str]) -> None:
         self.store = store
         self.order = tuple(order)
 
     def ranks(self, documents: Numbers) -> Numbers:
-        """[documents] 0 for the best of them, 1 for the next one …; never a tie."""
+        """[documents] 0 for the best, 1 for the next, …; without ties."""
         letters, han, characters, odd, _ = self.store.take("counts", documents).astype(np.int64).T
         columns = {
             "input": self.store.take("corpus", documents).astype(np.int64),
@@ -51,12 +51,12 @@ def choose(
     similarity: Callable[[Numbers, Numbers], NDArray[np.float32]],
     threshold: float,
 ) -> Removed:
-    """Which documents go, given the pairs that were found similar.
+    """The documents to remove, given pairs of similar documents.
 
     Args:
         left, right: [pairs] the documents of each pair.
-        ranks_of: the preference among some documents.
-        similarity: of pairs of documents.
+        ranks_of: the ranks of documents by preference.
+        similarity: the similarity of pairs of documents.
     """
     nodes, ends = np.unique(np.concatenate([left, right]), return_inverse=True)
     group = near_loops.components(len(nodes), ends[: len(left)], ends[len(left) :])

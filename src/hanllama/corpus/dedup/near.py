@@ -1,13 +1,13 @@
-"""Equal and near-equal documents: entries -> partitions -> pairs that meet -> pairs that hold.
+"""Find equal and near-equal documents: keys -> partitions -> pairs under one key -> true pairs.
 
-Exact copies, MinHash and SimHash go the same way and differ in three things, which a `Comparison`
-names: the keys under which similar documents meet, how similar two are, and from where on that
-counts. A key is never believed: every pair that met is compared by what is known of the whole
-texts. What the keys cost is bounded by sorting them in partitions (`work.Partitions`).
+Exact copies, MinHash and SimHash take the same way. A `Comparison` holds their three differences:
+the keys under which similar documents meet, the similarity of two documents, and its threshold. A
+key is never believed: every pair that meets is compared by data of the whole texts. Keys are sorted
+in partitions (`work.Partitions`), which bounds their memory.
 
-Groups of more than `LARGEST_GROUP` under one key are not paired off completely. Where that
-happened and something was removed, the search is repeated among what is left, until a search finds
-nothing: so deduplicating the result removes nothing more.
+A group of more than `LARGEST_GROUP` under one key is not paired off completely. If that happened
+and a document was removed, the search is repeated among the rest until it finds nothing. So
+deduplicating the result removes nothing more.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.work import Partitions, Store, partitions_in, save, sorted_packed
 
 LARGEST_GROUP = 64
-# Of two documents of very unequal length one may hold the other and much more: that is for
-# containment to judge, and never a reason to drop the longer one.
+# Of two documents of very unequal length one may hold the other and much more. Containment judges
+# that; it is never a reason to drop the longer one.
 UNEQUAL = 0.7
 _COMPARED_AT_ONCE = 1 << 14  # pairs; a sketch of 512 slots has 1 KiB
 REMOVED_FILE = "removed.npy"
 
 
 class Comparison(ABC):
-    """How two documents meet, and what makes them the same.
+    """The keys under which documents meet, and their similarity.
 
     Attributes:
-        how: the word for it in clusters.jsonl.
-        rows: the array of the store that numbers what is compared, or "" for documents.
-        keys_per_row: under how many keys one appears.
-        threshold: the similarity from which one of two goes.
-        exact: the same text, so their lengths need no look.
+        how: its name in clusters.jsonl.
+        rows: the array of the store that maps compared rows to documents; "": rows are documents.
+        keys_per_row: keys of each row.
+        threshold: the least similarity at which one of two documents is removed.
+        exact: whether equal means the same text; then lengths are not compared.
     """
 
     how: str
@@ -59,20 +59,20 @@ class Comparison(ABC):
 
     @abstractmethod
     def keys(self, rows: NDArray[Any]) -> NDArray[np.uint64]:
-        """[rows, keys_per_row] well mixed."""
+        """[rows, keys_per_row] the keys, well mixed."""
 
     @abstractmethod
     def similarity(self, left: Numbers, right: Numbers) -> NDArray[np.float32]:
-        """[pairs] of rows given by number: 0 to 1."""
+        """[pairs] the similarity of rows, given by number: 0 to 1."""
 
     @property
     @abstractmethod
     def array(self) -> str:
-        """The array of the store that `keys` takes."""
+        """The name of the store's array that `keys` takes."""
 
 
 class Equal(Comparison):
-    """The same text but for white space."""
+    """The same text apart from white space."""
 
     how, array, keys_per_row, threshold, exact = "exact", "digest", 1, 1.0, True
 
@@ -111,11 +111,11 @@ class MinHash(Comparison):
 
 
 class SimHash(Comparison):
-    """Hamming distance of 64-bit SimHashes; keys are what is left of the bits without d blocks.
+    """Hamming distance of 64-bit SimHashes; each choice of three blocks of bits is a key.
 
-    Of d + 3 blocks of bits, d different bits touch at most d; so two hashes within the distance
-    agree on some three blocks, whose bits are a key. (With d + 1 blocks of one key each, a key has
-    only 16 bits, and everybody meets everybody.)
+    The bits are cut into d + 3 blocks. d different bits touch at most d blocks, so two hashes
+    within the distance agree on some three blocks. (With d + 1 blocks and one block per key, a key
+    would have only 16 bits, and all documents would meet.)
     """
 
     how, array, rows = "simhash", "simhash", "sketched_document"
@@ -148,7 +148,7 @@ def _masks(distance: int) -> NDArray[np.uint64]:
 
 
 def deal(stage: Path, comparison: Comparison, memory_mib: int, alive: NDArray[np.bool_]) -> None:
-    """The stage of bands: every key of every document that is left, in partitions."""
+    """The stage `bands`: write every key of the `alive` rows into partitions."""
     store = comparison.store
     starts = store.starts(comparison.array)
     with fs.publish(stage) as folder:
@@ -171,11 +171,11 @@ def search(
     n_workers: int,
     judged_elsewhere: float,
 ) -> None:
-    """The stage of clusters: what meets in `dealt` is compared; what goes is written.
+    """The stage `exact` or `near`: compare the pairs that meet in `dealt`, write those to remove.
 
     Args:
-        judged_elsewhere: documents of so many letters are not removed for a much longer one,
-            since the search for contained works will look at them.
+        judged_elsewhere: documents of this many letters or more are not removed for a much longer
+            one: the search for contained works judges them.
     """
     store = comparison.store
 
@@ -212,7 +212,7 @@ def search(
 
 
 def removed_in(stage: Path) -> Removed:
-    """What a stage removed."""
+    """The documents that a stage removed."""
     return np.asarray(np.load(stage / REMOVED_FILE))
 
 
@@ -228,7 +228,7 @@ def _letters(store: Store, comparison: Comparison, rows: Numbers) -> Numbers:
 def _matches(
     dealt: Path, gone: Path, comparison: Comparison, n_workers: int
 ) -> tuple[Numbers, Numbers, bool]:
-    """(left, right) rows of every pair that holds, and whether a group was not paired off."""
+    """(left, right) rows of every true pair, and whether a group was not paired off completely."""
     paths = partitions_in(dealt)
     packed = [np.empty(0, dtype=np.uint64)]
     any_cut = False
@@ -245,7 +245,7 @@ def _matches(
 
 
 class _Matcher:
-    """One partition: its entries sorted, paired, compared."""
+    """Sorts, pairs and compares the entries of a partition."""
 
     def __init__(self, comparison: Comparison, gone: Path) -> None:
         self.comparison = comparison
@@ -265,7 +265,7 @@ class _Matcher:
 def paired(
     keys: NDArray[np.uint64], values: NDArray[np.uint32], largest: int, *, star: bool
 ) -> tuple[NDArray[np.uint64], int]:
-    """`near_loops.pairs_in_groups` into an array of the right size."""
+    """`near_loops.pairs_in_groups` with an array of the right size."""
     nothing = np.empty(0, dtype=np.uint64)
     count, cut = near_loops.pairs_in_groups(keys, values, largest, star, nothing)
     pairs = np.empty(count, dtype=np.uint64)
@@ -281,7 +281,7 @@ def unpacked(pairs: NDArray[np.uint64]) -> tuple[Numbers, Numbers]:
 
 
 def alive_rows(comparison: Comparison, gone: Iterable[Removed]) -> NDArray[np.bool_]:
-    """[rows] whether the row's document is still there."""
+    """[rows] whether the row's document is not removed."""
     store = comparison.store
     alive = np.ones(store.documents, dtype=bool)
     for removed in gone:

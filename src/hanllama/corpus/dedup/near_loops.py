@@ -1,14 +1,13 @@
 """The loops of near duplicates, compiled by numba: letters, shingles, sketches, pairs, clusters.
 
-Texts arrive as UTF-8, many of them end to end in one buffer, because a call costs more than a
-poem. A shingle is n consecutive letters (`letters.folded`); its hash is a rolling polynomial
-modulo 2**64, mixed.
+Many texts come as UTF-8, end to end in one buffer: a call costs more than a poem. A shingle is n
+consecutive letters (`letters.folded`); its hash is a rolling polynomial modulo 2**64, mixed.
 
 MinHash is the "fast similarity sketch" of Dahlgaard, Knudsen and Thorup (FOCS 2017): each round
-throws every shingle into one of k slots, a slot keeps the smallest hash of the first round that
-reached it. Two slots agree with the probability of the Jaccard similarity, as with k independent
-permutations, at a cost of n + k log k instead of n * k. A slot is stored in 16 bits: unrelated
-shingles agree once in 65,536, which an estimate of 0.3 does not feel.
+throws every shingle into one of k slots, and a slot keeps the smallest hash of its first round. Two
+slots agree with the probability of the Jaccard similarity, as with k independent permutations, at a
+cost of n + k log k instead of n * k. A slot is stored in 16 bits: unrelated shingles agree once in
+65,536, too rarely to change an estimate of 0.3.
 
 SimHash is Charikar's (STOC 2002) over all shingles; Manku, Jain and Das Sarma (WWW 2007) use it
 with 64 bits and a Hamming distance of 3.
@@ -36,14 +35,14 @@ def letters_of(
 ) -> tuple[int, int, int, int]:
     """Write the folded letters of valid UTF-8 to `letters`.
 
-    Returns (letters, Han characters, characters, odd characters); odd are U+FFFD, private use and
-    controls, which betray a text that was decoded or extracted badly.
+    Returns (letters, Han characters, characters, odd characters). Odd are U+FFFD, private use and
+    controls: signs of bad decoding or extraction.
     """
     count = han = characters = odd = 0
     i = start
     while i < stop:
         first = int(utf8[i])
-        if 0xE4 <= first <= 0xE9:  # nearly all Han, as which they count without a look
+        if 0xE4 <= first <= 0xE9:  # nearly all Han, which need no table
             code = ((first & 0x0F) << 12) | (int(utf8[i + 1] & 0x3F) << 6) | int(utf8[i + 2] & 0x3F)
             i += 3
             if 0x4E00 <= code <= 0x9FA5:
@@ -89,7 +88,7 @@ def letters_of(
 
 @compiled
 def shingle_hashes(letters: NDArray[np.uint32], count: int, n: int, hashes: Hashes) -> int:
-    """Write the hash of every run of n letters to `hashes`; returns how many there are."""
+    """Write the hash of every run of n letters to `hashes`; returns their number."""
     if count < n:
         return 0
     leaving = np.uint64(1)
@@ -110,20 +109,20 @@ def shingle_hashes(letters: NDArray[np.uint32], count: int, n: int, hashes: Hash
 
 @compiled
 def minhash(hashes: Hashes, count: int, slots: Hashes, sketch: NDArray[np.uint16]) -> None:
-    """Sketch a set of shingles (at least one; repeated ones do not matter) into `sketch`.
+    """Sketch a set of shingles (at least one; repeats do not matter) into `sketch`.
 
     Args:
-        slots: [k] room to work in.
+        slots: [k] scratch space.
         sketch: [k] the result.
     """
     k = len(slots)
     empty = np.uint64(0xFFFFFFFFFFFFFFFF)
     slots[:] = empty
-    # The first k rounds throw at random; then each slot in turn is given to every shingle, which
-    # ends it whatever the set is.
+    # The first k rounds throw at random. Then each slot in turn gets every shingle, so the loop
+    # ends for every set.
     for turn in range(2 * k):
-        # The hashes are mixed already: the first round takes them as they are, and later ones need
-        # no more than another odd multiplier.
+        # The hashes are mixed: the first round takes them as they are, later ones multiply by an
+        # odd number.
         seed = mixed(np.uint64(turn)) | np.uint64(1) if turn else np.uint64(1)
         order = np.uint64(turn) << np.uint64(48)  # k is at most 4096: earlier rounds win
         for i in range(count):
@@ -132,18 +131,18 @@ def minhash(hashes: Hashes, count: int, slots: Hashes, sketch: NDArray[np.uint16
                 slot = np.int64((thrown >> np.uint64(48)) * np.uint64(k) >> np.uint64(16))
             else:
                 slot = np.int64(turn - k)
-            # No branch: which slot a shingle wins cannot be foretold.
+            # No branch: the processor cannot predict which slot a shingle wins.
             slots[slot] = min(slots[slot], order | (thrown & np.uint64(0xFFFFFFFFFFFF)))
         if slots.max() != empty:
             break
     for s in range(k):
-        # Not the value's own bits, which are small where a set is large.
+        # Not the value's own bits, which are small for a large set.
         sketch[s] = np.uint16((slots[s] * MIX_1) >> np.uint64(48))
 
 
 @compiled
 def simhash(hashes: Hashes, count: int) -> np.uint64:
-    """The 64-bit SimHash of all shingles, each as often as it occurs."""
+    """The 64-bit SimHash of all shingles, repeats included."""
     votes = np.zeros(64, dtype=np.int32)
     for i in range(count):
         bits = hashes[i]
@@ -173,21 +172,21 @@ def survey(
     samples: Hashes,
     chunks: NDArray[np.uint32],
 ) -> tuple[int, int]:
-    """Everything that is learnt of some documents in one pass over their bytes.
+    """Compute counts, sketches and samples of documents in one pass over their bytes.
 
     Args:
         utf8: the documents end to end.
-        ends: [documents] where each ends.
+        ends: [documents] the end of each.
         characters: [documents] of each.
         n: letters of a shingle.
         minimum: documents of fewer letters get no sketch.
-        sampled: one shingle hash of so many (a power of two) is a sample; 0: none.
+        sampled: one shingle hash in this many (a power of two) is a sample; 0: none.
         minimum_sampled: documents of fewer letters get no samples.
-        chunk: letters of a chapter; a sample knows the chapter it stands in.
+        chunk: letters of a chapter.
         counts: [documents, 5] letters, Han, characters, odd characters, samples.
-        sketches: [sketched documents, k]; k = 0: none is made.
-        simhashes: [sketched documents] or empty: none is made.
-        samples, chunks: room for the samples; what does not fit is left out.
+        sketches: [sketched documents, k]; k = 0 makes none.
+        simhashes: [sketched documents]; empty makes none.
+        samples, chunks: room for samples and their chapters; excess samples are dropped.
 
     Returns (sketched documents, samples).
     """
@@ -233,7 +232,7 @@ def survey(
 
 @compiled
 def band_keys(sketches: NDArray[np.uint16], rows: int, keys: Hashes) -> None:
-    """[documents, bands] a key for every `rows` slots of a sketch, different for each band."""
+    """[documents, bands] the key of each band of `rows` slots; bands have different keys."""
     for d in range(len(sketches)):
         for band in range(keys.shape[1]):
             value = np.uint64(band + 1)
@@ -245,7 +244,7 @@ def band_keys(sketches: NDArray[np.uint16], rows: int, keys: Hashes) -> None:
 
 @compiled
 def masked_keys(simhashes: Hashes, masks: Hashes, keys: Hashes) -> None:
-    """[documents, masks] a key of the bits that each mask leaves of a SimHash."""
+    """[documents, masks] the key of a SimHash's bits under each mask."""
     for d in range(len(simhashes)):
         for m in range(len(masks)):
             keys[d, m] = mixed(mixed(simhashes[d] & masks[m]) + np.uint64(m + 1) * STEP)
@@ -257,13 +256,13 @@ def pairs_in_groups(
 ) -> tuple[int, int]:
     """Pairs (smaller << 32 | larger) of values under one key; `keys` are sorted.
 
-    A group of more than `largest` gives with `star` only the pairs with its smallest value and
-    between neighbours, and otherwise none.
+    A group of more than `largest` values gives no pairs, or, with `star`, only the pairs with its
+    smallest value and between neighbours.
 
     Args:
-        pairs: room for them; of length 0 to count only.
+        pairs: room for the pairs; length 0 only counts them.
 
-    Returns (pairs, groups that were too large).
+    Returns (number of pairs, number of too large groups).
     """
     count = 0
     cut = 0
@@ -275,7 +274,7 @@ def pairs_in_groups(
         if stop - start > 1:
             group = np.sort(values[start:stop])  # a copy
             size = 1
-            for i in range(1, len(group)):  # a value may be there twice
+            for i in range(1, len(group)):  # a value may occur twice
                 if group[i] != group[size - 1]:
                     group[size] = group[i]
                     size += 1
@@ -321,7 +320,7 @@ def equal_shares(
 
 @compiled
 def components(n_nodes: int, left: Places, right: Places) -> Places:
-    """[nodes] the smallest node that each is connected with (union-find with path halving)."""
+    """[nodes] the smallest node connected with each (union-find with path halving)."""
     parent = np.arange(n_nodes)
     for e in range(len(left)):
         a = left[e]
@@ -336,6 +335,6 @@ def components(n_nodes: int, left: Places, right: Places) -> Places:
             parent[b] = a
         elif b < a:
             parent[a] = b
-    for node in range(n_nodes):  # a parent is smaller, so it is settled already
+    for node in range(n_nodes):  # a parent is smaller, so it is final already
         parent[node] = parent[parent[node]]
     return parent

@@ -1,8 +1,8 @@
-"""The passes over the corpus: what is learnt of each document, and the lines that many share.
+"""The passes over the corpus: count lines, and scan every document.
 
-Both passes cut the input into the same jobs, so a document has the same number in each, and in
-the pass that writes the output. Workers send arrays; the parent puts them end to end in the order
-of the corpus, in segments that are published one by one.
+All passes cut the input into the same jobs, so a document has the same number in each of them, the
+writing pass included. Workers send arrays; the parent puts them end to end in the order of the
+corpus, in segments that are published one by one.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from hanllama.reading import records
 from hanllama.reading.records import Piece, Reject
 from hanllama.text.letters import folded
 
-# One shingle of so many stands for the others when works are looked for inside larger ones: 12
-# bytes on disk for 96 bytes of Chinese. Of 500 letters that leaves about 16.
+# One shingle in this many is a sample, for the search of works inside larger ones: 12 bytes on disk
+# for 96 bytes of Chinese. 500 letters have about 16 samples.
 SAMPLED = 32
 MIN_SAMPLED_LETTERS = 500
 SMALL_INPUT_BYTES = 8 * 2**20  # done before a second process has started
@@ -48,7 +48,7 @@ _JOB_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class Job:
-    """Some consecutive documents: their corpus, their parts, the number of the first."""
+    """Consecutive documents: their corpus, their parts, the number of the first."""
 
     corpus: int
     parts: list[Piece | Span]
@@ -56,7 +56,7 @@ class Job:
 
 
 def corpora(inputs: Sequence[str]) -> list[list[Path]]:
-    """The files of each input; one that two inputs reach belongs to the first of them.
+    """The files of each input; a file of two inputs belongs to the first.
 
     Raises InputError when an input is missing or holds no file to read.
     """
@@ -70,7 +70,7 @@ def corpora(inputs: Sequence[str]) -> list[list[Path]]:
 
 
 def jobs(files: Sequence[Sequence[Path]]) -> Iterator[Job]:
-    """The input in jobs of about 4 MiB, always the same ones."""
+    """The input in jobs of about 4 MiB; every pass gets the same jobs."""
     for corpus, paths in enumerate(files):
         run: list[Piece | Span] = []
         held = 0
@@ -86,14 +86,14 @@ def jobs(files: Sequence[Sequence[Path]]) -> Iterator[Job]:
 
 
 def _size(part: Piece | Span) -> int:
-    """The bytes of a part; its share of a compressed file says little of its lines."""
+    """The bytes of a part; for a compressed file, of the lines it holds."""
     return part.stop - part.start if isinstance(part, Span) else part.held_bytes or part.size
 
 
 def numbered(files: Sequence[Sequence[Path]], counts: Sequence[int]) -> Iterator[Job]:
-    """The jobs with the number of their first document, which an earlier pass has counted.
+    """The jobs with the number of their first document, from the counts of an earlier pass.
 
-    Raises InputError when the input no longer gives as many jobs.
+    Raises InputError when the number of jobs has changed.
     """
     first = 0
     at = 0
@@ -114,7 +114,7 @@ def read(
     build: Callable[..., Callable[[Job], Batch]],
     arguments: tuple[object, ...],
 ) -> Store:
-    """One pass: every job through `build(*arguments)`, published segment by segment."""
+    """Run a pass: every job through `build(*arguments)`, published segment by segment."""
     if (folder / COMPLETE).is_file():
         return Store(folder)
     writer = SegmentWriter(folder)
@@ -137,20 +137,20 @@ def read(
 
 @dataclass
 class Read:
-    """The texts of a job's documents as UTF-8, and what was cut out of them.
+    """The texts of a job's documents as UTF-8, and the lines cut out of them.
 
     Attributes:
         utf8: all texts end to end.
-        ends: [documents] where each ends, in bytes.
+        ends: [documents] the end of each, in bytes.
         characters: [documents] of each.
-        rejects: why records could not be used.
-        part_lines: [parts] how many lines each has.
-        emptied: [documents] whether nothing is left of it.
-        cuts: [lines that were cut, 3] document, and where in its text the cut begins and ends.
-        removed: [boilerplate lines that were cut, 2] its row of BOILERPLATE, and how often.
-        told, told_lines: the texts of the boilerplate lines that no document before had, end to
-            end, without white space around; and [such lines, 2] row and bytes of each.
-        cut_characters: of what was cut, line breaks included.
+        rejects: counts of the reasons of unusable records.
+        part_lines: [parts] the number of lines of each.
+        emptied: [documents] whether nothing is left.
+        cuts: [cut lines, 3] document, begin and end of the cut in its text.
+        removed: [different cut lines, 2] row of BOILERPLATE, times cut.
+        told, told_lines: the texts of the boilerplate lines that occur here first, stripped and end
+            to end; and [such lines, 2] row and bytes of each.
+        cut_characters: characters cut, line breaks included.
     """
 
     utf8: NDArray[np.uint8]
@@ -170,12 +170,12 @@ class Read:
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """[documents] where each begins."""
+        """[documents] the beginning of each."""
         return np.concatenate([[0], self.ends[:-1]]) if len(self.ends) else self.ends
 
 
 class Reader:
-    """Reads a job's documents, without the lines that are boilerplate."""
+    """Reads a job's documents without boilerplate lines."""
 
     def __init__(self, config: DedupConfig, boilerplate: Path | None) -> None:
         spans.hold_memory()
@@ -210,7 +210,7 @@ class Reader:
                         characters.append(len(item))
             part_lines.append(n_lines)
         return Read(
-            # Writable: numba has other machine code for what is not.
+            # Writable: numba would compile again for a read-only array.
             np.frombuffer(bytearray().join(texts), dtype=np.uint8),
             np.cumsum([len(text) for text in texts], dtype=np.int64),
             np.array(characters, dtype=np.int64),
@@ -257,7 +257,7 @@ class Reader:
 
 
 def without(text: bytes, cuts: NDArray[np.int64]) -> bytes:
-    """A text without some of its lines, given by where each begins and where the next one does."""
+    """A text without the lines `cuts`, each from its begin to the begin of the next line."""
     kept = []
     at = 0
     for begin, end in cuts.tolist():
@@ -265,15 +265,15 @@ def without(text: bytes, cuts: NDArray[np.int64]) -> bytes:
         at = end
     kept.append(text[at:])
     rest = b"".join(kept)
-    # Without its last line a text does not end in the newline before that.
+    # Without its last line, a text must not end in a newline.
     return rest.rstrip(b"\n") if at == len(text) else rest
 
 
 def lines_of(
     utf8: NDArray[np.uint8], ends: NDArray[np.int64], minimum: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """(hashes, places) of the lines of some documents, see `exact_loops.lines`."""
-    # A line has its characters and the end of a line or document behind them.
+    """(hashes, places) of the documents' lines, see `exact_loops.lines`."""
+    # A line takes its characters and the end of a line or document.
     room = len(utf8) // (minimum + 1) + len(ends) + 1
     hashes = np.empty(room, dtype=np.uint64)
     places = np.empty((room, 5), dtype=np.int64)
@@ -281,11 +281,11 @@ def lines_of(
     return hashes[:count], places[:count]
 
 
-# --- the pass that learns of every document ------------------------------------------------------
+# --- the scan of every document ------------------------------------------------------------------
 
 
 class Scanner:
-    """What later stages need to know of a job's documents."""
+    """Computes the data of a job's documents for the later stages."""
 
     def __init__(self, config: DedupConfig, boilerplate: Path | None) -> None:
         self.reader = Reader(config, boilerplate)
@@ -299,7 +299,7 @@ class Scanner:
         counts = np.zeros((n, 5), dtype=np.uint32)
         sketches = np.zeros((n, slots), dtype=np.uint16)
         simhashes = np.zeros(n if config.method == "simhash" else 0, dtype=np.uint64)
-        # Eight times what is expected of English; a text of one word over and over needs no more.
+        # Eight times the expectation for English; the samples of repetitive text may be cut off.
         room = len(utf8) // 4 + 1024 if config.containment else 0
         samples = np.empty(room, dtype=np.uint64)
         chapters = np.empty(room, dtype=np.uint32)
@@ -335,7 +335,7 @@ class Scanner:
             "sample": samples[:sampled].copy(),
             "chapter": chapters[:sampled].copy(),
             "cut_characters": np.array([read.cut_characters]),
-            # What the last pass need not find again.
+            # For the writing pass, which does not search for lines again.
             "part_lines": read.part_lines,
             "cut": read.cuts[:, 1:].astype(np.uint32),
             "cut_document": read.cuts[:, 0],
@@ -374,7 +374,7 @@ LINE_COUNT = np.dtype([("hash", "<u8"), ("documents", "<u4"), ("first", "<i8")])
 
 
 class LineCounter:
-    """In how many of a job's documents each line occurs, and in which first."""
+    """Counts a job's documents of each line, and notes the first of them."""
 
     def __init__(self, config: DedupConfig) -> None:
         self.reader = Reader(config, None)
@@ -418,9 +418,9 @@ def boilerplate(store: Store, config: DedupConfig, stage: Path) -> Path:
 
 
 def _deal_lines(store: Store, config: DedupConfig, folder: Path) -> None:
-    """Partitions of the lines that may be boilerplate.
+    """Write the lines that may be boilerplate into partitions.
 
-    Most lines are rare, and need not be sorted: their whole bucket has few documents.
+    Most lines are rare and are not sorted: their whole bucket has few documents.
     """
     starts = store.starts("line")
     buckets = Buckets(int(starts[-1]), config.memory)
@@ -433,11 +433,11 @@ def _deal_lines(store: Store, config: DedupConfig, folder: Path) -> None:
 
 
 class Buckets:
-    """Documents of hashes, added up by the hashes' last bits: never fewer than one hash has.
+    """Document counts, summed by the last bits of a hash: an upper bound for each hash.
 
     Args:
-        hashes: how many there will be; 4 to 8 bytes are held for each.
-        memory_mib: a quarter of it is not exceeded.
+        hashes: how many hashes at most; each takes 4 to 8 bytes.
+        memory_mib: at most a quarter of it is used.
     """
 
     def __init__(self, hashes: int, memory_mib: int) -> None:
@@ -449,7 +449,7 @@ class Buckets:
         np.add.at(self.sums, self._places(hashes), documents)
 
     def of(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        """[hashes] the sum of each one's bucket."""
+        """[hashes] the sum of each hash's bucket."""
         return self.sums[self._places(hashes)]
 
     def _places(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:

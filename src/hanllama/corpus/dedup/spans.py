@@ -1,8 +1,8 @@
-"""A file of JSON lines cut by bytes, so that each process reads its own part.
+"""Cut a file of JSON lines by bytes, so that each process reads its own part.
 
-The general reader splits a file into lines in the first process and hands them on. Here the first
-process looks only for one newline every few megabytes, and what travels is where a span begins and
-ends. Files of any other kind, compressed ones and archives come as the pieces of `records`.
+The general reader splits a file into lines in the first process and sends the lines. Here the first
+process only searches a newline every few megabytes and sends the bounds of each span. Other
+formats, compressed files and archives come as the pieces of `records`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _HELD_BYTES = 33_000_000
 
 
 def hold_memory() -> None:
-    """Let this process keep the memory that one job frees for the next one.
+    """Let this process reuse freed memory for the next job.
 
-    Otherwise it goes back to the system, which clears every page anew before it hands it out: a
-    third of the time of reading. glibc keeps what is no larger than the largest block that was ever
-    freed, up to 32 MiB; elsewhere nothing happens.
+    Otherwise it goes back to the system, which clears every page again: a third of the time of
+    reading. glibc keeps blocks up to the size of the largest freed one, at most 32 MiB. With other
+    C libraries this does nothing.
     """
     np.empty(_HELD_BYTES, dtype=np.uint8)
 
@@ -39,8 +39,8 @@ class Span:
 
     Attributes:
         start, stop: in bytes.
-        first: the number of the first line; while nobody has counted, any but 1 behind the file's
-            beginning (where a byte order mark may stand).
+        first: the number of the first line. Before lines are counted, 1 at the file's beginning
+            (where a byte order mark may stand) and any other number elsewhere.
     """
 
     source: Source
@@ -49,9 +49,9 @@ class Span:
     first: int
 
     def pieces(self) -> Iterator[Piece]:
-        """The lines as the general reader takes them."""
+        """The lines as pieces of the general reader."""
         if self.stop - self.start <= _lines.MAX_RECORD_BYTES:
-            with contextlib.suppress(OSError):  # the general reader meets it, too, and says so
+            with contextlib.suppress(OSError):  # the general reader meets and reports it
                 yield self._whole()
                 return
         careful = _lines.lines(self.source.name, self._chunks(), first=self.first)
@@ -63,7 +63,7 @@ class Span:
             lines = file.read(self.stop - self.start).split(b"\n")
         if self.first == 1:
             lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-        if not lines[-1]:  # behind the last newline
+        if not lines[-1]:  # after the last newline
             lines.pop()
         return Piece(self.source, _FORMAT, self.first, tuple(lines))
 
@@ -77,12 +77,12 @@ class Span:
 
 
 def pieces(part: Piece | Span) -> Iterator[Piece]:
-    """A part as the general reader takes it."""
+    """The pieces of a part."""
     return part.pieces() if isinstance(part, Span) else iter((part,))
 
 
 def parts(path: Path, span_bytes: int) -> Iterator[Piece | Span]:
-    """A file in spans of about so many bytes, or in pieces."""
+    """A file as spans of about `span_bytes`, or as pieces."""
     for piece in records.pieces(path):
         source = piece.source
         if piece.format == _FORMAT and not source.compression and source.member < 0:
@@ -100,7 +100,7 @@ def _spans(source: Source, span_bytes: int) -> Iterator[Span]:
 
 
 def _line_end(source: Source, at: int) -> int:
-    """Where the line that reaches beyond `at` ends."""
+    """The end of the line that reaches beyond `at`."""
     try:
         with open(source.path, "rb") as file:
             file.seek(at)
@@ -110,5 +110,5 @@ def _line_end(source: Source, at: int) -> int:
                     return at + newline + 1
                 at += len(chunk)
     except OSError:
-        pass  # who reads the span will meet it too, and say so in the quarantine
+        pass  # the reader of the span meets it too, and reports it in the quarantine
     return source.size

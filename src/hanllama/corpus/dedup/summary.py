@@ -1,4 +1,4 @@
-"""What deduplication took and why: the table on the terminal, report.json and report.html."""
+"""The report of a deduplication: the table on the terminal, report.json and report.html."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hanllama.corpus.dedup.clusters import Fates, Lines
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.work import Store
 
-MAX_LINES = 200  # boilerplate lines that are listed
+MAX_LINES = 200  # boilerplate lines listed
 WORDS = {
     "exact": "exact copies",
     "minhash": "near duplicates (MinHash)",
@@ -25,12 +25,12 @@ WORDS = {
 
 
 class Summary:
-    """Counts of a run, filled while it goes on.
+    """Counts of a run; the last pass fills in the attributes.
 
     Attributes:
-        documents_kept, characters_kept: of what was written.
-        emptied: documents of which nothing but boilerplate lines was left.
-        lines: the boilerplate lines that were removed.
+        documents_kept, characters_kept: written to the output.
+        emptied: documents that held only boilerplate lines.
+        lines: the removed boilerplate lines.
         clusters: the largest ones, as in clusters.jsonl.
     """
 
@@ -39,7 +39,7 @@ class Summary:
         self.fates = fates
         self.documents = store.documents
         self.quarantined = store.rejects
-        # As they are without boilerplate lines, and what those took.
+        # Without boilerplate lines, and of those lines.
         self.characters = sum(int(b[:, 2].sum(dtype=np.int64)) for b in store.blocks("counts"))
         self.cut_characters = sum(int(b.sum()) for b in store.blocks("cut_characters"))
         self.in_corpus = np.zeros(len(config.inputs), dtype=np.int64)
@@ -73,7 +73,7 @@ class Summary:
         return [(name, d, c, report.share(c, read), removed) for name, d, c, removed in rows]
 
     def corpus_rows(self) -> list[list[Any]]:
-        """For each input: documents, removed for one of the same input, for another, kept."""
+        """[input, documents, copies within it, copies of another input, kept] of each input."""
         rows: list[list[Any]] = []
         for number, name in enumerate(self.config.inputs):
             here = self._corpus_of == number
@@ -104,7 +104,7 @@ class Summary:
         return heapq.nsmallest(MAX_LINES, self.lines, key=lambda item: (-item[1], item[0]))
 
     def card(self) -> Card:
-        """What is shown of it; report.json is `as_dict`."""
+        """The report card; report.json is `as_dict`."""
         facts = {
             "documents read": self.documents,
             "documents kept": self.documents_kept,

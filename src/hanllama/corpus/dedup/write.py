@@ -1,7 +1,7 @@
-"""The last pass: the documents that stay, as the parts of a corpus.
+"""The last pass: write the documents that stay as the parts of a corpus.
 
-The input is read once more as the scan has read it, so a document has the number that the stages
-know it by, and what the scan has cut out of its text is known in bytes.
+The input is read in the same jobs as in the scan, so a document has the same number, and the scan's
+cuts apply to its bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hanllama.corpus.parts import Parts
 from hanllama.reading import records
 from hanllama.reading.records import Document, Piece, Quarantine, Reject
 
-BEGINNING = 80  # characters of a text that are shown in clusters.jsonl
+BEGINNING = 80  # characters of a text shown in clusters.jsonl
 
 
 def write(
@@ -43,9 +43,8 @@ def write(
 ) -> dict[str, str]:
     """Write the parts and the quarantine; the counts go into the summary.
 
-    Returns the sha256 of the parts by their names.
-
-    Raises InputError when the input is not what was scanned.
+    Returns name -> sha256 of the parts. Raises InputError when the input has changed since the
+    scan.
     """
     save(work.folder / "removed.npy", fates.document)
     save(work.folder / "shown.npy", fates.shown)
@@ -73,11 +72,11 @@ def write(
 
 @dataclass(frozen=True)
 class _Known:
-    """A job, and what the scan has counted of it.
+    """A job with the counts of the scan.
 
     Attributes:
-        documents: how many it has.
-        cuts: the store's first row of the job's cuts, and the one behind its last.
+        documents: the number of its documents.
+        cuts: (start, stop) of its rows in the store's cuts.
         text_bytes: of its texts.
     """
 
@@ -88,7 +87,7 @@ class _Known:
 
 
 def _known(files: list[list[Path]], store: Store) -> Iterator[_Known]:
-    """The jobs, each span of them with the number of its first line."""
+    """The jobs, with the number of its first line in each span."""
     lines = iter(store.whole("part_lines").tolist())
     number, path, cut = 1, "", 0
     jobs = scan.numbered(files, store.jobs)
@@ -111,14 +110,14 @@ def _known(files: list[list[Path]], store: Store) -> Iterator[_Known]:
 
 @dataclass
 class _Written:
-    """The documents of a job that stay.
+    """The kept documents of a job.
 
     Attributes:
         text_bytes: of all its texts.
-        lines, sizes: of the corpus, end to end, and the bytes of each.
+        lines, sizes: the corpus lines end to end, and the bytes of each.
         names: of the documents that clusters.jsonl shows.
-        characters: of the texts that stay.
-        emptied: documents that went because nothing but boilerplate was in them.
+        characters: of the kept texts.
+        emptied: documents dropped because they hold only boilerplate.
     """
 
     text_bytes: int
@@ -131,7 +130,7 @@ class _Written:
 
 
 class _Writer:
-    """A job's documents that stay, as lines of a corpus."""
+    """Turns a job into the corpus lines of its kept documents."""
 
     def __init__(self, config: DedupConfig, scanned: Path, work: Path) -> None:
         spans.hold_memory()
@@ -182,7 +181,7 @@ class _Writer:
 
 
 def _within(documents: NDArray[np.int64], first: int, count: int) -> NDArray[np.int64]:
-    """A job's share of some ascending documents, counted from its first."""
+    """The documents of this job among `documents` (ascending), counted from its first."""
     span = np.searchsorted(documents, [first, first + count])
     return documents[slice(*span)] - first
 
@@ -196,5 +195,5 @@ def _without(text: str, cuts: NDArray[Any]) -> str:
 
 def _name(document: Document) -> bytes:
     beginning = " ".join(document.text[: 2 * BEGINNING].split())[:BEGINNING]
-    # JSON, since every character, U+0000 too, may stand in each of them.
+    # JSON, since each field may hold any character, U+0000 too.
     return json.dumps((document.id, document.source, beginning)).encode()
