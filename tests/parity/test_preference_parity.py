@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from builders import pairs
+from builders import pairs, trl_oracle
+from builders.trl_oracle import assert_equal
 from hanllama.model.checkpoint import load_model
-from hanllama.model.llama import Llama
 from hanllama.train.parallel import World
 from hanllama.train.preferences import losses as preference
 from hanllama.train.preferences.data import Row
@@ -26,7 +26,6 @@ from hanllama.train.sequences import TokenSequence
 
 transformers = pytest.importorskip("transformers")
 trl = pytest.importorskip("trl")
-datasets = pytest.importorskip("datasets")
 
 PAIRS = 8
 PAD = 3
@@ -64,35 +63,7 @@ def ours(
         split = pairs.compared(load_model(reference), given)
     loop = pairs.loop(batch_size=len(given), micro_batch_size=micro)
     objective = Preference(model, loss, name, split, Split([]), loop, World(), {})
-    return step_of(objective, model)
-
-
-def step_of(objective: Any, model: Llama) -> tuple[float, dict[str, torch.Tensor]]:
-    micros = objective.prepare(0)
-    total = sum(m.weight for m in micros)
-    value = 0.0
-    for micro in micros:
-        loss = objective.loss(micro) / total
-        loss.backward()
-        value += float(loss.detach())
-    return value, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_equal(
-    mine: tuple[float, dict[str, torch.Tensor]], theirs: torch.Tensor, model: torch.nn.Module
-) -> None:
-    """Loss within 1e-5, every gradient within 1e-5 (of the largest where that is above 1, as IPO's
-    is), and no parameter left out."""
-    theirs.backward()
-    loss, gradients = mine
-    assert loss == pytest.approx(float(theirs.detach()), abs=1e-5)
-    expected = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    assert expected.keys() == gradients.keys()
-    largest = max(float(g.abs().max()) for g in expected.values())
-    assert largest > 1e-3, "a gradient of nothing agrees with everything"
-    for name, gradient in expected.items():
-        atol = 1e-5 * max(1.0, largest)
-        torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=atol)
+    return trl_oracle.step_of(objective)
 
 
 def split_ids(sequence: TokenSequence) -> tuple[list[int], list[int]]:
@@ -100,24 +71,19 @@ def split_ids(sequence: TokenSequence) -> tuple[list[int], list[int]]:
     return sequence.ids[~sequence.mask].tolist(), sequence.ids[sequence.mask].tolist()
 
 
-def trainer_of(cls: Any, config: Any, folder: Path, policy: Path, **more: Any) -> Any:
+def trainer_of(
+    cls: Any,
+    config: Any,
+    folder: Path,
+    policy: Path,
+    row: dict[str, Any],
+    settings: Any,
+    **more: Any,
+) -> Any:
     """One of TRL's trainers, made with a row of no importance."""
-    row = {"prompt": ["问"], **more.pop("row")}
-    return cls(
-        model=transformers.AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32),
-        args=config(
-            output_dir=str(folder / "trl"),
-            report_to=[],
-            use_cpu=True,
-            gradient_checkpointing=False,
-            bf16=False,
-            per_device_train_batch_size=PAIRS,
-            **more.pop("settings"),
-        ),
-        train_dataset=datasets.Dataset.from_dict(row),
-        processing_class=transformers.AutoTokenizer.from_pretrained(policy),
-        **more,
-    )
+    rows = [{"prompt": "问", **row}]
+    settings = {"per_device_train_batch_size": PAIRS, **settings}
+    return trl_oracle.trainer(cls, config, policy, folder / "trl", rows, settings=settings, **more)
 
 
 VARIANTS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
@@ -178,7 +144,7 @@ def dpo_trainer(folder: Path, policy: Path, reference: Path, settings: dict[str,
         trl.DPOConfig,
         folder,
         policy,
-        row={"chosen": ["好"], "rejected": ["坏"]},
+        row={"chosen": "好", "rejected": "坏"},
         settings=settings,
         ref_model=transformers.AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32),
     )
@@ -202,7 +168,7 @@ def test_losses_kto_equals_trl(
         trl.KTOConfig,
         folder,
         policy,
-        row={"prompt": ["问", "问"], "completion": ["好", "坏"], "label": [True, False]},
+        row={"completion": "好", "label": True},
         settings={"beta": 0.2, "desirable_weight": 1.0, "undesirable_weight": 1.5},
         ref_model=transformers.AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32),
     )
@@ -231,7 +197,7 @@ def test_losses_orpo_equals_trl(folder: Path, policy: Path, reference: Path, dat
         ORPOConfig,
         folder,
         policy,
-        row={"chosen": ["好"], "rejected": ["坏"]},
+        row={"chosen": "好", "rejected": "坏"},
         settings={"beta": 0.4},
     )
     theirs, _ = trainer.get_batch_loss_metrics(trainer.model, concatenated(given))
@@ -247,7 +213,7 @@ def test_losses_simpo_equals_trl(folder: Path, policy: Path, reference: Path, da
         CPOConfig,
         folder,
         policy,
-        row={"chosen": ["好"], "rejected": ["坏"]},
+        row={"chosen": "好", "rejected": "坏"},
         settings={"loss_type": "simpo", "beta": 1.5, "simpo_gamma": 0.6, "cpo_alpha": 0.0},
     )
     theirs, _ = trainer.get_batch_loss_metrics(trainer.model, concatenated(given))

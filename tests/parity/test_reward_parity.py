@@ -110,31 +110,23 @@ def test_losses_reward_equals_trl(
     micro: int,
 ) -> None:
     trl = pytest.importorskip("trl")
-    datasets = pytest.importorskip("datasets")
+    from builders import trl_oracle
+
     margins = [0.25 * number for number in range(PAIRS)]
-    trainer = trl.RewardTrainer(
-        model=transformers.AutoModelForSequenceClassification.from_pretrained(
-            reward_folder, dtype=torch.float32
-        ),
-        args=trl.RewardConfig(
-            output_dir=str(tmp_path / "trl"),
-            report_to=[],
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            center_rewards_coefficient=centring or None,
-        ),
-        train_dataset=datasets.Dataset.from_dict(
-            {"prompt": ["问"], "chosen": ["好"], "rejected": ["坏"]}
-        ),
-        processing_class=transformers.AutoTokenizer.from_pretrained(reward_folder),
+    trainer = trl_oracle.trainer(
+        trl.RewardTrainer,
+        trl.RewardConfig,
+        reward_folder,
+        tmp_path / "trl",
+        [{"prompt": "问", "chosen": "好", "rejected": "坏"}],
+        settings={"center_rewards_coefficient": centring or None},
+        kind="AutoModelForSequenceClassification",
     )
     examples = []
     for row, margin in zip(compared, margins, strict=True):
         example = {"chosen_ids": row.first.ids.tolist(), "rejected_ids": row.second.ids.tolist()}
         examples.append(example | ({"margin": margin} if with_margin else {}))
     theirs = trainer.compute_loss(trainer.model, dict(trainer.data_collator(examples)))
-    theirs.backward()
     model = load_reward_model(reward_folder)
     rows = [
         Row(row.first, row.second, True, margin, row.prompt, row.id)
@@ -142,16 +134,4 @@ def test_losses_reward_equals_trl(
     ]
     loop = pairs.loop(batch_size=PAIRS, micro_batch_size=micro)
     objective = Reward(model, centring, with_margin, Split(rows), Split([]), loop, World(), {})
-    micros = objective.prepare(0)
-    total = sum(m.weight for m in micros)
-    value = 0.0
-    for one in micros:
-        loss = objective.loss(one) / total
-        loss.backward()
-        value += float(loss.detach())
-    assert value == pytest.approx(float(theirs.detach()), abs=1e-5)
-    expected = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
-    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    assert expected.keys() == found.keys()
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-5)
+    trl_oracle.assert_equal(trl_oracle.step_of(objective), theirs, trainer.model)

@@ -14,16 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from builders import rollouts
+from builders import rollouts, trl_oracle
 from hanllama.model.card import ModelCard
 from hanllama.model.checkpoint import load_model, save_model
 from hanllama.train.rl.config import RolloutConfig
 from hanllama.train.rl.experience import Setting
 from hanllama.train.rl.grpo import Grpo
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 trl = pytest.importorskip("trl")
-datasets = pytest.importorskip("datasets")
 
 GROUP, BETA = 4, 0.3
 
@@ -122,31 +121,26 @@ def test_losses_and_gradients_of_grpo_equal_trl(
 
 def make_trainer(model: Path, base: Path, folder: Path, changed: dict[str, Any]) -> Any:
     """TRL's trainer, fp32 on the CPU, over the model in `model` with the reference in `base`."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    arguments = trl.GRPOConfig(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=2 * GROUP,
-        num_generations=GROUP,
-        max_completion_length=12,
-        temperature=0.9,
-        use_cpu=True,
-        bf16=False,
-        fp16=False,
-        gradient_checkpointing=False,
-        report_to=[],
-        disable_tqdm=True,
-        **changed,
-    )
-    trainer = trl.GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+    trainer = trl_oracle.trainer(
+        trl.GRPOTrainer,
+        trl.GRPOConfig,
+        model,
+        folder / "trl",
+        [{"prompt": "甲"}] * 8,
+        settings={
+            "per_device_train_batch_size": 2 * GROUP,
+            "num_generations": GROUP,
+            "max_completion_length": 12,
+            "temperature": 0.9,
+            "fp16": False,
+            "disable_tqdm": True,
+            **changed,
+        },
+        tokenizer=transformers.AutoTokenizer.from_pretrained(base),
         reward_funcs=even,
-        args=arguments,
-        train_dataset=datasets.Dataset.from_list([{"prompt": "甲"}] * 8),
-        processing_class=AutoTokenizer.from_pretrained(base),
     )
     if trainer.beta:
-        reference = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        reference = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         trainer.ref_model.load_state_dict(reference.state_dict())
     trainer.model.train()
     # The accumulation that the trainer's loop would set: one batch to a step.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from builders import chats
+from builders import chats, trl_oracle
 from hanllama.batches.mix import PackedRows
 from hanllama.batches.shards import Shards, open_shards
 from hanllama.model.checkpoint import load_model
@@ -27,7 +27,6 @@ from hanllama.train.sft.sft import Sft, sft
 
 transformers = pytest.importorskip("transformers")
 trl = pytest.importorskip("trl")
-datasets = pytest.importorskip("datasets")
 
 RECORDS = [{"messages": record["messages"]} for record in chats.records(12)]
 # The shipped template, with the answers marked for transformers as TRL asks for it.
@@ -55,37 +54,27 @@ def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trainer(base: Path, folder: Path, **options: Any) -> Any:
     """TRL's trainer of all records as one batch."""
-    settings = trl.SFTConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=len(RECORDS),
-        assistant_only_loss=True,
-        max_length=129,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        loss_type="nll",
-        report_to=[],
+    settings = {
+        "per_device_train_batch_size": len(RECORDS),
+        "assistant_only_loss": True,
+        "max_length": 129,
+        "loss_type": "nll",
         **options,
-    )
+    }
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = MARKED
-    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    return trl.SFTTrainer(
-        model=model,
-        args=settings,
-        processing_class=tokenizer,
-        train_dataset=datasets.Dataset.from_list(RECORDS),
+    return trl_oracle.trainer(
+        trl.SFTTrainer,
+        trl.SFTConfig,
+        base,
+        folder,
+        RECORDS,
+        settings=settings,
+        tokenizer=tokenizer,
     )
 
 
-def theirs(made: Any, batch: dict[str, torch.Tensor]) -> tuple[float, dict[str, torch.Tensor]]:
-    loss = made.compute_loss(made.model, dict(batch))
-    loss.backward()
-    named = made.model.named_parameters()
-    return float(loss), {n: p.grad for n, p in named if p.grad is not None}
-
-
-def ours(base: Path, shards: Shards, packing: bool) -> tuple[float, dict[str, torch.Tensor]]:
+def ours(base: Path, shards: Shards, packing: bool) -> trl_oracle.Step:
     """The loss and gradient of all records as the loop makes them."""
     model = load_model(base)
     rows = PackedRows(shards.split("train"), 128, 0, 3, packing=packing)
@@ -99,25 +88,7 @@ def ours(base: Path, shards: Shards, packing: bool) -> tuple[float, dict[str, to
         {},
         trim=not packing,
     )
-    micros = objective.prepare(0)
-    weight = sum(m.weight for m in micros)
-    total = 0.0
-    for micro in micros:
-        loss = objective.loss(micro) / weight
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    named = model.named_parameters()
-    return total, {n: p.grad for n, p in named if p.grad is not None}
-
-
-def assert_close(
-    one: tuple[float, dict[str, torch.Tensor]], other: tuple[float, dict[str, torch.Tensor]]
-) -> None:
-    assert abs(one[0] - other[0]) < 1e-5
-    assert set(one[1]) == set(other[1])
-    for name, gradient in one[1].items():
-        assert torch.allclose(gradient, other[1][name], rtol=0, atol=1e-5), name
-        assert gradient.abs().max() > 1e-4, "gradients too small to compare"
+    return trl_oracle.step_of(objective)
 
 
 @pytest.mark.parametrize("packing", [True, False])
@@ -126,7 +97,9 @@ def test_loss_and_gradients_are_those_of_trl(
 ) -> None:
     made = trainer(base, tmp_path)
     batch = made.data_collator([made.train_dataset[i] for i in range(len(RECORDS))])
-    assert_close(ours(base, open_shards(run / "data"), packing), theirs(made, batch))
+    loss = made.compute_loss(made.model, dict(batch))
+    mine = ours(base, open_shards(run / "data"), packing)
+    trl_oracle.assert_equal(mine, loss, made.model)
 
 
 def test_the_mask_is_the_one_that_trl_finds(base: Path, run: Path, tmp_path: Path) -> None:
@@ -148,7 +121,9 @@ def test_packed_as_trl_packs(base: Path, run: Path, tmp_path: Path) -> None:
     assert len(made.train_dataset) < len(RECORDS)
     batch = made.data_collator(list(made.train_dataset))
     made.model.set_attn_implementation("eager")
-    assert_close(ours(base, open_shards(run / "data"), True), theirs(made, batch))
+    loss = made.compute_loss(made.model, dict(batch))
+    mine = ours(base, open_shards(run / "data"), True)
+    trl_oracle.assert_equal(mine, loss, made.model)
 
 
 def test_the_written_folder_talks_as_ours(run: Path) -> None:
