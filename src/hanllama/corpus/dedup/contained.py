@@ -18,6 +18,7 @@ common samples may have hidden something.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import OrderedDict
 from pathlib import Path
 
@@ -38,6 +39,7 @@ _SHARED_SAMPLES = 5
 _SHARED_SHARE = 0.1
 _MIN_SAMPLES = 8  # a document of fewer is too short to be judged by samples
 _CACHED_DOCUMENTS = 64
+_CACHED_SEGMENTS = 16  # 8 bytes a document
 
 Samples = tuple[NDArray[np.uint64], NDArray[np.uint32]]  # hashes ascending, chapters
 
@@ -152,6 +154,8 @@ class _Containment:
         self.store = store
         self.chapter_share = config.chapter_share
         self.cached: OrderedDict[int, Samples] = OrderedDict()
+        cache = functools.lru_cache(_CACHED_SEGMENTS)
+        self._sample_places = cache(self._read_sample_places)
 
     def __call__(self, pairs: NDArray[np.uint64]) -> NDArray[np.float32]:
         """[pairs, 2] the share of the first that the second holds, and the other way."""
@@ -190,9 +194,16 @@ class _Containment:
         """Where the samples of a document lie."""
         starts = self.store.starts("counts")
         segment = int(np.searchsorted(starts, document, side="right")) - 1
-        counts = self.store.run("counts", int(starts[segment]), document + 1)[:, 4]
-        end = int(self.store.starts("sample")[segment]) + int(counts.sum())
-        return end - int(counts[-1]), end
+        row = document - int(starts[segment])
+        begin, end = self._sample_places(segment)[row : row + 2].tolist()
+        return begin, end
+
+    def _read_sample_places(self, segment: int) -> NDArray[np.int64]:
+        """[documents of the segment + 1] where the samples of each begin; last, the end."""
+        start, stop = self.store.starts("counts")[segment : segment + 2].tolist()
+        counts = self.store.run("counts", start, stop)[:, 4]
+        first = self.store.starts("sample")[segment]
+        return np.concatenate([[first], first + np.cumsum(counts, dtype=np.int64)])
 
 
 def _choose(

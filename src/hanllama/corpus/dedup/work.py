@@ -266,7 +266,7 @@ class Store:
         number = int(np.searchsorted(starts[:-1], start, side="right")) - 1
         header = self._header(number, name)
         row_bytes = math.prod(header.shape[1:]) * header.dtype.itemsize
-        with open(header.path, "rb") as file:
+        with open(header.path, "rb", buffering=0) as file:
             file.seek(header.offset + int(start - starts[number]) * row_bytes)
             data = file.read((stop - start) * row_bytes)
         return np.frombuffer(data, header.dtype).reshape(-1, *header.shape[1:])
