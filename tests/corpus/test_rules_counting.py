@@ -28,6 +28,7 @@ from hanllama.corpus.rules import (
     repeated_ngrams,
     sensitive_terms,
 )
+from hanllama.text.letters import code_points
 
 # --- kinds -------------------------------------------------------------------------------------
 
@@ -76,7 +77,7 @@ def duplicate_share(text: str, n: int) -> float:
 @settings(max_examples=150, deadline=None)
 @given(st.text("甲乙丙", min_size=1, max_size=120) | st.text("甲乙", min_size=1, max_size=60))
 def test_compiled_shares_are_those_of_the_definition(text: str) -> None:
-    tops, duplicates = _ngrams.repetition(_characters.code_points(text), (2, 3, 5), (2, 3, 4, 7))
+    tops, duplicates = _ngrams.repetition(code_points(text), (2, 3, 5), (2, 3, 4, 7))
     assert tops.tolist() == pytest.approx([top_share(text, n) for n in (2, 3, 5)])
     assert duplicates.tolist() == pytest.approx([duplicate_share(text, n) for n in (2, 3, 4, 7)])
 
@@ -86,7 +87,7 @@ def test_shares_of_a_real_looking_text_are_those_of_the_definition() -> None:
     words = ["".join(chr(0x4E00 + rng.randrange(3000)) for _ in range(4)) for _ in range(12)]
     text = "".join(rng.choice(words) for _ in range(400))
     tops, duplicates = _ngrams.repetition(
-        _characters.code_points(text), repeated_ngrams.TOP, repeated_ngrams.DUPLICATE
+        code_points(text), repeated_ngrams.TOP, repeated_ngrams.DUPLICATE
     )
     assert tops.tolist() == pytest.approx([top_share(text, n) for n in repeated_ngrams.TOP])
     wanted = [duplicate_share(text, n) for n in repeated_ngrams.DUPLICATE]
@@ -99,14 +100,14 @@ def test_a_long_text_is_measured_in_blocks_of_equal_cost() -> None:
     rng = random.Random(1)
     prose = [chr(0x4E00 + rng.randrange(6000)) for _ in range(2 * _ngrams.BLOCK)]
     loop = list("天地玄黄宇宙洪荒") * (_ngrams.BLOCK // 8)
-    points = _characters.code_points("".join(prose + loop))
+    points = code_points("".join(prose + loop))
     (top,), (duplicate,) = _ngrams.repetition(points, (5,), (8,))
     assert top == pytest.approx(5 / 8 / 3, rel=0.01)
     assert duplicate == pytest.approx(1 / 3, rel=0.01)
 
 
 def test_an_empty_text_repeats_nothing() -> None:
-    tops, duplicates = _ngrams.repetition(_characters.code_points(""), (3,), (8,))
+    tops, duplicates = _ngrams.repetition(code_points(""), (3,), (8,))
     assert (tops.tolist(), duplicates.tolist()) == ([0.0], [0.0])
 
 

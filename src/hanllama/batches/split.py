@@ -264,7 +264,7 @@ def sketch_part(documents: Sequence[Document], seed: int, kept_of: int = 1) -> S
     ranks = np.array([rank(seed, d.id or d.source) for d in documents], dtype=np.uint64)
     characters = np.array([len(t) for t in texts], dtype=np.int64)
     wholes = np.array([_whole(t) for t in texts], dtype=np.uint64)
-    codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
+    codes = letters.code_points("".join(texts))
     counted = np.flatnonzero(letters.counted().take(codes))
     ends = np.searchsorted(counted, np.cumsum(characters))
     starts = np.concatenate([[0], ends[:-1]])

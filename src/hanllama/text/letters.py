@@ -35,3 +35,8 @@ def counted() -> NDArray[np.bool_]:
     """[0x110000] whether a code point counts; a smaller and so faster table than `folded`."""
     table: NDArray[np.bool_] = folded() != 0
     return table
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """[characters] their code points; half a surrogate pair, which no file holds, is one, too."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hanllama.text.letters import code_points
+
 VARIANTS = Path(__file__).parent / "han_variants.txt"
 
 SCRIPTS = (
@@ -67,7 +69,7 @@ class Scripts:
 def counts_of(text: str) -> NDArray[np.int64]:
     """[9] how many characters of each of SCRIPTS a text has; millions a second."""
     # A document cannot hold half a surrogate pair, but a caller's string may.
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    points = code_points(text)
     return np.bincount(_table().take(points), minlength=len(SCRIPTS)).astype(np.int64)
 
 

@@ -27,6 +27,7 @@ from hanllama.corpus.decontaminate.options import DecontaminateConfig
 from hanllama.corpus.parts import Parts, check_output
 from hanllama.reading import records
 from hanllama.reading.records import Document, Fields, Piece, Quarantine, Reject
+from hanllama.text.letters import code_points
 
 EXCERPT_CHARACTERS = 120
 SMALL_INPUT_BYTES = 4 * 2**20  # searched before a second process has loaded the questions
@@ -219,7 +220,7 @@ def densest(places: Any, length: int) -> int:
 
 def without_lines(text: str, begins: Any, ends: Any) -> str:
     """A text without every line that a span touches."""
-    breaks = np.flatnonzero(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "u4") == 10)
+    breaks = np.flatnonzero(code_points(text) == 10)
     gone: Counter[int] = Counter()
     first, last = np.searchsorted(breaks, begins), np.searchsorted(breaks, ends - 1)
     for a, b in zip(first, last, strict=True):

@@ -19,7 +19,7 @@ import numpy as np
 
 from hanllama.corpus.decontaminate.kernels import EAST_ASIA
 from hanllama.corpus.decontaminate.questions import Question
-from hanllama.text.letters import folded
+from hanllama.text.letters import code_points, folded
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Matcher:
         folds = folded()
         words: dict[bytes, None] = {}
         for question in questions:
-            letters = folds[_codes(question.text)]
+            letters = folds[code_points(question.text)]
             mark = np.where((letters > 0) & (letters < EAST_ASIA), "w", " ")
             for match in re.finditer("w+", "".join(mark.tolist())):
                 words.setdefault(letters[match.start() : match.end()].tobytes())
@@ -136,7 +136,7 @@ class Matcher:
         from hanllama.corpus.decontaminate import kernels
 
         found: tuple[Any, Any, Any] = kernels.units(
-            _codes(text), folded(), self._word_slots, self._letters, self._word_starts
+            code_points(text), folded(), self._word_slots, self._letters, self._word_starts
         )
         return found
 
@@ -172,7 +172,3 @@ class Matcher:
 
     def _owners(self, gram: int) -> Any:
         return self._pairs[self._first_pair[gram] : self._first_pair[gram + 1], 1]
-
-
-def _codes(text: str) -> Any:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

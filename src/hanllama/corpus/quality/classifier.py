@@ -21,7 +21,8 @@ import numpy as np
 
 from hanllama.corpus.quality import folder as model_folder
 from hanllama.corpus.quality.folder import Reference
-from hanllama.corpus.quality.symbols import codes, folds, passages
+from hanllama.corpus.quality.symbols import folds, passages
+from hanllama.text.letters import code_points
 
 KIND = "classifier"
 ORDERS = 3  # n-grams of 1 to 3 characters: a word and its neighbour
@@ -77,7 +78,7 @@ def places(text: str, bits: int) -> Any:
     """The features of a passage, as places in a table of 2**bits weights."""
     from hanllama.corpus.quality import kernels
 
-    return kernels.features(kernels.compact(codes(text), folds()), ORDERS, bits)
+    return kernels.features(kernels.compact(code_points(text), folds()), ORDERS, bits)
 
 
 def fit(good: list[str], bad: list[str], bits: int, seed: int) -> tuple[Any, float, list[float]]:

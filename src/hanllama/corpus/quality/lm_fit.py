@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from hanllama.corpus.quality.ngram_lm import BITS, numbers
-from hanllama.corpus.quality.symbols import LINE_END, codes, folds
+from hanllama.corpus.quality.symbols import LINE_END, folds
+from hanllama.text.letters import code_points
 
 BUFFER = 2**23  # occurrences sorted at a time: 64 MiB
 MAX_LOAD = 0.6  # of a hash table
@@ -33,7 +34,7 @@ class CharacterCounts:
 
     def add(self, text: str) -> None:
         """Count a passage."""
-        self._buffer.append(codes(text))
+        self._buffer.append(code_points(text))
         self._held += len(text)
         if self._held >= BUFFER:
             self._count()
@@ -78,7 +79,7 @@ class NgramCounts:
         """Count a passage."""
         from hanllama.corpus.quality import kernels
 
-        symbols = self._numbers[kernels.compact(codes(text), folds())]
+        symbols = self._numbers[kernels.compact(code_points(text), folds())]
         self._buffer.append(kernels.ngram_keys(symbols, BITS[self.order], self.order))
         self._held += len(symbols)
         self.occurrences += len(symbols)

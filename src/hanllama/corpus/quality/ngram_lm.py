@@ -20,7 +20,8 @@ import numpy as np
 
 from hanllama.corpus.quality import folder as model_folder
 from hanllama.corpus.quality.folder import Reference
-from hanllama.corpus.quality.symbols import LINE_END, codes, folds
+from hanllama.corpus.quality.symbols import LINE_END, folds
+from hanllama.text.letters import code_points
 
 KIND = "lm"
 UNSEEN = 100_000  # about the number of Unicode's characters outside any vocabulary
@@ -71,7 +72,7 @@ class LanguageModel:
         from hanllama.corpus.quality import kernels
 
         costs, lengths = kernels.line_costs(
-            kernels.compact(codes(text), folds()),
+            kernels.compact(code_points(text), folds()),
             self._numbers,
             self._unigrams,
             self._slots,

@@ -37,11 +37,6 @@ def folds() -> Codes:
     return table
 
 
-def codes(text: str) -> Codes:
-    """The code points of a text, not folded."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
 def passages(text: str, characters: int = PASSAGE_CHARACTERS) -> Iterator[str]:
     """Runs of whole lines of about `characters` characters; a longer line is cut. No blank ones."""
     held: list[str] = []

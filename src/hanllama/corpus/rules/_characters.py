@@ -17,6 +17,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from hanllama.text.letters import code_points
+
 SPACE, HAN, LETTER, DIGIT, PUNCTUATION, SYMBOL, OTHER = range(7)
 _BLOCK = 1 << 20  # characters counted at a time: memory does not grow with the book
 _ASTRAL = 0x10000
@@ -58,11 +60,6 @@ def word_points(text: str) -> NDArray[np.uint32]:
     points = code_points(text)
     kinds = _table()[points]
     return points[(kinds >= HAN) & (kinds <= DIGIT)]
-
-
-def code_points(text: str) -> NDArray[np.uint32]:
-    """[len(text)]: the code points. Lone surrogates pass through, although no file holds one."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 @cache

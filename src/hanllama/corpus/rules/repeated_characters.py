@@ -17,7 +17,7 @@ import numpy as np
 
 from hanllama.base.config import checked, option
 from hanllama.corpus.rules import Drop
-from hanllama.corpus.rules._characters import code_points
+from hanllama.text.letters import code_points
 
 _LONGEST_UNIT = 2
 
