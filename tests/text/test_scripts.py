@@ -69,5 +69,38 @@ def test_characters_of_both_ways_of_writing_are_in_neither_list() -> None:
 
 
 def test_the_table_is_what_opencc_gives() -> None:
-    pytest.importorskip("opencc", reason="opencc is not installed")
-    assert scripts.VARIANTS.read_text(encoding="utf-8") == scripts.derive()
+    assert scripts.VARIANTS.read_text(encoding="utf-8") == derive()
+
+
+def derive() -> str:
+    """The content of `han_variants.txt`, as opencc and the older encodings give it.
+
+    A character is only simplified when opencc replaces it in traditional text and Big5's level of
+    frequently used characters lacks it (后, 里, 干 belong to both). It is only traditional when
+    opencc simplifies it and GB 2312 lacks it (乾, 著, 藉 are still in use).
+    """
+    opencc = pytest.importorskip("opencc", reason="opencc is not installed")
+    to_traditional, to_simplified = (opencc.OpenCC(way).convert for way in ("s2t", "t2s"))
+    han = [chr(point) for point in range(0x4E00, 0xA000)]
+    simplified = {c for c in han if to_traditional(c) != c and not _in_big5_level_1(c)}
+    traditional = {c for c in han if to_simplified(c) != c and not _encodes(c, "gb2312")}
+    both = simplified & traditional  # rare variants that opencc replaces in either direction
+    lines = [
+        "Characters of one way of writing Chinese only; tests/text/test_scripts.py derives them."
+    ]
+    for name, found in (("simplified", simplified - both), ("traditional", traditional - both)):
+        text = "".join(sorted(found))
+        lines += [f"[{name}]", *(text[i : i + 50] for i in range(0, len(text), 50))]
+    return "\n".join(lines) + "\n"
+
+
+def _in_big5_level_1(character: str) -> bool:
+    code = _encodes(character, "big5")
+    return len(code) == 2 and 0xA440 <= int.from_bytes(code, "big") <= 0xC67E
+
+
+def _encodes(character: str, codec: str) -> bytes:
+    try:
+        return character.encode(codec)
+    except UnicodeEncodeError:
+        return b""

@@ -100,10 +100,6 @@ class Sketch:
     def n_documents(self) -> int:
         return sum(c.size for c in self._characters)
 
-    @property
-    def n_characters(self) -> int:
-        return sum(int(c.sum()) for c in self._characters)
-
     def choose(self, share: float) -> Holdout:
         """Choose the held-out documents.
 

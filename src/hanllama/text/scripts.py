@@ -1,7 +1,7 @@
 """Count the scripts of a text, and tell simplified from traditional Chinese.
 
 Most Han characters serve both ways of writing; a few thousand occur in one only
-(`han_variants.txt`, written by `derive` below). All characters are counted, so the counts of pieces
+(`han_variants.txt`). All characters are counted, so the counts of pieces
 add up to those of the corpus.
 """
 
@@ -142,40 +142,3 @@ def variants() -> tuple[str, str]:
         elif name:
             rows[name] += line
     return rows["simplified"], rows["traditional"]
-
-
-def derive() -> str:
-    """The content of `han_variants.txt`; needs opencc: `python -m hanllama.text.scripts`.
-
-    A character is only simplified when opencc replaces it in traditional text and Big5's level of
-    frequently used characters lacks it (后, 里, 干 belong to both). It is only traditional when
-    opencc simplifies it and GB 2312 lacks it (乾, 著, 藉 are still in use).
-    """
-    from opencc import OpenCC
-
-    to_traditional, to_simplified = OpenCC("s2t").convert, OpenCC("t2s").convert
-    han = [chr(point) for point in range(0x4E00, 0xA000)]
-    simplified = {c for c in han if to_traditional(c) != c and not _in_big5_level_1(c)}
-    traditional = {c for c in han if to_simplified(c) != c and not _encodes(c, "gb2312")}
-    both = simplified & traditional  # rare variants that opencc replaces in either direction
-    lines = ["Characters of one way of writing Chinese only; made by scripts.py, see there."]
-    for name, found in (("simplified", simplified - both), ("traditional", traditional - both)):
-        text = "".join(sorted(found))
-        lines += [f"[{name}]", *(text[i : i + 50] for i in range(0, len(text), 50))]
-    return "\n".join(lines) + "\n"
-
-
-def _in_big5_level_1(character: str) -> bool:
-    code = _encodes(character, "big5")
-    return len(code) == 2 and 0xA440 <= int.from_bytes(code, "big") <= 0xC67E
-
-
-def _encodes(character: str, codec: str) -> bytes:
-    try:
-        return character.encode(codec)
-    except UnicodeEncodeError:
-        return b""
-
-
-if __name__ == "__main__":
-    VARIANTS.write_text(derive(), encoding="utf-8")
