@@ -224,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
         # their code instead of failing. Names of files need not be UTF-8.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=READABLE)
-    atexit.register(gc.freeze)  # what ends with the process need not be searched for cycles
+    atexit.register(gc.freeze)  # skips a search for cycles in memory that ends with the process
     try:
         code = _unwrapped(words)
         sys.stdout.flush()  # raises BrokenPipeError here, where it is handled

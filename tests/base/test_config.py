@@ -260,7 +260,7 @@ def test_flags_win_over_yaml_and_a_later_file_over_an_earlier(tmp_path: Path) ->
     [
         ("cuont: 1", r"c\.yaml: unknown key 'cuont'; did you mean 'count'"),
         ("optim: {learning_rat: 1}", r"unknown key 'optim\.learning_rat'; did you mean"),
-        ("optim: 3", "optim must hold keys of its own"),
+        ("optim: 3", "optim must hold `key: value` lines"),
         ("count: null", "count must be int, not None"),
         ("stop: null", "stop must be list of text, not None"),
         ("stop: [1]", "stop must be list of text"),

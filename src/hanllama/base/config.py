@@ -1,9 +1,9 @@
 """Typed configuration: one frozen dataclass per command, filled from YAML, then from `--flags`.
 
-A command's dataclass is the only place where an option exists: the command line, `--help`, the
-example YAML and the tables in `docs/` are all read from it, and so is what a recipe may say about
-a stage. Types and ranges are checked by msgspec; this file adds positional arguments, `--a-b` for
-`--a_b`, `--leaf` for the only `--group.leaf` of that name, and errors that name the nearest key.
+A command's dataclass is the only place where an option exists: the command line, `--help`, YAML
+files, recipes and the tables in `docs/` all read it. msgspec checks types and ranges; this file
+adds positional arguments, `--a-b` for `--a_b`, `--leaf` for the only `--group.leaf` of that name,
+and errors that name the nearest key.
 
     @checked
     class CleanConfig:
@@ -35,7 +35,7 @@ from hanllama.base.plugins import nearest
 
 T = TypeVar("T")
 
-# The usual ranges by name; `option(ge=…)` states another.
+# Common ranges by name; `option(ge=…)` states another.
 Count = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -48,28 +48,28 @@ def option(default: Any = MISSING, *, help: str, positional: bool = False, **bou
     """A dataclass field with its help text. Without a default the option is required.
 
     Args:
-        default: the value when nothing is said.
+        default: the value if the option is not given.
         help: one line for `--help` and the tables in `docs/`.
-        positional: whether words without a flag fill it.
-        bounds: `ge`, `gt`, `le`, `lt`: the range of a number that no name like `Count` states.
+        positional: words without a flag fill it.
+        bounds: `ge`, `gt`, `le`, `lt`: a range without a name like `Count`.
     """
     metadata = {"help": help, "positional": positional}
     if bounds:
         metadata["range"] = Meta(**bounds)
     if default is not MISSING and is_dataclass(default):
         own: Any = type(default)()  # type: ignore[misc]
-        assert default == own, "a group's defaults are its class's: subclass it to have others"
+        assert default == own, "a group has its class's defaults: subclass it for others"
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True)
 def checked(cls: type[T]) -> type[T]:
-    """A frozen dataclass that refuses a number outside its range however it is made.
+    """Make a frozen dataclass that refuses a number outside its range.
 
     A subclass changes an inherited default with `name: type = value`; help and range stay.
 
-    Raises ConfigError, when an object is made, that names the field, its range and the value.
+    Making an object raises ConfigError with the field, its range and the value.
     """
     inherited, after = _inherited(cls), getattr(cls, "__post_init__", None)
     for name, field in inherited.items():
@@ -102,17 +102,17 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option as typed: `--optim.learning-rate`; of a field `from_` it is `--from`."""
+        """The option as typed: `--optim.learning-rate`; `--from` for a field `from_`."""
         return _flag(self.key)
 
     @property
     def type_name(self) -> str:
-        """The type in words a user knows: `int`, `a|b`, `list of text`."""
+        """The type in words: `int`, `a|b`, `list of text`."""
         return _type_name(self.type)
 
 
 def options(cls: type, prefix: str = "") -> list[Option]:
-    """Every leaf option: required ones, the class's own, inherited ones; of groups, dotted keys."""
+    """All leaf options: required, then the class's own, then inherited; groups by dotted keys."""
     hints = typing.get_type_hints(cls)
     inherited = _inherited(cls)
     found: list[Option] = []
@@ -134,7 +134,7 @@ def parse(cls: type[T], argv: Sequence[str], command: str) -> T:
 
     Args:
         cls: a frozen dataclass whose fields were made by `option`.
-        argv: what follows the command's name on the command line.
+        argv: the words after the command's name on the command line.
         command: the command's name, for messages: `hanllama clean`.
 
     Raises ConfigError for an unknown key, a value of the wrong type or a missing required option.
@@ -159,7 +159,7 @@ def load(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
 def find(cls: type, key: str, where: str) -> Option:
     """The option of `cls` called `key`, or the only one whose last part is `key`.
 
-    Raises ConfigError that names the nearest when there is none.
+    Raises ConfigError with the nearest name if there is none.
     """
     by_key = {o.key: o for o in options(cls)}
     name = key.replace("-", "_")
@@ -173,7 +173,7 @@ def find(cls: type, key: str, where: str) -> Option:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; ConfigError when it is missing, not YAML or not a mapping."""
+    """The mapping in a YAML file; ConfigError if it is missing, not YAML or not a mapping."""
     import yaml
 
     try:
@@ -192,7 +192,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The resolved config as plain nested values, ready for YAML or JSON."""
+    """The config as plain nested values, for YAML or JSON."""
     result: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
@@ -204,14 +204,14 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved config as YAML that `--config` reads back to an equal config."""
+    """The config as YAML that `--config` reads back to an equal config."""
     import yaml
 
     return yaml.safe_dump(to_dict(config), allow_unicode=True, sort_keys=False)
 
 
 def help_text(cls: type, command: str, summary: str) -> str:
-    """What `--help` prints, from the dataclass alone."""
+    """The text of `--help`."""
     known = options(cls)
     positional = [o for o in known if o.positional]
     usage = " ".join(
@@ -229,7 +229,7 @@ def help_text(cls: type, command: str, summary: str) -> str:
 
 
 def markdown_table(cls: type) -> str:
-    """The option table of the docs, one row a leaf."""
+    """The option table of the docs."""
     rows = ["| option | type | default | meaning |", "| --- | --- | --- | --- |"]
     for o in options(cls):
         default = "required" if o.default is MISSING else f"`{_show(o.default)}`"
@@ -243,7 +243,7 @@ def markdown_table(cls: type) -> str:
 
 
 def _flags(known: list[Option], argv: list[str], command: str) -> dict[str, list[str]]:
-    """Group the command line as {key: its texts}; bare words fill the positional options."""
+    """The command line as {key: texts}; bare words fill the positional options."""
     by_key = {o.key: o for o in known}
     found: dict[str, list[str]] = {}
     words = []
@@ -260,7 +260,7 @@ def _flags(known: list[Option], argv: list[str], command: str) -> dict[str, list
         texts = [value] if equals else []
         while not equals and argv and not _is_flag(argv[0]):
             if is_bool and argv[0].lower() not in _BOOL_WORDS:
-                break  # `--stream MODEL`: the word after a switch is an argument of its own
+                break  # `--stream MODEL`: the word after a switch is a positional argument
             texts.append(argv.pop(0))
             if key == "config" or not _is_list(by_key[key].type):
                 break
@@ -285,9 +285,9 @@ def _flags(known: list[Option], argv: list[str], command: str) -> dict[str, list
 
 
 def _items(words: list[str], hint: Any) -> list[Any]:
-    """What the words of a list option name: themselves, or the items of a word that is a JSON list.
+    """The items of a list option: its words, with a word that is a JSON list as its items.
 
-    Of numbers only where numbers are asked for: else `[1]` is a text.
+    A JSON list of numbers counts only for a list of numbers: otherwise `[1]` is a text.
     """
     allowed = (int, float) if get_args(hint)[0] in (int, float) else (str, dict)
     items: list[Any] = []
@@ -310,7 +310,7 @@ def _is_flag(word: str) -> bool:
 
 
 def _resolve(name: str, by_key: Mapping[str, Option], command: str) -> tuple[str, bool]:
-    """A typed flag name -> (key, negated): exact, `no_x`, or the only group leaf of that name."""
+    """A typed flag -> (key, negated): the exact key, `no_x`, or the only leaf of that name."""
     if f"{name}_" in by_key:  # a field that is a Python keyword: `from_`
         return f"{name}_", False
     if name == "config" or name in by_key:
@@ -333,7 +333,7 @@ def _resolve(name: str, by_key: Mapping[str, Option], command: str) -> tuple[str
 
 
 def _flatten(mapping: Mapping[str, Any], cls: type, where: str, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping -> {dotted key: value}; an unknown key names the nearest valid one."""
+    """A nested mapping -> {dotted key: value}; ConfigError names the key nearest to a wrong one."""
     hints = typing.get_type_hints(cls)
     known = [f.name for f in fields(cls)]
     flat: dict[str, Any] = {}
@@ -345,18 +345,18 @@ def _flatten(mapping: Mapping[str, Any], cls: type, where: str, prefix: str = ""
         hint = hints[name]
         if isinstance(hint, type) and is_dataclass(hint):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}: {prefix + name} must hold keys of its own")
+                raise ConfigError(f"{where}: {prefix + name} must hold `key: value` lines")
             flat.update(_flatten(value, hint, where, f"{prefix}{name}."))
         else:
             flat[prefix + name] = value
     return flat
 
 
-# --- one builder for all of them -----------------------------------------------------------------
+# --- from values to objects ----------------------------------------------------------------------
 
 
 def _build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
-    """Convert and check every value and make the frozen dataclass."""
+    """Convert and check every value, and make the dataclass."""
     arguments: dict[str, Any] = {}
     for field, hint, limit in _hints(cls):  # type: ignore[arg-type]
         key = prefix + field.name
@@ -376,7 +376,7 @@ def _build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = ""
 
 @functools.cache
 def _hints(cls: Any) -> list[tuple[dataclasses.Field[Any], Any, Meta | None]]:
-    """Every field with its type and its range, if it has one."""
+    """The fields with their types and ranges, if any."""
     plain, full = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
     found = []
     for field in fields(cls):
@@ -397,14 +397,14 @@ def _inherited(cls: type) -> dict[str, dataclasses.Field[Any]]:
 
 
 def _convert(hint: Any, limit: Meta | None, value: Any, key: str) -> Any:
-    """A value in the type asked for; ConfigError when it is of another type or out of range."""
+    """Convert a value to a type; ConfigError if it has another type or is out of range."""
     try:
         made = msgspec.convert(value, hint)
         if isinstance(value, float) and not isinstance(made, float):
             raise msgspec.ValidationError  # 2.0 is no whole number
         if limit and made is not None:
             msgspec.convert(made, Annotated[type(made), limit])
-            if made == math.inf:  # which no upper bound of msgspec's may be
+            if made == math.inf:  # msgspec accepts no infinite upper bound
                 raise msgspec.ValidationError
         return made
     except msgspec.ValidationError as error:
@@ -413,14 +413,14 @@ def _convert(hint: Any, limit: Meta | None, value: Any, key: str) -> Any:
 
 
 def _read(value: Any, hint: Any) -> Any:
-    """A flag's text, or YAML's `1e-3`, as the scalar that is asked for; else as it is."""
+    """Read a text (a flag's, or YAML's `1e-3`) as the scalar of a type; else leave it unchanged."""
     if _is_list(hint) and isinstance(value, str | list | tuple):
         items = [value] if isinstance(value, str) else value
         return [_read(item, get_args(hint)[0]) for item in items]
     kinds = get_args(hint) or (hint,)
     if not isinstance(value, str) or str in kinds:
         return value
-    if type(None) in kinds and value in ("none", "null", "~"):  # as the help writes it, or YAML
+    if type(None) in kinds and value in ("none", "null", "~"):  # the help's word, or YAML's
         return None
     for kind in kinds:
         if kind in _READ:

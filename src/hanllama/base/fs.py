@@ -224,7 +224,7 @@ def write_sums(folder: Path, known: Mapping[str, str] | None = None) -> None:
 
 
 def verify_sums(folder: Path, without: Container[str] = ()) -> None:
-    """Check every file that `SHA256SUMS` lists, `without` those that the caller checks itself.
+    """Check every file of `SHA256SUMS` except `without`, which the caller checks itself.
 
     Raises InputError if the folder is missing, CorruptError if the marker is missing or a file is
     missing, truncated or altered. (A safetensors file does not show a flipped bit.)

@@ -215,7 +215,7 @@ def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _unreachable(tokenizer: Tokenizer, first: int) -> list[str]:
-    """The pieces from id `first` on whose own text does not encode to them alone."""
+    """The unreachable pieces (see above) from id `first` on."""
     import sentencepiece
 
     path = tokenizer.folder / "tokenizer.model"
