@@ -86,7 +86,7 @@ def derive() -> str:
     traditional = {c for c in han if to_simplified(c) != c and not _encodes(c, "gb2312")}
     both = simplified & traditional  # rare variants that opencc replaces in either direction
     lines = [
-        "Characters of one way of writing Chinese only; tests/text/test_scripts.py derives them."
+        "Characters of one way of writing only; derived by tests/text/test_scripts.py."
     ]
     for name, found in (("simplified", simplified - both), ("traditional", traditional - both)):
         text = "".join(sorted(found))
