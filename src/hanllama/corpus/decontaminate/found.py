@@ -1,4 +1,4 @@
-"""What decontamination found: leaks, counts per benchmark, and how they are shown."""
+"""The findings of a decontamination: leaks, counts per benchmark, and the report card."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Leak:
     """One question in one document.
 
     Attributes:
-        number: of the question among all. share: of its n-grams that stand in the document.
-        position: character of the text where most of it comes together.
+        number: of the question among all. share: of its n-grams, in the document.
+        position: the character of the text around which most matches lie.
     """
 
     number: int
@@ -52,12 +52,12 @@ class Leak:
 
 @dataclass
 class Found:
-    """Counts, and for each question its best match; memory is that of the questions."""
+    """Counts, and the best match of each question; memory grows with the questions only."""
 
     questions: list[Question]
     searchable: Any  # [questions] bool
     empty_files: list[str]
-    common: int  # n-grams that did not count because they stand in many documents
+    common: int  # n-grams that do not count because they occur in many documents
     documents: int = 0
     characters: int = 0
     leaking_documents: int = 0
@@ -68,13 +68,13 @@ class Found:
     quarantined: dict[str, int] = field(default_factory=dict)
 
     def add(self, leak: Leak) -> None:
-        """One more."""
+        """Add a leak."""
         self.seen[leak.number] = self.seen.get(leak.number, 0) + 1
         if leak.number not in self.best or leak.share > self.best[leak.number].share:
             self.best[leak.number] = leak
 
     def count(self, searched: Any) -> None:
-        """What a piece held, see `run.Searched`."""
+        """Add the counts of a piece (`decontaminate.Searched`)."""
         self.documents += searched.documents
         self.characters += searched.characters
         self.leaking_documents += len({leak.document for leak in searched.leaks})
@@ -95,7 +95,7 @@ class Found:
         return rows
 
     def ranked(self, benchmark: str) -> list[Leak]:
-        """The leaked questions of a benchmark, the surest first."""
+        """The leaks of a benchmark, the largest share first."""
         own = [leak for leak in self.best.values() if leak.question.benchmark == benchmark]
         return sorted(own, key=lambda leak: (-leak.share, leak.number))
 
@@ -114,7 +114,7 @@ class Found:
         }
 
     def card(self) -> Card:
-        """The counts, and of each benchmark the surest leaks."""
+        """The report card: the counts, and the leaks of each benchmark with the largest shares."""
         card = Card("Decontamination")
         rows = self.benchmarks()
         facts = {

@@ -1,10 +1,10 @@
 """The loops of decontamination, compiled by numba.
 
-A text becomes units: a Han character (or any letter of East Asia) is one, a word or number of
-another script is one, since thirteen Latin letters are two words and prove nothing. A unit is a
-code point, or WORD + the number of a word that occurs in a question; any other word is UNKNOWN and
-matches nothing. So units are equal exactly where the text is, and comparing them after a hash has
-matched leaves no false positive.
+A text becomes units. A Han character (or another letter of East Asia) is one unit; a word or number
+of another script is one unit, since thirteen Latin letters are two words and prove nothing. A unit
+is a code point, or WORD + the number of a word in the questions; any other word is UNKNOWN and
+matches nothing. So equal units mean equal text, and a comparison of units after a hash match leaves
+no false positive.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from hanllama.text.tables import STEP, after, home, mixed
 
 WORD = 0x110000
 UNKNOWN = 0xFFFFFFFF
-EAST_ASIA = 0x2E80  # from here on no script puts spaces between words
+EAST_ASIA = 0x2E80  # from here no script puts spaces between words
 
 
 @compiled
 def units(codes: Any, folds: Any, word_slots: Any, word_letters: Any, word_starts: Any) -> Any:
-    """(units, begins, ends) of a text: [n] each, places in the text as characters.
+    """(units, begins, ends) of a text: [n] each, places in characters.
 
     Args:
-        codes: code points. folds: [0x110000] what each counts as, 0 for what does not count.
+        codes: code points. folds: [0x110000] `letters.folded`.
         word_slots: hash table of the questions' words, -1 where empty.
         word_letters, word_starts: their folded letters end to end.
     """
@@ -77,7 +77,7 @@ def _word(
 
 @compiled
 def add_words(letters: Any, starts: Any, slots: Any) -> None:
-    """Fill an empty table (its length a power of two) with words that are all different."""
+    """Fill an empty table, whose length is a power of two, with different words."""
     for word in range(len(starts) - 1):
         value = np.uint64(0)
         for i in range(starts[word], starts[word + 1]):
@@ -111,10 +111,10 @@ def _equal(a: Any, at: int, b: Any, start: int, length: int) -> bool:
 
 @compiled
 def index(question_units: Any, starts: Any, lengths: Any, key_length: int, slots: Any) -> Any:
-    """[len(starts)] the number of each n-gram, equal for equal ones; fills the table `slots`.
+    """[len(starts)] the number of each n-gram, the same for equal ones; fills the table `slots`.
 
     An n-gram is `lengths[i]` units from `starts[i]`; its key is the hash of the first `key_length`.
-    A number is the place of the first n-gram that was equal.
+    Its number is the index of the first equal n-gram.
     """
     numbers = np.empty(len(starts), np.int64)
     for i in range(len(starts)):
@@ -140,7 +140,7 @@ def index(question_units: Any, starts: Any, lengths: Any, key_length: int, slots
 def find(
     text_units: Any, question_units: Any, starts: Any, lengths: Any, key_length: int, slots: Any
 ) -> Any:
-    """(places, n-grams) of every n-gram of the questions in a text, both by their numbers."""
+    """(places in units, n-gram numbers) of every occurrence of the questions' n-grams."""
     places = np.empty(16, np.int64)
     found = np.empty(16, np.int64)
     n = 0

@@ -1,12 +1,12 @@
-"""Finds questions in a text: which, where, and how much of each.
+"""Find questions in a text: which, where, and how much of each.
 
-What counts are n-grams of n units (see `kernels`) over Han, letters and digits alone, so another
-punctuation hides nothing. A question shorter than n is one n-gram as a whole. An n-gram that stands
-in many different questions is a phrase of the trade and does not count; of the rest, a leak is a
-share in one text. A question of which less than half counts cannot be told from other text, and is
+An n-gram is n units (see `kernels`) of Han, letters and digits alone, so different punctuation
+hides nothing. A question shorter than n is one n-gram. An n-gram in many different questions is a
+common phrase and does not count. A question leaks when one text holds a large enough share of its
+other n-grams. A question of which less than half counts cannot be told from other text, so it is
 not searched for.
 
-Memory is that of the questions; a text is forgotten when it has been searched.
+Memory grows with the questions only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hanllama.text.letters import code_points, folded
 
 @dataclass(frozen=True)
 class Hits:
-    """N-grams of questions in one text: [n] where each begins and ends, and its number."""
+    """The questions' n-grams in a text: [n] begin, end and number of each."""
 
     begins: Any
     ends: Any
@@ -32,12 +32,12 @@ class Hits:
 
 
 class Matcher:
-    """The questions' n-grams, ready to search with.
+    """The questions' n-grams, indexed for the search.
 
     Attributes:
-        questions: as given. grams: how many different n-grams.
+        questions: as given. grams: the number of n-grams, repeats included.
         searchable: [questions] bool.
-        size: [questions] how many different n-grams of each count.
+        size: [questions] the number of different n-grams that count.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Matcher:
         self._units = np.concatenate(texts)
         first = np.concatenate([[0], np.cumsum([len(t) for t in texts])]).astype(np.int64)
         lengths = np.diff(first)
-        # Every place of a long question where n units begin, and each short question once.
+        # Every place of a long question at which n units begin, and each short question once.
         starts, owners, sizes = [], [], []
         for number, length in enumerate(lengths):
             if length >= shortest:
@@ -66,7 +66,7 @@ class Matcher:
         owner = np.concatenate([empty, *owners])
         is_short = self._lengths < ngram
         numbers = np.zeros(len(owner), np.int64)
-        # key length, table, n-grams, where each begins, its length
+        # (key length, table, n-grams, their starts, their lengths)
         self._tables: list[tuple[int, Any, Any, Any, Any]] = []
         for key_length, members in (
             (ngram, np.flatnonzero(~is_short)),
@@ -80,7 +80,7 @@ class Matcher:
         self._count(numbers, owner, common_questions)
 
     def _words(self, questions: list[Question]) -> None:
-        """The words of the questions, for `kernels.units`."""
+        """Index the words of the questions for `kernels.units`."""
         from hanllama.corpus.decontaminate import kernels
         from hanllama.text.tables import free
 
@@ -100,10 +100,10 @@ class Matcher:
         kernels.add_words(self._letters, self._word_starts, self._word_slots)
 
     def _count(self, numbers: Any, owner: Any, common_questions: int) -> None:
-        """Which n-grams count, and which questions hold each."""
+        """Find the n-grams that count, and the questions of each."""
         pairs = np.unique(np.stack([numbers, owner], axis=1), axis=0)
         self.grams = len(self._starts)
-        # The same question published twice (dev and few-shot prompts) is one question here.
+        # A question published twice (dev and few-shot prompts) counts as one.
         same: dict[str, int] = {}
         identity = [same.setdefault(q.text, number) for number, q in enumerate(self.questions)]
         different = np.unique(
@@ -119,12 +119,12 @@ class Matcher:
         self.resize()
 
     def ignore(self, grams: Any) -> None:
-        """These do not count (either): they stand in many documents."""
+        """Do not count these n-grams: they occur in many documents."""
         self.counting[grams] = False
         self.resize()
 
     def resize(self) -> None:
-        """Count each question's n-grams anew."""
+        """Recount the n-grams of each question."""
         n = len(self.questions)
         total = np.bincount(self._pairs[:, 1], minlength=n)
         counting = self._pairs[self.counting[self._pairs[:, 0]]]
@@ -141,7 +141,7 @@ class Matcher:
         return found
 
     def find(self, text: str) -> Hits:
-        """Every n-gram of the questions in a text that counts."""
+        """Every occurrence in a text of a question's n-gram that counts."""
         from hanllama.corpus.decontaminate import kernels
 
         units, begins, ends = self.units(text)
@@ -156,7 +156,7 @@ class Matcher:
         return Hits(begins[place], ends[place + self._lengths[gram] - 1], gram)
 
     def leaks(self, hits: Hits, minimum_share: float) -> list[tuple[int, float]]:
-        """(question, share of its n-grams) of those that a text with these hits leaks."""
+        """(question, share of its n-grams) of each question that leaks, given a text's hits."""
         if not len(hits.grams):
             return []
         owners = np.concatenate([self._owners(gram) for gram in np.unique(hits.grams)])
@@ -166,7 +166,7 @@ class Matcher:
         return [(int(q), float(s)) for q, s in zip(number[leaking], share[leaking], strict=True)]
 
     def of_question(self, hits: Hits, question: int) -> Any:
-        """[hits] bool: which belong to a question."""
+        """[hits] bool: whether the n-gram belongs to the question."""
         first, last = self._first_gram[question : question + 2]
         return np.isin(hits.grams, self._of_question[first:last])
 

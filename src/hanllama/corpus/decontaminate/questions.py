@@ -1,10 +1,10 @@
-"""Any evaluation folder -> its questions: stem, passage and options as one text each.
+"""Read the questions of any evaluation folder: passage, stem and options as one text each.
 
 Benchmarks are published as CSV with a header (C-Eval, CMMLU) or without (MMLU), as tables of
-few-shot examples whose cells are records themselves (AGIEval), as JSON lines, whatever the suffix
-(FewCLUE), as JSON arrays, or nested in an object (GAOKAO-Bench). They are told apart by what is in
-the file, and a record's fields by their names: those that ask are read, those that answer, explain
-or label are not, since an explanation found elsewhere is no leaked question.
+few-shot examples whose cells are records (AGIEval), as JSON lines under any suffix (FewCLUE), as
+JSON arrays, or nested in an object (GAOKAO-Bench). The content of a file decides its form, the
+names of the fields decide their meaning. Fields that ask are read. Fields that answer, explain or
+label are not: an explanation found elsewhere is no leaked question.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ PASSAGES = ("passage", "context", "article", "paragraph", "story", "document")
 OPTIONS = ("options", "choices", "candidates", "endings")
 _OPTION = re.compile(r"[a-h]|(option|choice|solution|answer|sol|ending|opt)[_ ]?[a-h0-9]")
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-# Folder names that say which part of a benchmark, not which benchmark.
+# Folder names that name a part of a benchmark, not the benchmark.
 _PARTS = {"dev", "test", "val", "valid", "validation", "train", "data", "auxiliary_train"}
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question; `number` counts those of its file from 1."""
+    """One question; `number` counts from 1 in its file."""
 
     benchmark: str
     file: str
@@ -48,7 +48,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """Everything found, and the files in which no question was."""
+    """The questions found, and the files without a question."""
 
     found: list[Question]
     empty: list[str]
@@ -57,7 +57,7 @@ class Questions:
 def read(folders: tuple[str, ...]) -> Questions:
     """The questions of evaluation folders or files.
 
-    Raises InputError when one is missing, cannot be read, or when there is no question at all.
+    Raises InputError when one is missing or cannot be read, and when there is no question.
     """
     found: list[Question] = []
     empty: list[str] = []
@@ -77,14 +77,14 @@ def read(folders: tuple[str, ...]) -> Questions:
                 empty.append(shown)
     if not found:
         raise InputError(
-            f"{', '.join(folders)}: no question found; understood are {' '.join(SUFFIXES)} whose"
-            f" fields are named {', '.join(STEMS[:6])} …"
+            f"{', '.join(folders)}: no question found; give {' '.join(SUFFIXES)} files with fields"
+            f" named {', '.join(STEMS[:6])} …"
         )
     return Questions(found, empty)
 
 
 def question_text(record: dict[str, Any]) -> str:
-    """Passage, stem and options of a record, a line each; "" when it asks nothing."""
+    """Passage, stem and options of a record, a line each; "" when the record asks nothing."""
     named = {str(key).strip().casefold(): value for key, value in record.items()}
     stems = [text for key in STEMS for text in _texts(named.get(key))]
     if not stems:
@@ -108,7 +108,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _benchmark(root: Path, path: Path) -> str:
-    """The folder below `root` that is no mere part, else the root or, beside folders, the file."""
+    """The first folder below `root` that names a benchmark; else the root or the file."""
     if root == path:
         return _stem(path)
     parts = path.relative_to(root).parts[:-1]
@@ -144,7 +144,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     if source.suffix in (".csv", ".tsv"):
         yield from _table(source, text)
         return
-    # As an array, lines or one object, whatever the suffix says.
+    # An array, lines or one object, under any suffix.
     for row in _rows(replace(source, name="data.json", data=text.encode("utf-8", "surrogatepass"))):
         yield from _dicts(row.value)
 
@@ -159,7 +159,7 @@ def _rows(source: Source) -> Iterator[Row]:
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:
-    """The records in a JSON value, however deep; an object that asks is a record."""
+    """The records in a JSON value, at any depth; an object that asks is a record."""
     if isinstance(value, list):
         for item in value:
             yield from _dicts(item)
@@ -188,7 +188,7 @@ def _table(source: Source, text: str) -> Iterator[dict[str, Any]]:
                     f"evaluation file {path}, row {number}: {len(row)} fields under a header of"
                     f" {len(head)}; quote the field that holds the delimiter"
                 )
-            yield dict(zip(head, row, strict=False))  # a short row lacks its last fields
+            yield dict(zip(head, row, strict=False))  # a short row lacks the last fields
         return
     for row in rows:
         inside = [record for cell in row for record in _cell(cell)]
@@ -199,7 +199,7 @@ def _table(source: Source, text: str) -> Iterator[dict[str, Any]]:
 
 
 def _cell(cell: str) -> Iterator[dict[str, Any]]:
-    """The records of a cell that is itself a record, in JSON or as Python prints one."""
+    """The records of a cell that holds a record, as JSON or as a Python literal."""
     if not cell.lstrip().startswith("{"):
         return
     try:
@@ -208,4 +208,4 @@ def _cell(cell: str) -> Iterator[dict[str, Any]]:
         try:
             yield from _dicts(ast.literal_eval(cell.strip()))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return  # a formula in braces, an explanation: no record
+            return  # a formula or an explanation in braces is no record

@@ -1,18 +1,18 @@
-"""Works inside larger works: what most of another document's chapters hold is dropped.
+"""Remove works whose chapters stand in a larger document.
 
 A story inside collected works is no near duplicate of them: their Jaccard similarity is as small
-as the story's share of the whole. So each document is also known by samples of its shingles (those
-whose hash ends in zeros, the same ones wherever they stand: FracMinHash, Irber and others 2022),
-each with the chapter it stands in, a chapter being about `chapter_letters` of text. A chapter is
-contained in another document when that holds `chapter_share` of its samples; a document is
-contained when that holds for chapters which make up the share `containment` of it.
+as the story's share of the whole. So each document also has samples of its shingles, each with its
+chapter of about `chapter_letters` letters. A sample is a shingle whose hash ends in zeros, so every
+document samples the same shingles (FracMinHash, Irber and others 2022). Another document contains a
+chapter when it holds `chapter_share` of the chapter's samples. It contains a document when such
+chapters make up the share `containment` of the document.
 
-Two documents that contain each other are editions of one work, whatever Jaccard says of the
-whole: the better copy stays, as among near duplicates. Otherwise the larger one stays.
+Two documents that contain each other are editions of one work: the better copy stays, as among near
+duplicates. Otherwise the larger one stays.
 
-Documents come to be compared when they share samples that few documents have (`RARE`); the
-comparison itself uses all samples. As in `near`, the search is repeated among what is left when
-common samples may have hidden something.
+Documents are compared when they share samples that few documents have (`RARE`); the comparison uses
+all samples. As in `near`, the search is repeated among the rest when common samples may have hidden
+a pair.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from hanllama.corpus.dedup.near import REMOVED_FILE, paired, unpacked
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.work import Partitions, Store, partitions_in, save, sorted_entries
 
-RARE = 32  # a sample in more documents than these makes nobody meet
-# Two documents are compared when they share this many rare samples and this share of the smaller
-# one's: less would never reach the thresholds that make sense.
+RARE = 32  # a sample in more documents than this does not bring documents together
+# Two documents are compared when they share this many rare samples, and this share of the smaller
+# one's samples: less would not reach any sensible threshold.
 _SHARED_SAMPLES = 5
 _SHARED_SHARE = 0.1
-_MIN_SAMPLES = 8  # a document of fewer is too short to be judged by samples
+_MIN_SAMPLES = 8  # fewer samples cannot judge a document
 _CACHED_DOCUMENTS = 64
 _CACHED_SEGMENTS = 16  # 8 bytes a document
 
@@ -47,7 +47,7 @@ Samples = tuple[NDArray[np.uint64], NDArray[np.uint32]]  # hashes ascending, cha
 def search(
     stage: Path, store: Store, alive: NDArray[np.bool_], config: DedupConfig, n_workers: int
 ) -> None:
-    """The stage: drop what another document contains, of those that are `alive`."""
+    """The stage: remove the `alive` documents that another one contains."""
     preference = Preference(store, config.keep)
     alive = alive.copy()
     with fs.publish(stage) as folder:
@@ -63,7 +63,7 @@ def search(
         save(folder / REMOVED_FILE, result[np.argsort(result["document"])])
 
 
-# --- who is compared -----------------------------------------------------------------------------
+# --- pairs to compare ----------------------------------------------------------------------------
 
 
 def _meetings(
@@ -103,7 +103,7 @@ def _fresh(folder: Path) -> Path:
 
 
 class _Pairing:
-    """One partition of samples: the pairs of documents that share one, each with its count."""
+    """Turns a partition of samples into pairs of documents that share one, with counts."""
 
     def __call__(self, partition: Path) -> tuple[Path, bool]:
         hashes, documents = sorted_entries(partition)
@@ -116,9 +116,9 @@ class _Pairing:
 
 
 def _counted(tallies: list[Path], store: Store, memory_mib: int) -> NDArray[np.uint64]:
-    """The pairs whose counts over all partitions are enough, ascending."""
+    """The pairs that share enough samples over all partitions, ascending."""
     entries = sum(np.load(path, mmap_mode="r").shape[1] for path in tallies)
-    # Dealt by ranges of the pair itself, so that the partitions come out in order.
+    # By ranges of the pair's value, so that the partitions come out in order.
     parts = max(1, -(-entries * 64 // (memory_mib * 2**20)))
     bounds = np.linspace(0, store.documents, parts + 1).astype(np.uint64)[1:-1] << np.uint64(32)
     kept = [np.empty(0, dtype=np.uint64)]
@@ -144,11 +144,11 @@ def _sample_counts(store: Store, documents: Numbers) -> NDArray[np.int64]:
     return np.asarray(store.take("counts", documents)[:, 4], dtype=np.int64)
 
 
-# --- how much of one the other holds -------------------------------------------------------------
+# --- containment of a pair -----------------------------------------------------------------------
 
 
 class _Containment:
-    """How much of a document another one holds, by its chapters; built in each process."""
+    """The share of a document that another one holds, by chapters; built in each process."""
 
     def __init__(self, store: Store, config: DedupConfig) -> None:
         self.store = store
@@ -158,7 +158,7 @@ class _Containment:
         self._sample_places = cache(self._read_sample_places)
 
     def __call__(self, pairs: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """[pairs, 2] the share of the first that the second holds, and the other way."""
+        """[pairs, 2] the share of the first that the second holds, and the reverse."""
         left, right = unpacked(pairs)
         shares = [
             (self.share(a, b), self.share(b, a))
@@ -167,7 +167,7 @@ class _Containment:
         return np.array(shares, dtype=np.float32).reshape(-1, 2)
 
     def share(self, small: int, large: int) -> float:
-        """The share of `small`, by samples, in chapters that `large` contains."""
+        """The share of `small`'s samples in chapters that `large` contains."""
         hashes, chapters = self.samples(small)
         if len(hashes) < _MIN_SAMPLES:
             return 0.0
@@ -178,7 +178,7 @@ class _Containment:
         return float(sizes[held >= self.chapter_share * sizes].sum() / len(hashes))
 
     def samples(self, document: int) -> Samples:
-        """The distinct samples of a document, each with the first chapter it stands in."""
+        """The distinct samples of a document, each with its first chapter."""
         if document in self.cached:
             self.cached.move_to_end(document)
             return self.cached[document]
@@ -191,7 +191,7 @@ class _Containment:
         return result
 
     def _place(self, document: int) -> tuple[int, int]:
-        """Where the samples of a document lie."""
+        """(start, stop) of a document's rows in `sample`."""
         starts = self.store.starts("counts")
         segment = int(np.searchsorted(starts, document, side="right")) - 1
         row = document - int(starts[segment])
@@ -213,7 +213,7 @@ def _choose(
     config: DedupConfig,
     n_workers: int,
 ) -> Removed:
-    """What goes: of editions all but the best, then what a document that stays contains."""
+    """The documents to remove: all editions but the best, then documents inside a kept one."""
     shares = _shares(containment, pairs, config, n_workers)
     left, right = unpacked(pairs)
     both = shares.min(axis=1) >= config.containment if len(shares) else np.empty(0, dtype=bool)
@@ -226,7 +226,7 @@ def _choose(
     editions = choose(left[both], right[both], preference.ranks, mutual, config.containment)
     gone = set(editions["document"].tolist())
 
-    # Larger containers first, so that a container's own fate is known.
+    # Larger containers first: then it is known whether a container itself stays.
     small = np.concatenate([left, right])
     large = np.concatenate([right, left])
     share = shares.T.ravel()
@@ -236,7 +236,7 @@ def _choose(
         _sample_counts(containment.store, small),
         _sample_counts(containment.store, large),
     )
-    # Of two equal ones the earlier document counts as the larger.
+    # Of two equal sizes the earlier document counts as larger.
     larger = (sizes_large > sizes_small) | ((sizes_large == sizes_small) & (large < small))
     small, large, share = small[larger], large[larger], share[larger]
     order = np.lexsort([-share, small, -sizes_small[larger]])

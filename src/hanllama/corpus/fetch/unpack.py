@@ -1,9 +1,9 @@
-"""A file as it was published -> lines of ours: archives opened, records read, layouts applied.
+"""Convert a published file to lines of ours: open archives, read records, apply layouts.
 
-Archives are read a member at a time. One that is broken, that would grow beyond what honest text
-compresses to, or with a member whose name leads out of the folder, stops the work. A record that is
-not of the published form goes to the quarantine, counted; when most are not, the set has changed,
-and that is said instead of a nearly empty result.
+Archives are read a member at a time. An archive is an error when it is broken, would grow beyond
+the compression of honest text, or has a member whose name leads out of the folder. A record that is
+not of the published form goes to the quarantine. When too many do, the set has changed: that is an
+error, not a nearly empty result.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_MISFIT_SHARE = 0.2
 
 @dataclass
 class Facts:
-    """What became of one published file."""
+    """Counts of one published file."""
 
     records: int = 0
     characters: int = 0
@@ -50,8 +50,8 @@ def convert(
     Args:
         path: the file on disk.
         name: its path inside the repository, for ids and messages.
-        source: what stands as `source` in every line: `huggingface:owner/name`.
-        quarantine_path: where unusable records go; removed again when there are none.
+        source: the `source` of every line: `huggingface:owner/name`.
+        quarantine_path: the file of unusable records; removed when there are none.
 
     Raises InputError when the records are not of the set's form, CorruptError for a broken archive.
     """
@@ -81,7 +81,7 @@ def convert(
 
 
 def extract(path: Path, folder: Path) -> int:
-    """Put a published file into `folder`, an archive's members in its place; returns how many."""
+    """Put a published file, or an archive's members, into `folder`; returns the number of files."""
     if not _archives.is_archive(path.name):
         with fs.storage(folder / path.name):
             shutil.copyfile(path, folder / path.name)
@@ -120,7 +120,7 @@ def _characters(line: Mapping[str, Any]) -> int:
 
 
 def _rows(path: Path, name: str, quarantine: Quarantine) -> Iterator[tuple[int, Row]]:
-    """The records of a file by their lines; of an archive, of all its members, numbered through."""
+    """(line, record) of a file; (count, record) of all members of an archive."""
     is_archive, count = _archives.is_archive(path.name), 0
     members = (m for inner, m in _members(path, name) if records.is_member(str(inner)))
     for source in members if is_archive else [records.source(path, name)]:
@@ -136,7 +136,7 @@ def _rows(path: Path, name: str, quarantine: Quarantine) -> Iterator[tuple[int, 
 
 
 def _members(path: Path, name: str) -> Iterator[tuple[PurePosixPath, Source]]:
-    """(path inside, bytes) of an archive's members; CorruptError for what cannot be trusted."""
+    """(path inside, source) of an archive's members; CorruptError for unsafe or broken ones."""
     for member in _archives.members(name, str(path)):
         if isinstance(member, Reject):
             raise CorruptError(f"{member.file}: {member.reason}")

@@ -1,18 +1,17 @@
 """Named public data sets: one file each; a set's name is its file name with `-` for `_`.
 
-A set file holds `SET = DataSet(...)`: where the set lies, which of its files are data, how its
-records become ours (`layout`), its licence as its page states it, and what is worth knowing. A
-layout is the name of one in `talks` or any function from a published record to a line of ours, so a
-set with a form of its own brings its own function (`baike.py`). A file of your own works as well:
-give its path, ending in `.py`, where the name would stand.
+A set file holds `SET = DataSet(...)`: the repository, its data files, the conversion of its records
+(`layout`), the licence stated on its page, and notes. A layout is the name of one in `talks`, or a
+function from a published record to a line of ours (as in `baike.py`). A file of your own also
+works: give its path, ending in `.py`, in place of the name.
 
-What became of a record is one of
-- `{"text": ...}`, with `category` where the record has one: pretraining text;
+A record becomes one of
+- `{"text": ...}`, with `category` if the record has one: pretraining text;
 - `{"messages": [{"role": ..., "content": ...}, ...]}`: a conversation;
 - `{"prompt": [messages], "chosen": [messages], "rejected": [messages]}`: a preference (TRL's form).
 
-Evaluation sets have no layout: their files are kept as published, which is how evaluation reads
-them, and no training stage takes them by accident.
+Evaluation sets have no layout. Evaluation reads their files as published, and no training stage
+takes them by accident.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Text:
     """The layout of pretraining text: one field is the text.
 
     Attributes:
-        headings: fields that stand on lines of their own before it, where they are not empty.
+        headings: fields that go on separate lines before the text, unless they are empty.
         category: the field to keep as the document's category.
     """
 
@@ -55,7 +54,7 @@ class Text:
 
 
 def text(record: Record, field: str) -> str:
-    """The text in a field; Unusable when it is missing, empty or no text."""
+    """The text of a field; Unusable when it is missing, empty or not text."""
     value = form.text(record, field)
     if not value.strip():
         raise Unusable(f"field {field!r} is missing or empty")
@@ -64,23 +63,23 @@ def text(record: Record, field: str) -> str:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What is known of a public data set.
+    """A public data set.
 
     Attributes:
-        repo: its name on Hugging Face; empty where it is only on ModelScope.
-        modelscope: its name on ModelScope; empty where none is known.
+        repo: its name on Hugging Face; empty for a set on ModelScope only.
+        modelscope: its name on ModelScope; empty when none is known.
         files: globs of the data files, as in `fnmatch` over the path inside the repository.
-        layout: a published record -> our line, or the name of a layout of conversations or
-            preferences; None keeps the files as they are.
-        stage: what it is for.
-        licence: as its page states it; "none stated" where it states none.
+        layout: a function from a published record to our line, or the name of a layout of
+            conversations or preferences; None keeps the files as they are.
+        stage: its use.
+        licence: as its page states it, or "none stated".
         size: of the files to download, in words.
         languages: ISO codes.
-        zh, en: what it is, in one line each.
-        verified: what was checked of all this, and against what.
-        notes: gates, traps, what to do with it.
-        modelscope_files: the globs there, where they differ.
-        fields: what a named layout calls a field -> what the set calls it; all others are left out.
+        zh, en: its description in one line.
+        verified: which of these facts were checked, and against what.
+        notes: gates, traps, advice.
+        modelscope_files: the globs on ModelScope, if they differ.
+        fields: a named layout's field -> the set's field; other fields are left out.
     """
 
     repo: str
@@ -99,7 +98,7 @@ class DataSet:
     fields: Mapping[str, str] = field(default_factory=dict)
 
     def line(self, record: Any) -> dict[str, Any]:
-        """A published record as our line; Unusable with the reason why it makes none."""
+        """A published record as our line; Unusable, with the reason, when it has none."""
         if not isinstance(self.layout, str):
             assert self.layout is not None
             if not isinstance(record, Mapping):
@@ -130,7 +129,7 @@ def names() -> list[str]:
 def load(name: str) -> DataSet:
     """The set called `name`, or the one in the file at `name` when it ends in `.py`.
 
-    Raises ConfigError that names the nearest when there is none.
+    Raises ConfigError, with the nearest name, when there is none.
     """
     if name.endswith(".py"):
         module = plugins.load(PACKAGE, name)

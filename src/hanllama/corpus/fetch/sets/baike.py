@@ -10,7 +10,7 @@ from hanllama.talks.conversations.form import Unusable
 
 
 def article(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Title, summary and sections, each heading on a line of its own; an empty part is left out."""
+    """Title, summary and sections, each heading on a separate line; empty parts are left out."""
     parts = [text(record, "title"), str(record.get("summary") or "")]
     for section in record.get("sections") or []:
         parts += [str(section.get("title") or ""), str(section.get("content") or "")]
