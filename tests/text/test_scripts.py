@@ -85,9 +85,7 @@ def derive() -> str:
     simplified = {c for c in han if to_traditional(c) != c and not _in_big5_level_1(c)}
     traditional = {c for c in han if to_simplified(c) != c and not _encodes(c, "gb2312")}
     both = simplified & traditional  # rare variants that opencc replaces in either direction
-    lines = [
-        "Characters of one way of writing only; derived by tests/text/test_scripts.py."
-    ]
+    lines = ["Characters of one way of writing only; derived by tests/text/test_scripts.py."]
     for name, found in (("simplified", simplified - both), ("traditional", traditional - both)):
         text = "".join(sorted(found))
         lines += [f"[{name}]", *(text[i : i + 50] for i in range(0, len(text), 50))]

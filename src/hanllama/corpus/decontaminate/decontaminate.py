@@ -1,8 +1,8 @@
-"""`hanllama decontaminate`: find the questions of evaluation sets in a corpus, and take them out.
+"""`hanllama decontaminate`: find the questions of evaluation sets in a corpus, and remove them.
 
-The corpus is read twice: once to see which n-grams stand in so many documents that they prove
-nothing, once to find leaks and to write what is left. Worker processes search, one process adds up
-in the order of the corpus, so the result does not depend on how many there are.
+The corpus is read twice: first to find n-grams in so many documents that they prove nothing, then
+to find leaks and to write the rest. Worker processes search; one process merges in the order of the
+corpus, so the result does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def decontaminate(config: DecontaminateConfig) -> Found:
 def _common(
     config: DecontaminateConfig, matcher: Matcher, files: list[Path], size: int, count: int
 ) -> Any:
-    """The n-grams that stand in more documents than may be."""
+    """The n-grams in more than `common_documents` documents."""
     documents = np.zeros(matcher.grams, np.int64)
     for grams in _pass("common phrases", files, size, count, _Count(matcher, config.text_field)):
         documents += np.bincount(grams.held, minlength=matcher.grams)
@@ -107,7 +107,7 @@ def _pass(title: str, files: list[Path], size: int, count: int, job: Any) -> Ite
 
 @contextlib.contextmanager
 def _leaks_file(folder: Path | None) -> Iterator[Any]:
-    """Writes leaks as lines of JSON; to nowhere without a folder."""
+    """A function that writes leaks as lines of JSON; nowhere without a folder."""
     if folder is None:
         yield lambda leak: None
         return
@@ -122,13 +122,13 @@ def _leaks_file(folder: Path | None) -> Iterator[Any]:
 
 
 def _same(job: Any) -> Any:
-    """The jobs carry what they need, so there is nothing to build."""
+    """The job: it carries everything it needs."""
     return job
 
 
 @dataclass
 class Counted:
-    """N-grams of a piece's documents, each once a document."""
+    """The n-grams of a piece's documents, each once per document."""
 
     size: int
     held: Any
@@ -136,7 +136,7 @@ class Counted:
 
 @dataclass
 class Searched:
-    """What was found in a piece, and the lines of the corpus that are left of it."""
+    """The findings in a piece, and its lines of the clean corpus."""
 
     size: int
     documents: int = 0
@@ -212,14 +212,14 @@ class _Search:
 
 
 def densest(places: Any, length: int) -> int:
-    """The place from which most others lie within `length`: where the text comes together."""
+    """The place with the most places within `length` after it: around it most of the text lies."""
     ordered = np.unique(places)
     reached = np.searchsorted(ordered, ordered + length, "right") - np.arange(len(ordered))
     return int(ordered[np.argmax(reached)])
 
 
 def without_lines(text: str, begins: Any, ends: Any) -> str:
-    """A text without every line that a span touches."""
+    """A text without the lines that a span touches."""
     breaks = np.flatnonzero(code_points(text) == 10)
     gone: Counter[int] = Counter()
     first, last = np.searchsorted(breaks, begins), np.searchsorted(breaks, ends - 1)

@@ -29,10 +29,10 @@ from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.reading import records
 
 SEGMENT_BYTES = 128 * 2**20
-# Or of this much that is known of it: lines without text cost memory, too.
+# Or this many bytes of arrays: documents without text take memory too.
 SEGMENT_ARRAYS = 64 * 2**20
 COMPLETE = "complete.json"  # of a pass, once its last segment is published
-# What each stage looks at, beyond what the stages before it look at.
+# The options of each stage, in addition to those of the stages before it.
 READING = ("text_field", "id_field", "source_field", "category_field", "licence_field")
 LINES = ("exact_lines", "line_characters", "line_documents", "line_keep")
 SKETCH = (
@@ -127,12 +127,12 @@ def is_complete(folder: Path) -> bool:
 
 
 def changed() -> InputError:
-    """The input is not what the passes before have read."""
+    """The error for an input that differs from an earlier pass."""
     return InputError("the input was changed while it was being read; start again")
 
 
 class _Plain:
-    """A file that numpy takes for none, and so writes to in a way that says when it is full."""
+    """Hides a file's type from numpy: its fast path for files does not report a full disk."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self.write = out.write
@@ -144,17 +144,17 @@ def save(path: Path, values: NDArray[Any]) -> None:
         np.save(_Plain(out), values)  # type: ignore[call-overload]
 
 
-# --- what a pass over the corpus leaves --------------------------------------------------------
+# --- the arrays of a pass ----------------------------------------------------------------------
 
 
 @dataclass
 class Batch:
-    """What a pass learns of one job's documents.
+    """The result of a pass for one job.
 
     Attributes:
-        arrays: one row a document, or a sketch, or a sample; values of an array whose name ends in
-            `_document` are numbers of documents, counted from the job's first.
-        rejects: reasons of the records that could not be read.
+        arrays: one row per document, sketch or sample. Values of an array whose name ends in
+            `_document` are document numbers, counted from the job's first.
+        rejects: counts of the reasons of unreadable records.
     """
 
     documents: int
@@ -164,7 +164,7 @@ class Batch:
 
 
 class SegmentWriter:
-    """Collects batches in order and publishes a segment whenever enough text is together."""
+    """Collects batches in order and publishes a segment when it has enough text."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -177,7 +177,7 @@ class SegmentWriter:
         self._bytes = self._array_bytes = 0
 
     def add(self, batch: Batch) -> None:
-        """Take the batch of the next job."""
+        """Add the batch of the next job."""
         for name, values in batch.arrays.items():
             if name.endswith("_document"):
                 batch.arrays[name] = values + self.documents
@@ -189,7 +189,7 @@ class SegmentWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Publish what is held."""
+        """Publish the collected batches as a segment."""
         if not self._held:
             return
         with fs.publish(self.folder / f"{self._number:06d}") as folder:
@@ -219,17 +219,17 @@ class Store:
 
     @property
     def jobs(self) -> list[int]:
-        """How many documents each job gave."""
+        """[jobs] the number of documents of each job."""
         return [count for meta in self.metas for count in meta["jobs"]]
 
     @property
     def documents(self) -> int:
-        """How many documents the pass has seen."""
+        """The number of documents."""
         return sum(self.jobs)
 
     @property
     def rejects(self) -> Counter[str]:
-        """How many records could not be read, for each reason."""
+        """reason -> number of unreadable records."""
         return _total(meta["rejects"] for meta in self.metas)
 
     def starts(self, name: str) -> NDArray[np.int64]:
@@ -249,7 +249,7 @@ class Store:
         return np.concatenate(list(self.blocks(name)))
 
     def take(self, name: str, rows: NDArray[Any]) -> NDArray[Any]:
-        """The given rows of an array, in the order asked for."""
+        """The given rows of an array, in the given order."""
         starts = self.starts(name)
         first = np.load(self.segments[0] / f"{name}.npy", mmap_mode="r")
         result = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
@@ -261,7 +261,7 @@ class Store:
         return result
 
     def run(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Consecutive rows of an array, all in one segment; or none."""
+        """Consecutive rows of an array; all must lie in one segment."""
         starts = self.starts(name)
         number = int(np.searchsorted(starts[:-1], start, side="right")) - 1
         header = self._header(number, name)
@@ -272,7 +272,7 @@ class Store:
         return np.frombuffer(data, header.dtype).reshape(-1, *header.shape[1:])
 
     def _header(self, number: int, name: str) -> _Header:
-        """Of a segment's array; to look at one takes ten times as long as to read a job's rows."""
+        """The header of a segment's array, cached: reading it takes longer than a job's rows."""
         if (number, name) not in self._headers:
             path = self.segments[number] / f"{name}.npy"
             array = np.load(path, mmap_mode="r")
@@ -297,19 +297,19 @@ def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
 # --- sorting more than fits into memory ----------------------------------------------------------
 
 ENTRY = np.dtype([("key", "<u8"), ("value", "<u4")])
-# Of one entry while its partition is sorted and its groups are paired: the entry, its copy in
-# order, the order itself, and as many pairs.
+# Memory of an entry while its partition is sorted and paired: the entry, its sorted copy, its place
+# in the order, and a pair.
 _SORTING_BYTES = 64
 _MAX_PARTITIONS = 1024
 
 
 class Partitions:
-    """Entries of a key and a 32-bit value, dealt by the key's first bits into files.
+    """Entries of a key and a 32-bit value, distributed over files by the key's first bits.
 
     Args:
-        entries: how many there will be at most; so many files that each fits into the memory.
-        packed: write only the 32 key bits behind the dealt ones, in one word with the value: faster
-            to sort, and for those who check whatever meets. Otherwise the entries are whole.
+        entries: how many at most; the number of files follows, so that each fits into the memory.
+        packed: write one word with the next 32 key bits and the value. It sorts faster, but equal
+            words do not prove equal keys. Otherwise entries are written whole.
     """
 
     def __init__(self, folder: Path, entries: int, memory_mib: int, *, packed: bool) -> None:
@@ -363,7 +363,7 @@ def sorted_entries(path: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
 
 
 def sorted_packed(path: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-    """The same of a partition of packed entries."""
+    """(keys, values) of a partition of packed entries, sorted; only 32 bits of a key are known."""
     entries = np.fromfile(path, dtype="<u8")
     entries.sort()
     return entries & _UPPER, entries.astype(np.uint32)  # the lower half

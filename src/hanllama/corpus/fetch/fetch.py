@@ -28,8 +28,8 @@ from hanllama.base.hub import Listing, RemoteFile
 from hanllama.base.progress import Progress
 from hanllama.corpus.fetch import sets, unpack
 
-MANIFEST = "manifest.json"  # by this name the readers of corpora pass it over
-# What the hubs keep beside the data and a glob for JSON would catch.
+MANIFEST = "manifest.json"  # readers of corpora skip this name
+# Files beside the data that a glob for JSON would match.
 _NOT_DATA = ("dataset_infos.json", "configuration.json", "*/.*", ".*")
 
 
@@ -40,16 +40,18 @@ class FetchConfig:
     name: str = option(
         "",
         positional=True,
-        help="a set's name, or a set file of your own (.py); without it the sets are listed",
+        help="a set's name, or your own set file (.py); without it the sets are listed",
     )
     output: str = option("", help="the folder to write")
     hub: Literal["huggingface", "modelscope"] | None = option(
-        None, help="where to download from; without it what HANLLAMA_HUB says, else huggingface"
+        None, help="where to download from; default: HANLLAMA_HUB, else huggingface"
     )
     revision: str = option("", help="a branch, tag or commit; without it the main branch")
     max_files: Natural = option(0, help="take only the first files; 0 means all")
     max_bytes: Natural = option(0, help="take the first files up to this size; 0 means all")
-    force: bool = option(False, help="replace the output folder, and give up an unfinished try")
+    force: bool = option(
+        False, help="replace the output folder, and discard an unfinished download"
+    )
 
     def __post_init__(self) -> None:
         if self.name and not self.output:
@@ -83,7 +85,7 @@ def _fetch(config: FetchConfig) -> None:
 
 
 def overview() -> str:
-    """The table of the sets that come with hanllama."""
+    """A table of the sets that come with hanllama."""
     rows = [(n, f.stage, f.size, f.licence) for n, f in _all()]
     lines = []
     for line, (_, found) in zip(aligned(rows), _all(), strict=True):
@@ -95,11 +97,11 @@ def _all() -> list[tuple[str, sets.DataSet]]:
     return [(name, sets.load(name)) for name in sets.names()]
 
 
-# --- what is wanted ----------------------------------------------------------------------------
+# --- the request -------------------------------------------------------------------------------
 
 
 def _request(config: FetchConfig) -> dict[str, Any]:
-    """What identifies a download: a resume under other options would mix two."""
+    """The options that identify a download: resuming with others would mix two."""
     service = config.hub or os.environ.get("HANLLAMA_HUB") or "huggingface"
     return {
         "set": config.name,
@@ -204,7 +206,7 @@ def _chosen(
 
 
 def _natural(path: str) -> list[tuple[int, str]]:
-    """A sort key under which `part_2` comes before `part_10`."""
+    """A sort key that puts `part_2` before `part_10`."""
     return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path)]
 
 
@@ -214,7 +216,7 @@ def _natural(path: str) -> list[tuple[int, str]]:
 def _download_all(
     work: Path, found: sets.DataSet, service: hub.Hub, listing: Listing
 ) -> list[dict[str, Any]]:
-    """Every file downloaded and converted in `work/done`; the facts of each, in order."""
+    """Download and convert every file into `work/done`; returns the facts of each, in order."""
     done, raw = work / "done", work / "raw"
     with fs.storage(work):
         done.mkdir(parents=True, exist_ok=True)
@@ -242,8 +244,8 @@ def _one(
     listing: Listing,
     progress: Progress,
 ) -> None:
-    """Download one file, convert it, note its facts (last: they say that it is done)."""
-    # The name on disk keeps the suffix, by which it is read, and none of the hub's folders.
+    """Download a file, convert it, and write its facts (last: they mark it as done)."""
+    # The name on disk keeps the suffix, which decides the format, without the hub's folders.
     target = raw / f"{number:05d}-{file.path.rsplit('/', 1)[-1]}"
     if not target.is_file():
         _check_room(raw, file)
@@ -271,7 +273,7 @@ def _facts_path(done: Path, number: int) -> Path:
 
 
 def _check_room(folder: Path, file: RemoteFile) -> None:
-    """Refuse before the download what could not end: the file, and about half of it converted."""
+    """Refuse a download without room for the file and its conversion (about half its size)."""
     free = shutil.disk_usage(folder).free
     if free < 1.5 * file.size:
         raise StorageError(
@@ -314,7 +316,7 @@ def _publish(
 
 
 def _move_in(source: Path, folder: Path) -> None:
-    """The files below `source` at the same places below `folder`."""
+    """Link the files below `source` to the same places below `folder`."""
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
         target = folder / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -322,7 +324,7 @@ def _move_in(source: Path, folder: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """One file under a second name: a kill before the folder is published costs nothing."""
+    """Give a file a second name: a kill before the folder is published then loses nothing."""
     try:
         os.link(source, target)
     except OSError:  # no hard links here (another file system, Windows without rights)
