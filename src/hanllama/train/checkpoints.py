@@ -1,14 +1,14 @@
-"""Checkpoints: `checkpoints/step-000800/` is a model folder plus what only training needs.
+"""Checkpoints: `checkpoints/step-000800/` is a model folder plus the state of training.
 
-    config.json model.safetensors tokenizer.json …     the model, as anyone may open it
+    config.json model.safetensors tokenizer.json …     a plain model folder
     trainer/state.json                                 step, fingerprint, the objective's state
     trainer/optimizer.safetensors                      AdamW's moments by parameter name
     trainer/config.yaml                                the resolved config
     trainer/<name>.safetensors                         further models of the objective
     SHA256SUMS                                         the marker, written last
 
-A folder appears whole or not at all (`fs.publish`), and is checked whole before it is used: one
-flipped bit is refused. Which checkpoint is best is read from their states, never remembered.
+A folder appears whole or not at all (`fs.publish`) and is checked whole before it is used: one
+flipped bit is refused. The best checkpoint is found from their states, never remembered.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint knows besides weights and moments.
+    """The content of a checkpoint besides weights and moments.
 
     step: optimizer steps done.
     tokens: trained tokens (weights) seen.
-    fingerprint: what must be unchanged on resume, by field.
+    fingerprint: hashes that a resume requires to be the same, by field.
     figures: the held-out figures at this step.
     objective: the objective's own small state.
     scaler: the fp16 loss scaler's state.
@@ -78,7 +78,7 @@ def save(
 
 
 def all_in(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run, by step; half-written ones carry other names."""
+    """The complete checkpoints of a run, by step; half-written ones have other names."""
     found = [f for f in folder.glob("step-*") if _NAME.fullmatch(f.name)]
     complete = [f for f in found if (f / fs.SUMS).is_file()]
     return sorted(complete, key=step_of)
@@ -97,12 +97,12 @@ def read_state(checkpoint: Path) -> State:
 
 
 def verify(checkpoint: Path) -> None:
-    """Refuse a checkpoint with a missing, truncated or altered file."""
+    """Raise CorruptError for a checkpoint with a missing, truncated or altered file."""
     try:
         fs.verify_sums(checkpoint)
     except CorruptError as error:
         raise CorruptError(
-            f"{error}; to go on from the checkpoint before it, remove {checkpoint}"
+            f"{error}; or remove {checkpoint} to resume from the checkpoint before it"
         ) from None
 
 
@@ -129,28 +129,28 @@ def restore(
             tensor = moments.pop(f"{name}.{key}", None)
             if tensor is None:
                 raise ResumeError(
-                    f"{checkpoint} has no {key} for {name}: it was written by another objective or"
-                    " with other parameters frozen"
+                    f"{checkpoint} has no {key} for {name}: another objective wrote it, or one that"
+                    " trained other parameters"
                 )
-            # Fused kernels want the step beside the parameter, in float32.
+            # Fused kernels need the step in float32 on the parameter's device.
             entry[key] = tensor.to(parameter.device)
         optimizer.state[parameter] = entry
     return read_state(checkpoint)
 
 
 def require_same(found: Mapping[str, str], expected: Mapping[str, str], checkpoint: Path) -> None:
-    """Refuse to go on with other data, another tokenizer or another model, naming the field."""
+    """Raise ResumeError, naming the field, when data, tokenizer or model have changed."""
     for key in sorted({*found, *expected}):
         if found.get(key) != expected.get(key):
             raise ResumeError(
                 f"cannot resume from {checkpoint}: {key} has changed (it was"
                 f" {found.get(key, 'absent')}, now {expected.get(key, 'absent')}); restore it, or"
-                " start anew in another output folder"
+                " start again in another output folder"
             )
 
 
 def best(checkpoints: list[Path]) -> Path | None:
-    """The checkpoint of the lowest held-out loss; the later one of equals, None without any."""
+    """The checkpoint with the lowest held-out loss, the later of equals; None without a loss."""
     ranked = [
         (loss, -step_of(c), c)
         for c in checkpoints
@@ -160,16 +160,16 @@ def best(checkpoints: list[Path]) -> Path | None:
 
 
 def retain(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the best one, and halves that a kill left.
+    """Remove all but the newest `keep` checkpoints and the best one, and half-written folders.
 
-    A link, or a name that only begins like a checkpoint's, is somebody else's and stays.
+    A link, or a folder whose name only begins like a checkpoint's, stays.
     """
     found = all_in(folder)
     gone = set(found[:-keep]) - {best(found)}
     halves = {folder / f".tmp-{c.name}": c for c in gone if not c.is_symlink()}
     for half, checkpoint in halves.items():
         shutil.rmtree(half, ignore_errors=True)
-        # Under this name nobody takes it for a checkpoint, should a kill cut the removal short.
+        # Renamed, so that a removal cut short by a kill leaves no broken checkpoint.
         with fs.storage(checkpoint):
             checkpoint.rename(half)
     for half in folder.glob(".tmp-step-*"):

@@ -1,6 +1,6 @@
-"""What a training run can be told. Imports no torch, so that help and recipes stay quick.
+"""The options of a training run. Imports no torch, so that help and recipes stay quick.
 
-`OptimConfig` and `LoopConfig` belong to every objective; a command adds its own data and model.
+Every command has `OptimConfig` and `LoopConfig`, and adds options for its data and model.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ModelShape:
     def resolve(self, vocab_size: int, context: int = 0, **special_ids: int | None) -> LlamaConfig:
         """The model's config for a vocabulary, a context (0: the preset's) and special token ids.
 
-        Raises ConfigError for dimensions that make no model.
+        Raises ConfigError for dimensions that are missing or do not fit together.
         """
         given = {
             name: value
@@ -81,13 +81,13 @@ class OptimConfig:
         if self.schedule == "wsd" and self.warmup + self.decay > 1:
             raise ConfigError(
                 f"optim.warmup {self.warmup} and optim.decay {self.decay} are shares of the same"
-                " steps: together they can be 1 at most"
+                " steps: their sum must be at most 1"
             )
 
 
 @checked
 class LoopConfig:
-    """How long, how much at a time, in which precision, and what is kept and shown."""
+    """The length of a run, its batches and precision, and what it keeps and shows."""
 
     max_steps: Natural = option(0, help="optimizer steps; 0 takes them from epochs")
     epochs: float = option(1.0, help="passes over the data, where max_steps is 0")
@@ -131,7 +131,7 @@ class LoopConfig:
 
 @checked
 class RaggedLoopConfig(LoopConfig):
-    """The loop over rows that are only as wide as the longest of their batch."""
+    """The loop over rows that are as wide as the longest of their batch."""
 
     sample_prompts: tuple[str, ...] = option(
         ("请介绍一下你自己。", "给小朋友讲一个短故事。"), help="what the samples are asked"
@@ -141,8 +141,8 @@ class RaggedLoopConfig(LoopConfig):
         super().__post_init__()
         if self.compile:
             raise ConfigError(
-                "loop.compile does nothing here, where batches have another shape every time;"
-                " leave it out"
+                "loop.compile cannot be used here, since every batch has another shape; leave it"
+                " out"
             )
 
 
@@ -159,8 +159,8 @@ class RecordsConfig:
     lora: LoraConfig = option(LoraConfig(), help="adapters instead of the whole model")
 
 
-# What may differ between the command that began a run and the one that resumes it: it changes
-# what is shown or kept or how the same sums are divided, never a gradient.
+# Options that may differ when a run is resumed: they change what is shown or kept, or how the same
+# sums are divided, but never a gradient.
 RESUME_MAY_CHANGE = frozenset(
     {
         "loop.micro_batch_size",
@@ -202,10 +202,10 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         if self.context == 1:
-            raise ConfigError("context 1: a row needs a token to read and one to predict")
+            raise ConfigError("context must be at least 2: a token to read and one to predict")
         given = [name for name, value in vars(self.model).items() if value not in (None, "")]
         if self.base_model and given:
             raise ConfigError(
-                f"model.{given[0]} describes a new model, and base_model {self.base_model} has its"
-                " own dimensions: leave one of the two out"
+                f"model.{given[0]} describes a new model, but base_model {self.base_model} already"
+                " has dimensions: leave one of the two out"
             )

@@ -1,13 +1,12 @@
-"""What a device can do: peak arithmetic, memory and a price to plan with. Imports no torch.
+"""Devices: peak arithmetic, memory and a price to plan with. Imports no torch.
 
 Peaks are the makers' dense figures (no sparsity) for bf16/fp16 with fp32 accumulation, and for
-fp32 on the units a training run would use. Prices are orders of magnitude of on-demand rental in
-2026, in US dollars an hour: `plan` says so, and `--price` replaces them.
+fp32 on the units that training would use. Prices are orders of magnitude of on-demand rental in
+2026, in US dollars per hour; `--price` replaces them.
 
-The assumed MFU (share of the peak that the model's arithmetic takes) is what eager code with
-weights in fp32 and matrix products in 16 bit should reach on a device filled with work; published
-figures of compiled and hand-fused code are upper bounds. `--mfu` replaces it, and the run's own
-progress shows the real one.
+The assumed MFU (the share of the peak that the model's arithmetic takes) is for eager code with
+weights in fp32 and 16-bit matrix products on a busy device; published figures of compiled and fused
+code are upper bounds. `--mfu` replaces it, and a run's progress shows the real one.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from hanllama.base.errors import ConfigError
 from hanllama.base.plugins import nearest
 
 # nanochat states 41 % (d12) to 50 % (d24) on H100, compiled, and TinyLlama 56 % on A100, with fused
-# kernels. What our eager code keeps of that is an assumption, not yet measured on a GPU: less, and
-# less on the H100, whose arithmetic is faster against its memory than the A100's.
+# kernels. The figures for our eager code are assumptions, not yet measured on a GPU: lower, and
+# lowest on the H100, whose arithmetic is faster relative to its memory than the A100's.
 HOPPER_MFU = 0.30
 GPU_MFU = 0.40
-# The eager 24M and 58M steps took 0.6 to 0.7 of the time's worth of bare matrix products in this
-# project's trials on a CPU with AVX-512.
+# Measured on a CPU with AVX-512: eager steps of 24M and 58M models reach 0.6 to 0.7 of the speed of
+# bare matrix products.
 CPU_MFU = 0.60
 
 
@@ -68,7 +67,7 @@ DEVICES: dict[str, Device] = {
 
 
 def find(name: str) -> Device:
-    """A device by name; ConfigError names the nearest."""
+    """A device by name; ConfigError names the nearest one."""
     key = name.lower().replace(" ", "").replace("-", "")
     if key not in DEVICES:
         raise ConfigError(f"device {name!r} is unknown{nearest(key, list(DEVICES))}")
@@ -76,7 +75,7 @@ def find(name: str) -> Device:
 
 
 def match(product_name: str) -> Device | None:
-    """The device of a name as the driver gives it (`NVIDIA H100 80GB HBM3`), None if unknown."""
+    """The device for the driver's name of it (`NVIDIA H100 80GB HBM3`), None if unknown."""
     squeezed = product_name.lower().replace(" ", "").replace("-", "")
     found = [d for key, d in DEVICES.items() if key in squeezed]
     return max(found, key=lambda d: len(d.name)) if found else None

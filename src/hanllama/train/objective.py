@@ -1,10 +1,9 @@
-"""What the loop asks of an objective: pretraining, SFT, DPO, PPO … are objects of this shape.
+"""The interface of an objective: pretraining, SFT, DPO, PPO … implement it for the loop.
 
-The loop knows none of them by name. `prepare(step)` does what belongs to the whole step (rollouts,
-statistics over the full batch) and cuts it into micro-batches whose weights are known before any
-of them is computed; `loss` returns a SUM; the loop divides by the step's total weight, over all
-micro-batches and all processes, before the backward pass. So neither accumulation, nor data
-parallelism, nor the fp16 scaler can change the gradient.
+`prepare(step)` does the work of the whole step (rollouts, statistics over the full batch) and cuts
+it into micro-batches whose weights are known before any of them is computed. `loss` returns a SUM;
+the loop divides it by the step's total weight, over all micro-batches and processes, before the
+backward pass. So neither accumulation, data parallelism nor the fp16 scaler changes the gradient.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from hanllama.train.parallel import World
 class Micro:
     """One forward and backward pass.
 
-    weight: what its loss counts for: usually the number of trained tokens.
-    rows: which rows of the data it holds, to name them when something goes wrong.
-    data: whatever the objective's `loss` wants.
+    weight: its weight in the step, usually the number of trained tokens.
+    rows: its rows of the data, to name them when something goes wrong.
+    data: the argument of the objective's `loss`.
     """
 
     weight: float
@@ -40,13 +39,13 @@ class Micro:
 
 
 class Objective(ABC):
-    """One way to train. Pure in the step: nothing but `state` survives from one to the next.
+    """One way to train. A function of the step: only `state` passes from one step to the next.
 
-    Below the line are things that most objectives have no need of.
+    Most objectives keep the defaults below the line.
     """
 
     name: str
-    """What the model card and the progress bar call it; of a preference loss its own name."""
+    """Its name in the model card and the progress bar; for DPO, the name of the loss."""
 
     model: Llama
     """The model that is trained, sampled and published."""
@@ -56,7 +55,7 @@ class Objective(ABC):
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, str]:
-        """What a resume must find unchanged, by field: data, tokenizer, model."""
+        """Hashes that a resume requires to be the same, by field: data, tokenizer, model."""
 
     @abstractmethod
     def prepare(self, step: int) -> Sequence[Micro]:
@@ -74,55 +73,55 @@ class Objective(ABC):
     def row_names(
         self, rows: Sequence[int], decode: Callable[[Sequence[int]], str]
     ) -> Sequence[str]:
-        """What a person finds rows of the data by: their ids, or else their text (`decode` makes
+        """Names by which a person finds rows of the data: their ids, or their text (`decode` makes
         it from tokens)."""
 
     # ------------------------------------------------------------------------------------------
 
     steps_per_experience: int = 1
-    """Optimizer steps made of one experience (PPO's rollouts). Checkpoints, and stops for a
-    signal, fall only where an experience ends, so that none has to be saved."""
+    """Optimizer steps per experience (PPO's rollouts). A run is saved and stopped only between
+    two experiences, so that none has to be saved."""
 
     def further_models(self) -> Mapping[str, nn.Module]:
-        """Other models that are trained (a value model), by name; saved beside the first."""
+        """Other trained models (a value model), by name; saved beside the first."""
         return {}
 
     def learning_rate_scales(self) -> Mapping[str, float]:
-        """What multiplies the learning rate of each of the further models; 1 where absent."""
+        """The factor of the learning rate of each further model; 1 if absent."""
         return {}
 
     def step_metrics(self) -> Mapping[str, float]:
-        """What the last step adds to its line of metrics; the same on every process."""
+        """Further metrics of the last step; the same on every process."""
         return {}
 
     def tables(self) -> Sequence[Mapping[str, Any]]:
-        """What the last evaluation says that is no curve: `title`, `headings`, `rows` of each."""
+        """Tables of the last evaluation, each with `title`, `headings` and `rows`."""
         return ()
 
     def alarms(self) -> Sequence[str]:
-        """What went wrong in the last step without stopping it, each in a sentence."""
+        """Warnings about the last step, each a sentence; they do not stop the run."""
         return ()
 
     def state(self) -> Mapping[str, Any]:
-        """The small state that is part of a checkpoint (JSON)."""
+        """A small state for the checkpoint (JSON)."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
         assert not state, "an objective that saves a state must take it back"
 
 
 class RowObjective(Objective):
-    """What the objectives here share: rows in micro-batches, and the figures of a step.
+    """An objective over rows in micro-batches, with figures that are averaged over a step.
 
     Args:
         model: on its device.
-        loop: its batch and micro-batch size, seed, dtype and rows of an evaluation count here.
-        fingerprint: what a resume must find unchanged.
+        loop: gives batch and micro-batch size, seed, dtype and the rows of an evaluation.
+        fingerprint: hashes that a resume requires to be the same.
     """
 
     names: Sequence[str] = ()
-    """Of the figures that the passes of a step give."""
+    """The names of the figures that the passes of a step add."""
 
     def __init__(
         self, model: Llama, loop: LoopConfig, world: World, fingerprint: Mapping[str, str]
@@ -136,34 +135,34 @@ class RowObjective(Objective):
         self.means: dict[str, float] = {}
 
     def fingerprint(self) -> Mapping[str, str]:
-        """As it was given."""
+        """The fingerprint given to the constructor."""
         return self._fingerprint
 
     def parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """This process's share of some rows, in micro-batches."""
+        """This process's share of the rows, in micro-batches."""
         mine, size = rows[self.world.rank :: self.world.size], self.micro_batch_size
         return [mine[start : start + size] for start in range(0, len(mine), size)]
 
     def evaluated(self, rows: int) -> int:
-        """How many of the held-out rows an evaluation looks at, over all processes."""
+        """How many of the held-out rows an evaluation uses, over all processes."""
         return min(self.settings.eval_rows or rows, rows)
 
     def begin_passes(self, count: int) -> None:
-        """A step of so many micro-batches begins: its figures are new."""
+        """Begin a step of `count` micro-batches, with new figures."""
         self.figures, self._passes_left = Figures(self.names), count
 
     def end_pass(self) -> None:
-        """After each micro-batch; the last one makes `means`, on every process those of all."""
+        """End a micro-batch; the last one sets `means`, over all processes."""
         self._passes_left -= 1
         if self._passes_left == 0:
             self.means = self.figures.means(self.world, self.device)
 
 
 class Figures:
-    """Means over all micro-batches and processes, kept as sums until all are there.
+    """Means over all micro-batches and processes, kept as sums until the step ends.
 
     Args:
-        names: every name that may be added, the same on every process.
+        names: every name that may be added; the same on every process.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -172,13 +171,13 @@ class Figures:
 
     @torch.no_grad()
     def add(self, name: str, values_S: Tensor, counts_S: Tensor | None = None) -> None:
-        """Add values, each a sum over as many things as `counts_S` says (one, without)."""
+        """Add values, each a sum over `counts_S` things (one thing if None)."""
         count = values_S.new_tensor(values_S.numel()) if counts_S is None else counts_S.sum()
         pair = torch.stack((values_S.sum().float(), count.float()))
         self._sums.append((self._numbers[name], pair))
 
     def means(self, world: World, device: torch.device) -> dict[str, float]:
-        """Each name's mean over all processes; a name that nothing was added to has none."""
+        """The mean of each name over all processes; names without a value are left out."""
         totals = torch.zeros(len(self._numbers), 2, dtype=torch.float64)
         for number, pair in self._sums:
             totals[number] += pair.cpu()

@@ -36,9 +36,9 @@ def learning_rate(step: int, max_steps: int, config: OptimConfig) -> float:
 def build_optimizer(
     model: nn.Module, config: OptimConfig, scales: Mapping[str, float] | None = None
 ) -> torch.optim.AdamW:
-    """Fused AdamW over the parameters that are trained; no weight decay on vectors (norms).
+    """Fused AdamW over the trained parameters; no weight decay on vectors (norms).
 
-    `scales` multiply the learning rate of submodules by name, as each group's `lr_scale`.
+    `scales` multiplies the learning rate of submodules by name, as each group's `lr_scale`.
     """
     found: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -49,7 +49,7 @@ def build_optimizer(
         {"params": group, "lr_scale": scale, "weight_decay": config.weight_decay * is_matrix}
         for (scale, is_matrix), group in found.items()
     ]
-    # MPS got its fused kernel late and only for some dtypes: the plain one is always right.
+    # MPS has a fused kernel only in late versions and for some dtypes.
     fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
     return torch.optim.AdamW(
         groups,

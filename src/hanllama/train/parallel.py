@@ -1,9 +1,9 @@
-"""Several processes as one: who am I, add these up, wait for the others.
+"""Several processes as one: ranks, sums over all processes, barriers.
 
-Under `torchrun` each process takes its share of every step's rows and the gradients are summed.
-The losses are already sums scaled by the whole step's weight, so the sum is the gradient of the
-whole batch: neither the number of processes nor the micro-batch changes it. Each process keeps a
-whole copy of the model; sharding (FSDP2) will replace `sum_gradients`, nothing else.
+Under `torchrun` each process takes its share of every step's rows, and the gradients are summed.
+The losses are sums already scaled by the whole step's weight, so the sum is the gradient of the
+whole batch, whatever the number of processes or the micro-batch. Each process has a whole copy of
+the model; sharding (FSDP2) will replace only `sum_gradients`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# Gradients travel in buckets of about this many elements: one message a tensor would be latency,
-# one message for everything a second copy of the gradients.
+# Elements of a message with gradients: one message per tensor would cost latency, a single message
+# a second copy of all gradients.
 _BUCKET_ELEMENTS = 8 << 20
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: rank from 0, size in processes."""
+    """This process's rank, from 0, and the number of processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def sum(self, values: list[float], device: torch.device) -> list[float]:
@@ -71,20 +71,20 @@ class World:
             _all_reduce_together(bucket)
 
     def broadcast(self, module: torch.nn.Module) -> None:
-        """Give every process rank 0's weights."""
+        """Copy rank 0's weights to every process."""
         if self.size > 1:
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, 0)
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has reached this call."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextlib.contextmanager
 def world(device: torch.device) -> Iterator[World]:
-    """Join the other processes of a `torchrun`, for as long as the block lasts."""
+    """Join the other processes of a `torchrun` inside the block."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()

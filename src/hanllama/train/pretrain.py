@@ -1,8 +1,8 @@
 """Pretraining: predict the next token of packed documents.
 
-`hanllama pretrain` trains a new model on token shards, or goes on with an existing one; the same
-command again resumes. Held-out quality is given as loss per token and as bits per UTF-8 byte,
-which alone can be compared between tokenizers.
+`hanllama pretrain` trains a new model on token shards, or continues an existing one; the same
+command again resumes. Held-out quality is measured as loss per token and as bits per UTF-8 byte;
+only the latter can be compared between tokenizers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hanllama.train.parallel import World
 
 
 class Pretrain(RowObjective):
-    """Next-token prediction on packed rows; weights are counts of predicted tokens."""
+    """Next-token prediction on packed rows; a micro-batch's weight is its predicted tokens."""
 
     name = "pretrain"
 
@@ -50,9 +50,9 @@ class Pretrain(RowObjective):
         """
         Args:
             train, heldout: packed rows of the two splits.
-            token_bytes: [V] UTF-8 bytes that each token stands for.
+            token_bytes: [V] number of UTF-8 bytes of each token.
             across_documents: let attention see a row's other documents.
-            model, loop, world, fingerprint: those of `RowObjective`.
+            model, loop, world, fingerprint: see `RowObjective`.
         """
         super().__init__(model, loop, world, fingerprint)
         self._train, self._heldout = train, heldout
@@ -73,11 +73,11 @@ class Pretrain(RowObjective):
         return cross_entropy_sum(hidden_ND, self.model.output_weight(), labels.reshape(-1))
 
     def noise(self, micro: Micro) -> Tensor | None:
-        """Added to the embeddings, [B, T, D]; None for none."""
+        """The noise to add to the embeddings, [B, T, D]; None for none."""
         return None
 
     def evaluate(self) -> Mapping[str, float]:
-        """Held-out loss per token, and bits per byte of the text that these tokens stand for."""
+        """Held-out loss per token, and bits per byte of the same text."""
         if self._heldout is None:
             return {}
         rows = self._heldout.batch(0, self.evaluated(self._heldout.n_rows))
@@ -97,7 +97,7 @@ class Pretrain(RowObjective):
     def row_names(
         self, rows: Sequence[int], decode: Callable[[Sequence[int]], str]
     ) -> Sequence[str]:
-        """The text of each packed row: it has no id, its documents lie one behind the other."""
+        """The text of each packed row; rows have no ids."""
         batch = self._train.rows(np.array(rows))
         return [decode(tokens_T.tolist()) for tokens_T in batch.tokens_RT]
 
@@ -117,10 +117,10 @@ class Pretrain(RowObjective):
 
 
 class Hidden:
-    """`model.hidden`, compiled for full training batches, of the shape that it sees first.
+    """`model.hidden`, compiled for training batches of the first shape that it sees.
 
-    Compiling costs a minute for each new shape, so a smaller last micro-batch, evaluation (another
-    gradient mode) and decoding (a new shape every token) stay eager. The model is untouched.
+    Compiling costs a minute per shape, so a smaller last micro-batch, evaluation (another gradient
+    mode) and decoding (a new shape for every token) stay eager. The model does not change.
     """
 
     def __init__(self, model: Llama, compile: bool) -> None:
@@ -135,7 +135,7 @@ class Hidden:
         documents_BT: Tensor | None,
         noise_BTD: Tensor | None = None,
     ) -> Tensor:
-        """The hidden states [B, T, D]; the arguments are those of `Llama.hidden`."""
+        """The hidden states [B, T, D]; for the arguments see `Llama.hidden`."""
         if self._compiled is not None and torch.is_grad_enabled():
             self._shape = self._shape or tokens_BT.shape
             if tokens_BT.shape == self._shape:
@@ -181,7 +181,7 @@ def pretrain(config: PretrainConfig) -> None:
 
 
 def _model(config: PretrainConfig, shards: Shards, session: Session) -> tuple[Llama, ModelCard]:
-    """The model to train, on the CPU, with the card it has before this stage."""
+    """The model to train, on the CPU, and its card before this stage."""
     tokenizer = load_tokenizer(shards.tokenizer_folder)
     if config.base_model:
         found = load_tokenizer(config.base_model)
@@ -199,12 +199,12 @@ def _model(config: PretrainConfig, shards: Shards, session: Session) -> tuple[Ll
         pad_token_id=tokenizer.pad_id,
     )
     generator = torch.Generator().manual_seed(config.loop.seed)
-    # A resumed run overwrites these weights; drawing them is cheaper than a second path here.
+    # A resumed run overwrites these weights; to draw them is cheaper than a second path here.
     return Llama(llama, generator), ModelCard(name=session.output.name)
 
 
 def fingerprint(shards: Shards, model: LlamaConfig) -> dict[str, str]:
-    """What a run on these shards must find unchanged when it is resumed."""
+    """Hashes that a resume of a run on these shards requires to be the same."""
     shape = json.dumps(model.to_hf(), sort_keys=True).encode()
     return {
         "data": shards.fingerprint,
@@ -224,6 +224,6 @@ def _announcement(model: Llama, train: PackedRows, loop: LoopConfig) -> str:
 
 
 def _joined(batch: RowBatch) -> RowBatch:
-    """The same rows as one running text each: positions through the row, no borders."""
+    """The same rows with each row as one text: positions run on, documents are not separated."""
     positions = np.broadcast_to(np.arange(batch.tokens_RT.shape[1]), batch.tokens_RT.shape).copy()
     return RowBatch(batch.tokens_RT, batch.labels_RT, positions, None)

@@ -1,6 +1,6 @@
 """`report.html` of a training run: curves, samples, speed, settings, and verdicts in words.
 
-The verdicts are the part a newcomer needs: what the curves say about this run, and what to do.
+The verdicts tell a newcomer what the curves mean and what to do.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Verdict = tuple[report.Level, str]
 _SHOWN_SAMPLES = 3
 _HELDOUT = "heldout_"
 _GAP_NATS = 0.5
-_ENDS = 4  # of the logged steps a quarter at either end is compared: one step's loss is noise
+_ENDS = 4  # the first and the last quarter of the steps are compared: one step's loss is noise
 
 
 def write_report(run: RunFolder, max_steps: int) -> None:
-    """Replace the run's report.html with what its metrics say now."""
+    """Write the run's report.html from its metrics."""
     lines = run.metrics()
     steps = [line for line in lines if "loss" in line]
     evals = [line for line in lines if any(name.startswith(_HELDOUT) for name in line)]
@@ -53,14 +53,14 @@ def verdicts(
     done: int,
     max_steps: int,
 ) -> list[Verdict]:
-    """What the metrics say, each as (level, sentence)."""
+    """The verdicts on the metrics, each as (level, sentence)."""
     found: list[Verdict] = []
     if done < max_steps:
-        found.append(("info", f"The run stands at step {done:,} of {max_steps:,}; not finished."))
+        found.append(("info", f"The run is at step {done:,} of {max_steps:,}; not finished."))
     if len(steps) >= 2:
         found.append(_progress(steps))
     if not evals:
-        found.append(("warning", "No held-out text: nothing says how the model does on new text."))
+        found.append(("warning", "No held-out text: the quality on new text is not measured."))
     elif "heldout_loss" in evals[-1]:
         found += _heldout_verdicts(steps, evals)
     else:
@@ -77,7 +77,7 @@ def verdicts(
 
 
 def _progress(steps: Sequence[dict[str, Any]]) -> Verdict:
-    """Whether training went the right way."""
+    """Whether training improved its aim."""
     name, wanted = _aim(steps)
     size = max(len(steps) // _ENDS, 1)
     first, last = (mean(s[name] for s in part) for part in (steps[:size], steps[-size:]))
@@ -86,8 +86,8 @@ def _progress(steps: Sequence[dict[str, Any]]) -> Verdict:
 
 
 def _aim(steps: Sequence[dict[str, Any]]) -> tuple[str, Literal[1, -1]]:
-    """What should change, and where to: the loss down; of a policy that learns from answers of its
-    own the reward up, since its loss says nothing."""
+    """The figure that should change, and its direction: the loss down, or in reinforcement learning
+    the reward up, since the loss of a policy says nothing."""
     return ("reward", 1) if "reward" in steps[0] else ("loss", -1)
 
 
@@ -106,8 +106,8 @@ def _heldout_verdicts(
             (
                 "warning",
                 f"Held-out loss has risen to {last['heldout_loss']:.3f} since step {best['step']}:"
-                " the model has begun to learn the training data by heart. More data, fewer"
-                " epochs or a smaller model help.",
+                " the model has begun to memorise the training data. More data, fewer epochs or a"
+                " smaller model help.",
             )
         )
     if last.get("heldout_longer_wins", 0.0) >= last.get("heldout_accuracy", 1.0):
@@ -115,19 +115,19 @@ def _heldout_verdicts(
             (
                 "warning",
                 f"The longer answer wins in {last['heldout_longer_wins']:.1%} of the held-out"
-                f" pairs, the model is right in {last['heldout_accuracy']:.1%}: it may have learned"
-                " length and little else. Look at the pairs whose chosen answer is shorter.",
+                f" pairs, and the model is right in {last['heldout_accuracy']:.1%}: it may have"
+                " learned only length. Look at the pairs whose chosen answer is shorter.",
             )
         )
-    # In nats a token alone: half of one is much there, and the noise of a batch in IPO's squares.
+    # Only where losses are in nats per token: in IPO's squares this gap is the noise of a batch.
     in_nats = "heldout_bits_per_byte" in last
     if steps and in_nats and last["heldout_loss"] - steps[-1]["loss"] > _GAP_NATS:
         found.append(
             (
                 "warning",
                 f"Held-out loss is {last['heldout_loss'] - steps[-1]['loss']:.2f} above training"
-                " loss: the held-out text differs from the training text, or was learned less"
-                " than it was memorised.",
+                " loss: the held-out text differs from the training text, or the model has"
+                " memorised the training text.",
             )
         )
     return found

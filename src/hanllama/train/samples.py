@@ -1,4 +1,4 @@
-"""Samples while training: the same prompts each time, so that progress can be read."""
+"""Samples during training: the same prompts each time, so that they show progress."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hanllama.tokenizer.load import load_tokenizer
 
 
 class Sampler:
-    """Writes one text for each prompt; the draw follows from the seed and the step.
+    """Writes one text for each prompt; the draw depends on the seed and the step.
 
-    A base model goes on from the prompt; with a chat template the prompt is what a user asks.
+    A base model continues the prompt; with a chat template the prompt is a user's message.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Sampler:
         seed: int,
         template: ChatTemplate | None = None,
     ) -> None:
-        """Raises InputError for a prompt that has no token, before any training."""
+        """Raise InputError for a prompt without a token, before any training."""
         self._tokenizer = load_tokenizer(tokenizer_folder)
         self._prompts, self._tokens, self._seed = list(prompts), tokens, seed
         self._template = template

@@ -1,9 +1,9 @@
 """Sequences of uneven length through a model, without paying for padding.
 
-Preference pairs, answers to be scored and rollouts are sequences, each with a prompt that is only
-looked at and an answer whose tokens count. Here a batch of them is packed into rows as long as the
-longest (best fit), attention kept apart by documents, and what comes out is taken apart again by
-sequence: the log-probabilities of the tokens that count, and the last hidden state.
+Preference pairs, answers to be scored and rollouts are sequences: a prompt, and an answer whose
+tokens count. A batch of them is packed into rows as long as the longest (best fit), with attention
+inside each sequence. The results are split by sequence again: the log-probabilities of the tokens
+that count, and the last hidden state.
 
 Shapes: S sequences, R rows of T tokens, N tokens that count, D hidden size.
 """
@@ -30,7 +30,7 @@ class TokenSequence:
     Attributes:
         ids: int [tokens].
         mask: bool [tokens], true on the tokens that count (an answer's, with its end token). The
-            first token is predicted by nothing and never counts.
+            first token is never predicted, so it never counts.
     """
 
     ids: NDArray[np.integer]
@@ -43,11 +43,11 @@ class SequenceBatch:
 
     Attributes:
         tokens_RT, positions_RT: the inputs; positions count from 0 in each sequence.
-        labels_RT: the token each input should predict where that counts, else -100.
+        labels_RT: the token that each input should predict, if it counts, else -100.
         sequences_RT: the number 0 … S-1 of each token's sequence, -1 on padding.
-        documents_RT: the same for attention; None where no row holds two sequences, since causal
-            attention then suffices.
-        last_S: where in the flattened rows each sequence's last token lies.
+        documents_RT: the same for attention; None when no row holds two sequences, since causal
+            attention is then enough.
+        last_S: the place of each sequence's last token in the flattened rows.
     """
 
     tokens_RT: Tensor
@@ -65,7 +65,7 @@ class SequenceBatch:
 def pack_sequences(
     sequences: Sequence[TokenSequence], pad: int, device: torch.device | str = "cpu"
 ) -> SequenceBatch:
-    """Pack sequences, each of one token at least, into as few rows as the longest allows."""
+    """Pack sequences of at least one token into few rows, each as long as the longest."""
     lengths = np.array([s.ids.size for s in sequences], dtype=np.int64)
     width = int(lengths.max())
     row_of = pack(lengths, width)
@@ -93,10 +93,10 @@ def pack_sequences(
 
 
 def counted(model: Llama, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every token that counts the hidden state it is predicted from, its id, its sequence.
+    """For every token that counts: the hidden state that predicts it, its id, its sequence.
 
-    Returns: [N, D], differentiable, int64 [N] and int64 [N]. Within a sequence the tokens keep
-    their order; sequences come in the order of the rows.
+    Returns: [N, D], differentiable, int64 [N] and int64 [N]. Tokens keep their order inside a
+    sequence; sequences come in the order of the rows.
     """
     hidden_RTD = model.hidden(batch.tokens_RT, batch.positions_RT, batch.documents_RT)
     here = batch.labels_RT != IGNORE
@@ -108,7 +108,7 @@ def log_probs(
 ) -> tuple[Tensor, Tensor]:
     """The log-probability of every token that counts [N], float32, and its sequence [N]."""
     hidden_ND, labels_N, sequence_N = counted(model, batch)
-    if temperature != 1:  # logits are linear in the hidden states, and never whole in memory
+    if temperature != 1:  # logits, never whole in memory, are linear in the hidden states
         hidden_ND = hidden_ND / temperature
     return token_log_probs(hidden_ND, model.output_weight(), labels_N), sequence_N
 

@@ -1,4 +1,4 @@
-"""How fast a run is, against what its device could do."""
+"""The speed of a run, and its share of the device's peak."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SLOW_PRODUCT_SECONDS = 0.2
 def flops_per_token(config: LlamaConfig, context: int, *, head: bool = True) -> float:
     """Floating-point operations of a forward and backward pass, per token.
 
-    6 a parameter that multiplies (Kaplan et al. 2020; the head over the vocabulary counts where
-    there is one, the embedding look-up does not) and 12 x layers x width x context of attention
-    (PaLM, Chowdhery et al. 2022, appendix B), halved because a causal model looks at half of the
-    context on average.
+    6 for each parameter of a matrix product (Kaplan et al. 2020; the embedding look-up is none, a
+    `head` over the vocabulary is one) and 12 x layers x width x context for attention (PaLM,
+    Chowdhery et al. 2022, appendix B), halved because a causal model attends to half of the context
+    on average.
     """
     matrices = config.parameter_count(embeddings=False)
     matrices += head * config.vocab_size * config.hidden_size
@@ -41,27 +41,27 @@ class Speed:
         self._steps: deque[tuple[float, float]] = deque(maxlen=_WINDOW_STEPS)
 
     def add(self, tokens: float, seconds: float) -> None:
-        """One more step."""
+        """Add a step."""
         self._steps.append((tokens, seconds))
 
     @property
     def tokens_per_second(self) -> float:
-        """Trained tokens a second over the window, all processes together."""
+        """Trained tokens per second over the last steps, all processes together."""
         seconds = sum(s for _, s in self._steps)
         return sum(t for t, _ in self._steps) / seconds if seconds else 0.0
 
     @property
     def mfu(self) -> float:
-        """Share of the device's peak that the model's arithmetic takes; 0 if it is unknown."""
+        """The share of the device's peak that the model's arithmetic takes; 0 if unknown."""
         return self.tokens_per_second * self._flops_per_token / self._peak if self._peak else 0.0
 
 
 @lru_cache(maxsize=4)
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a device: the data sheet's on a known GPU, else 0; measured on a CPU.
+    """FLOP/s of a device: the data sheet's for a GPU (0 if unknown), measured on a CPU.
 
-    Of a CPU that computes half precision more slowly than float32, what it can do in float32: by
-    the other figure a run could use more than all of it.
+    A CPU may be slower in half precision than in float32; the larger figure counts, so that a run
+    cannot exceed it.
     """
     if device.type == "cuda":
         found = match(torch.cuda.get_device_name(device))
@@ -77,7 +77,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 def _measured_matmul_flops(dtype: torch.dtype) -> float:
     """The best of a few square products: a CPU has no data sheet one could trust.
 
-    The products grow only while they are quick: some CPUs take seconds for one in half precision.
+    The products grow while they are quick: some CPUs take seconds for one in half precision.
     """
     best = 0.0
     for size in (128, 256, 512, *[1024] * 8):

@@ -1,8 +1,8 @@
-"""What the trackers of online services share: the package, the run's id, staying offline.
+"""Shared by the trackers of online services: the package, the run's id, the offline mode.
 
-A service's own id is kept in `run-id` in the run folder, so that a resumed run continues the same
-curves. Such a service drops a step that it has already, which by exact resume has the same value.
-Nothing goes online unless the user's `<NAME>_MODE` says so.
+The service's id of a run is kept in `run-id` in the run folder, so that a resumed run continues the
+same curves. These services ignore a step that they already have; exact resume gives it the same
+value. Nothing goes online unless the user's `<NAME>_MODE` says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def package(name: str) -> Any:
 
 
 def mode(name: str) -> str:
-    """`offline`, or what the user's environment says."""
+    """The mode in the user's environment, by default `offline`."""
     return os.environ.get(f"{name.upper()}_MODE", "offline")
 
 

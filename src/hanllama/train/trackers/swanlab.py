@@ -1,7 +1,7 @@
-"""SwanLab (an optional package): the experiment board that is reachable from China.
+"""SwanLab (an optional package), an experiment board that is reachable from China.
 
-Stays offline, under the run folder, unless SWANLAB_MODE says `cloud` or `local`: training never
-goes online unasked. `swanlab sync` uploads an offline run later.
+It stays offline, in the run folder, unless SWANLAB_MODE is `cloud` or `local`: training never goes
+online unasked. `swanlab sync` uploads an offline run later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Tracker:
 
     Args:
         run_folder: the run's folder. config: the resolved config. name: the experiment's name.
-        start_step: the first step this process will log; 0 begins a new experiment.
+        start_step: the first step that this process logs; 0 begins a new experiment.
 
     Raises ConfigError when the package is not installed.
     """

@@ -1,4 +1,4 @@
-"""TensorBoard event files under the run folder: `tensorboard --logdir runs` shows every run."""
+"""TensorBoard event files in the run folder: `tensorboard --logdir runs` shows every run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Tracker:
     Args:
         run_folder: the run's folder.
         config: the resolved config, kept as a text beside the curves.
-        name: the run's name; TensorBoard takes it from the folder, so it is not used.
-        start_step: the first step this process will log; what an earlier process logged at or
-            after it (it was killed past its last checkpoint, or before its first) is hidden.
+        name: not used: TensorBoard takes the run's name from the folder.
+        start_step: the first step that this process logs; what a killed process logged from it on
+            is hidden.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Tracker:
         """One point for every value at `step`."""
         for key, value in values.items():
             self._writer.add_scalar(key, value, step)
-        # A killed process would otherwise lose up to two minutes of points before its checkpoint,
-        # which a resumed one does not log again.
+        # Else a kill loses up to two minutes of points before the checkpoint, which a resumed run
+        # does not log again.
         self._writer.flush()
 
     def text(self, step: int, name: str, text: str) -> None:
@@ -50,9 +50,10 @@ class Tracker:
 
 
 def _wait_for_a_later_second(folder: Path) -> None:
-    """TensorBoard reads event files by name, which is the second, then host and process id.
+    """Wait until no event file has the present second in its name.
 
-    Two files of one second may come in the wrong order, and the purge would hit the new points.
+    TensorBoard reads event files in the order of their names: the second, then host and process.
+    Two of the same second may come in the wrong order, and the purge would hide the new points.
     """
     seconds = [int(f.name.split(".")[3]) for f in folder.glob("events.out.tfevents.*")]
     while seconds and int(time.time()) == max(seconds):

@@ -1,6 +1,6 @@
 """Weights & Biases (an optional package).
 
-Stays offline, under the run folder, unless WANDB_MODE says `online`: training never goes online
+It stays offline, in the run folder, unless WANDB_MODE is `online`: training never goes online
 unasked. `wandb sync` uploads an offline run later.
 """
 
@@ -19,7 +19,7 @@ class Tracker:
 
     Args:
         run_folder: the run's folder. config: the resolved config. name: the run's name.
-        start_step: the first step this process will log; 0 begins a new run.
+        start_step: the first step that this process logs; 0 begins a new run.
 
     Raises ConfigError when the package is not installed.
     """
