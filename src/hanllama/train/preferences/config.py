@@ -1,4 +1,4 @@
-"""What `hanllama dpo` and `hanllama reward` can be told. Imports no torch."""
+"""The options of `hanllama dpo` and `hanllama reward`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hanllama.train.config import OptimConfig, RaggedLoopConfig, RecordsConfig
 
 @checked
 class DpoOptimConfig(OptimConfig):
-    """AdamW as preferences want it: what the model knows is to be kept."""
+    """AdamW, with defaults that keep what the model knows."""
 
     learning_rate: Positive = option(
         2e-6,
@@ -21,7 +21,7 @@ class DpoOptimConfig(OptimConfig):
 
 @checked
 class RewardOptimConfig(OptimConfig):
-    """AdamW for a reward model: one epoch, or it learns the pairs by heart."""
+    """AdamW for a reward model, which memorises the pairs after more than one epoch."""
 
     learning_rate: Positive = option(1e-5, help="peak learning rate; 1e-4 for small models, LoRA")
     warmup: Share = 0.05
@@ -39,7 +39,7 @@ class PreferenceLoopConfig(RaggedLoopConfig):
 
 @checked
 class PreferenceConfig(RecordsConfig):
-    """The options that both commands share."""
+    """The options of both commands."""
 
     template: str = option("", help="chat template by name; empty: the model's own")
     context: Natural = option(0, help="tokens of a prompt and its answer; 0: the model's positions")
@@ -66,7 +66,7 @@ class RewardConfig(PreferenceConfig):
 
     base_model: str = option(help="the language or reward model folder to begin with")
     centring: NonNegative = option(
-        0.01, help="what (chosen + rejected reward)^2 costs, which holds rewards around 0; 0: free"
+        0.01, help="weight of (chosen + rejected reward)^2, which holds rewards around 0; 0: none"
     )
-    margin: bool = option(True, help="use the margins that the data states")
+    margin: bool = option(True, help="use the margins in the data")
     optim: RewardOptimConfig = option(RewardOptimConfig(), help="optimizer and learning rate")

@@ -1,13 +1,13 @@
-"""Preferences as sequences of tokens, split by prompt, with what a reference model thinks of them.
+"""Preferences as sequences of tokens, split by prompt, with a reference model's log-probabilities.
 
-A row is a pair (the chosen and the rejected answer to a prompt) or, for unpaired losses, one judged
-answer, beside which lies another prompt's answer: how much more probable a model makes that than
-its reference does says how far it has moved altogether (KTO's `kl`).
+A row is a pair (the chosen and the rejected answer to a prompt) or, for unpaired losses, a judged
+answer and an answer to another prompt. The probability of the latter, against the reference's,
+shows how far the model has moved as a whole (KTO's `kl`).
 
-Messages become ids through the chat template alone; what counts is the last answer with its end
-token, and nothing behind it. A row that is longer than the context is left out, counted and named
-in `left_out.jsonl`: a cut answer has no end, and an answer to a cut prompt answers something else.
-Rows with the same prompt are held out together, by a hash of the prompt.
+The chat template turns messages into ids; only the last answer with its end token counts. A row
+longer than the context is left out, counted and named in `left_out.jsonl`: a cut answer has no end,
+and a cut prompt asks something else. Rows with the same prompt are held out together, by a hash of
+the prompt.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class Row:
     Attributes:
         first: prompt and chosen answer; unpaired: prompt and answer.
         second: prompt and rejected answer; unpaired: prompt and another prompt's answer.
-        good: unpaired: whether the answer is good; always true of pairs.
-        margin: by how much the chosen answer is better, 0 where nobody said.
+        good: unpaired: whether the answer is good; always true for pairs.
+        margin: by how much the chosen answer is better; 0 if the data does not say.
         prompt: a hash of the prompt.
-        id: of the record.
+        id: the record's id.
     """
 
     first: TokenSequence
@@ -78,13 +78,13 @@ class Row:
 
 @dataclass(frozen=True)
 class PreferenceRows:
-    """What a run learns from and is measured by.
+    """The rows of a run.
 
     Attributes:
-        train, heldout: the rows.
-        longest: tokens of the longest sequence.
-        hash: of all tokens, masks, judgements and margins.
-        summary: the counts, in lines to show.
+        train, heldout: the rows of the two splits.
+        longest: number of tokens of the longest sequence.
+        hash: a hash of all tokens, masks, judgements and margins.
+        summary: the counts, in lines to print.
     """
 
     train: list[Row]
@@ -96,11 +96,11 @@ class PreferenceRows:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A command's rows, and what they were encoded with.
+    """A command's rows, with the tokenizer and the template that encoded them.
 
     Attributes:
-        tokenizer_folder: what the result's tokenizer files are copied from, template included.
-        fingerprint: what a resume must find unchanged of data, tokenizer and template.
+        tokenizer_folder: the result's tokenizer files and template are copied from here.
+        fingerprint: the hashes of data, tokenizer and template that a resume requires.
     """
 
     rows: PreferenceRows
@@ -117,7 +117,7 @@ class Prepared:
         loop: LoopConfig,
         card: ModelCard,
     ) -> None:
-        """Begin or go on, to the last step."""
+        """Train from the beginning or the newest checkpoint to the last step."""
         session.train(
             objective,
             optim,
@@ -136,10 +136,10 @@ def prepare_rows(
     """Read and encode a command's data with its base model's tokenizer.
 
     Args:
-        positions: the model's, the longest context there is.
+        positions: the model's positions, the longest possible context.
 
-    Raises InputError for data that cannot be used and a base model without a chat template,
-    ConfigError for a template or a context that does not fit.
+    Raises InputError for unusable data or a base model without a chat template, ConfigError for an
+    invalid template or context.
     """
     if config.context > positions:
         raise ConfigError(
@@ -180,7 +180,7 @@ def read_rows(
 
     Args:
         context: the most tokens of a prompt with its answer.
-        notes: a folder for `quarantine.jsonl` and `left_out.jsonl`; None on all processes but one.
+        notes: a folder for `quarantine.jsonl` and `left_out.jsonl`; None for all processes but one.
 
     Raises InputError when nothing can be used, too much cannot, or nothing is left to learn from.
     """
@@ -219,7 +219,7 @@ def read_rows(
     return PreferenceRows(train, unseen, longest, _hash(rows), summary)
 
 
-# --- what a reference model thinks of them -------------------------------------------------------
+# --- the reference model's log-probabilities -----------------------------------------------------
 
 
 def reference_log_probs(
@@ -237,9 +237,9 @@ def reference_log_probs(
     Args:
         of_rows: rows -> their log-probabilities [rows, 2] under the reference.
         kept: the folder.
-        fingerprint: of the reference and the data; what was kept for another one is made anew.
+        fingerprint: a hash of the reference and the data; for another one all is computed again.
 
-    Raises CorruptError when what was kept is damaged.
+    Raises CorruptError when the folder is damaged.
     """
     if kept.is_dir():
         fs.verify_sums(kept)
@@ -274,7 +274,7 @@ def _encoded(
     seed: int,
     refused: list[dict[str, Any]],
 ) -> Iterator[Row]:
-    """The rows, in order; items whose prompt the template does not render are `refused`."""
+    """Yield the rows, in order; add items whose prompt the template refuses to `refused`."""
 
     def rendered(items: Iterable[_Item]) -> Iterator[_Item]:
         for item in items:
@@ -300,12 +300,12 @@ def _encoded(
 
 
 def _beside_another(items: Sequence[Judged], seed: int) -> Iterator[tuple[Judged, str, str]]:
-    """Each answer, and the next one in a drawn order that answers another prompt."""
+    """Yield each answer with an answer to another prompt, the next one in a random order."""
     prompts = [prompt_hash(item.prompt) for item in items]
     if len(set(prompts)) == 1:
         raise InputError(
-            "an unpaired loss measures how far the model moves by answers to other prompts, and"
-            " all of these answer the same one; give more data, or use a paired loss"
+            "an unpaired loss needs answers to at least two prompts, but all of these answer the"
+            " same one; give more data, or use a paired loss"
         )
     order = permutation(len(items), seed, 0).tolist()
     partner = dict(zip(order, _next_of_another(order, prompts), strict=True))
@@ -314,10 +314,10 @@ def _beside_another(items: Sequence[Judged], seed: int) -> Iterator[tuple[Judged
 
 
 def _next_of_another(order: Sequence[int], prompts: Sequence[bytes]) -> list[int]:
-    """For each place of a cyclic order the next item that has another prompt."""
+    """For each place of a cyclic order, the next item with another prompt."""
     found = [0] * len(order)
     following = -1
-    # Twice round backwards: the second time every place has one behind it.
+    # Twice around, backwards: the second time every place has such an item after it.
     for place in [*reversed(range(len(order))), *reversed(range(len(order)))]:
         after = order[(place + 1) % len(order)]
         if prompts[after] != prompts[order[place]]:
@@ -327,10 +327,10 @@ def _next_of_another(order: Sequence[int], prompts: Sequence[bytes]) -> list[int
 
 
 def last_answer(encoded: Encoded) -> TokenSequence:
-    """A conversation up to its last end token, of which only the last answer counts.
+    """A conversation up to its last end token; only the tokens of the last answer count.
 
-    What a template puts behind the end token (ChatML a newline) is no part of an answer: no model
-    writes it, and a reward is read from the last token.
+    Tokens that a template puts after the end token (ChatML's newline) are left out: no model writes
+    them, and a reward is read at the last token.
     """
     trained = np.flatnonzero(encoded.mask)
     end = int(trained[-1]) + 1
@@ -341,9 +341,9 @@ def last_answer(encoded: Encoded) -> TokenSequence:
 
 
 def _second_within(row: Row, context: int) -> Row:
-    """Another prompt's answer behind a long prompt may be too long; its beginning serves as well.
+    """Cut another prompt's answer to the context; for the `kl` its beginning is enough.
 
-    A prompt that fills the context by itself was left out, for its own answer did not fit either.
+    A prompt that fills the context alone was left out already, with its own answer.
     """
     ids, mask = row.second.ids[:context], row.second.mask[:context]
     return replace(row, second=TokenSequence(ids, mask))

@@ -1,8 +1,8 @@
 """Preferences without a reward model: DPO, IPO, KTO, ORPO, SimPO, on pairs or judged answers.
 
-`hanllama dpo --loss NAME` trains a chat model on what people (or models) preferred. The losses are
-files in `train/preferences/losses/`; here is what they share: log-probabilities of packed answers
-under the model that is trained, and under the reference, computed once before the first step.
+`hanllama dpo --loss NAME` trains a chat model on the preferences of people (or models). The losses
+are files in `train/preferences/losses/`. Here are their log-probabilities of packed answers, under
+the trained model in each step, and under the reference once, before the first step.
 """
 
 from __future__ import annotations
@@ -40,15 +40,14 @@ class Preference(PreferenceObjective):
     """A preference loss on packed answers.
 
     Args:
-        loss: what is minimised.
-        name: the loss's, for the model card.
-        more: those of `PreferenceObjective`; rows with the reference's log-probabilities where the
-            loss wants them.
+        name: the loss's name, for the model card.
+        more: the arguments of `PreferenceObjective`; rows with the reference's log-probabilities
+            if the loss needs them.
 
-    Of the figures, `reward` is the loss's own; `log_prob` is per token; `drift` is the log-ratio to
-    the reference per token, negative where answers have become less probable. A pair is ranked
-    right when the chosen answer's reward is the higher one, a judged answer when its reward has the
-    right sign. `kl` is what unpaired losses know by that name.
+    Figures: `reward` is the loss's; `log_prob` is per token; `drift` is the log-ratio to the
+    reference per token, negative when answers have become less probable. A pair is ranked right
+    when the chosen answer's reward is higher, a judged answer when its reward has the right sign.
+    `kl` is that of unpaired losses.
     """
 
     def __init__(self, model: Llama, loss: PreferenceLoss, name: str, *more: Any) -> None:
@@ -61,7 +60,7 @@ class Preference(PreferenceObjective):
         super().__init__(model, *more)
 
     def row_losses(self, split: Split, part: Array, whole: WholeStep, figures: Figures) -> Tensor:
-        """The losses of some rows; what they say is added to the figures."""
+        """The losses of the rows in `part`; adds to the figures."""
         rows = [split.rows[i] for i in part]
         sequences = [row.first for row in rows]
         references = split.references_of(part)
@@ -88,12 +87,12 @@ class Preference(PreferenceObjective):
         return losses
 
     def answer_tokens(self, row: Row) -> int:
-        """Of both answers of a pair, of a judged answer alone."""
+        """The tokens of both answers of a pair, or of a judged answer."""
         return sum(row.answer_tokens) if self._loss.PAIRED else row.answer_tokens[0]
 
     @torch.no_grad()
     def kl(self, split: Split, rows: Array) -> float:
-        """How far the model has moved, by answers to prompts that they do not belong to."""
+        """The mean log-ratio of answers to prompts that are not theirs, at least 0."""
         if self._loss.PAIRED:
             return 0.0
         total = 0.0
@@ -135,7 +134,7 @@ def dpo(config: DpoConfig) -> None:
     """Run `hanllama dpo`: begin, resume, or report that the run is complete."""
     loss = preference.build(config.loss, config.loss_options)
     if config.reference_model and not loss.NEEDS_REFERENCE:
-        raise ConfigError(f"loss {config.loss} has no use for a reference_model; leave it out")
+        raise ConfigError(f"loss {config.loss} uses no reference_model; leave it out")
     with training(config, config.loop) as session:
         model, card = session.base_model(config.base_model, config.context, lora=config.lora)
         prepared = prepare_rows(
@@ -168,7 +167,7 @@ def dpo(config: DpoConfig) -> None:
 
 
 def weights_hash(model: Llama) -> str:
-    """A hash of all weights, wherever they were loaded from."""
+    """A hash of all weights, as they are in memory."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
@@ -177,9 +176,9 @@ def weights_hash(model: Llama) -> str:
 
 
 def _reference(config: DpoConfig, model: Llama, prepared: Prepared) -> Llama:
-    """The model to compare with: as a rule the one that is trained, before its first step.
+    """The reference: `reference_model`, or the trained model before its first step.
 
-    Fresh adapters change nothing yet, so that holds for LoRA as well.
+    New adapters change no output yet, so this holds for LoRA too.
     """
     if not config.reference_model:
         return model
@@ -188,7 +187,7 @@ def _reference(config: DpoConfig, model: Llama, prepared: Prepared) -> Llama:
     if problem := reads_otherwise(folder, reference, prepared.tokenizer, longest):
         raise InputError(
             f"the reference model {folder} {problem}: its log-probabilities cannot be compared with"
-            f" those of {config.base_model}; name another, or for want of positions lower context"
+            f" those of {config.base_model}; name another, or lower context if positions are few"
         )
     return reference
 
@@ -200,7 +199,7 @@ def _compared(
     session: Session,
     found: Mapping[str, str],
 ) -> tuple[Split, Split]:
-    """The rows with the reference's log-probabilities, made now or found from an earlier start."""
+    """The rows with the reference's log-probabilities, which are computed once per run."""
     reference.eval()
     pad, dtype = reference.config.pad_token_id or 0, choose_dtype(loop.dtype, session.device)
 

@@ -1,9 +1,8 @@
-"""What learning from preferences shares, whether a language model learns or a reward model: rows of
-two answers, cut into steps and micro-batches, and figures that say whether it goes well.
+"""Shared by the objectives on preferences, for language and reward models: rows of two answers, cut
+into steps and micro-batches, and the figures that show whether training goes well.
 
-A step is `loop.batch_size` rows. Its loss is a mean over them, while its micro-batches weigh what
-they have of answers' tokens, known beforehand: so `tokens` in the metrics counts what it does in
-other trainings.
+A step is `loop.batch_size` rows. Its loss is a mean over them, but a micro-batch's weight is its
+number of answer tokens, so that `tokens` in the metrics counts the same as in other trainings.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from hanllama.train.preferences.data import Row
 from hanllama.train.preferences.losses import WholeStep
 
 Array = NDArray[np.int64]
-# A batch of a few pairs is ranked right as a whole now and then; so many in a row mean something.
+# A small batch may be ranked right as a whole by chance, but not so many in a row.
 _STEPS_OF_ONE_KIND = 20
 # exp(-0.5): chosen answers are 0.6 times as probable a token as they were.
 _FALL_NATS_PER_TOKEN = 0.5
@@ -41,20 +40,20 @@ class Split:
     references: NDArray[np.float32] | None = None
 
     def references_of(self, part: Array) -> NDArray[np.float32]:
-        """Those of some rows; zeros where there is no reference."""
+        """The log-probabilities of the rows in `part`; zeros without a reference."""
         if self.references is None:
             return np.zeros((len(part), 2), dtype=np.float32)
         return self.references[part]
 
 
 class PreferenceObjective(RowObjective):
-    """An objective on rows of two answers; a subclass says what the loss of some rows is.
+    """An objective on rows of two answers; a subclass computes the losses of rows.
 
     The figures are `loss`, `accuracy`, `reward_chosen`, `reward_rejected` and further ones.
 
     Args:
         train, heldout: the rows of the two splits; without held-out rows nothing is evaluated.
-        model, loop, world, fingerprint: those of `RowObjective`.
+        model, loop, world, fingerprint: see `RowObjective`.
     """
 
     def __init__(
@@ -73,14 +72,14 @@ class PreferenceObjective(RowObjective):
 
     @abstractmethod
     def row_losses(self, split: Split, part: Array, whole: WholeStep, figures: Figures) -> Tensor:
-        """The losses of some rows; what they say is added to the figures."""
+        """The losses of the rows in `part`; adds to the figures."""
 
     @abstractmethod
     def answer_tokens(self, row: Row) -> int:
-        """Tokens of the answers of a row that are learned from."""
+        """The number of tokens of a row's trained answers."""
 
     def kl(self, split: Split, rows: Array) -> float:
-        """How far the model has moved, where the loss wants to know."""
+        """The model's distance from the reference, for losses that use it."""
         return 0.0
 
     def prepare(self, step: int) -> Sequence[Micro]:
@@ -111,19 +110,19 @@ class PreferenceObjective(RowObjective):
         return loss_sum
 
     def step_metrics(self) -> Mapping[str, float]:
-        """Rewards, accuracy, margin and the like of the last step."""
+        """The figures of the last step, without the loss."""
         return {name: value for name, value in with_margin(self.means).items() if name != "loss"}
 
     def alarms(self) -> Sequence[str]:
-        """What is wrong with the last steps."""
+        """Warnings about the last steps."""
         return self._watch.look_at(self.means)
 
     def state(self) -> Mapping[str, Any]:
-        """What the alarms of the next steps depend on."""
+        """The state of the alarms."""
         return self._watch.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore the state of the alarms."""
         self._watch.restore(state)
 
     def evaluate(self) -> Mapping[str, float]:
@@ -146,43 +145,43 @@ class PreferenceObjective(RowObjective):
         return [self.train.rows[row].id for row in rows]
 
     def heldout_rows(self) -> Array:
-        """Which held-out rows an evaluation looks at, over all processes."""
+        """The held-out rows of an evaluation, over all processes."""
         n_rows = len(self.heldout.rows)
         return rows_of_step(0, self.evaluated(n_rows), n_rows, self.settings.seed)
 
     def _whole_step(self, split: Split, rows: Array) -> WholeStep:
-        """What the losses must know of all rows of a step, wherever they are computed."""
+        """The numbers of a whole step that the losses need."""
         good = [split.rows[i] for i in rows if split.rows[i].good]
         chosen_tokens = sum(row.answer_tokens[0] for row in good)
         return WholeStep(len(rows), float(chosen_tokens), self.kl(split, rows))
 
 
 def with_margin(figures: Mapping[str, float]) -> dict[str, float]:
-    """The figures and the margin between the sides, where there are answers on both: a step of
-    judged answers may have good ones alone."""
+    """The figures and the margin between the sides, if both have answers: a step of judged answers
+    may have only good ones."""
     if not {"reward_chosen", "reward_rejected"} <= figures.keys():
         return dict(figures)
     return {**figures, "margin": figures["reward_chosen"] - figures["reward_rejected"]}
 
 
 class Watch:
-    """What the figures of the last steps warn of."""
+    """Alarms from the figures of the last steps."""
 
     def __init__(self) -> None:
         self._accuracies: deque[float] = deque(maxlen=_STEPS_OF_ONE_KIND)
         self._fall = _FALL_NATS_PER_TOKEN
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, for a checkpoint."""
+        """The state, for a checkpoint."""
         return {"accuracies": list(self._accuracies), "fall": self._fall}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; a checkpoint of an earlier version remembers nothing."""
+        """Restore `state`; a checkpoint of an earlier version has none."""
         self._accuracies.extend(state.get("accuracies", ()))
         self._fall = state.get("fall", self._fall)
 
     def look_at(self, figures: Mapping[str, float]) -> list[str]:
-        """The alarms after a step; each is raised again only when it has become worse."""
+        """The alarms after a step; an alarm comes again only when it has become worse."""
         if not figures:
             return []
         found = []
@@ -191,17 +190,17 @@ class Watch:
             steps = f"in the last {_STEPS_OF_ONE_KIND} steps every answer was"
             if self._accuracies[0] == 1:
                 found.append(
-                    f"{steps} ranked right: nothing is left to learn here but the pairs by heart"
+                    f"{steps} ranked right: training further would only memorise the pairs"
                 )
                 self._accuracies.clear()
             elif self._accuracies[0] == 0:
-                found.append(f"{steps} ranked wrong: are chosen and rejected the wrong way round?")
+                found.append(f"{steps} ranked wrong: are chosen and rejected swapped?")
                 self._accuracies.clear()
         drift = figures.get("drift_chosen", 0.0)
         if drift < -self._fall:
             found.append(
-                f"the chosen answers have become less probable by {-drift:.2f} nats a token than"
-                " they are to the reference: lower optim.learning_rate or raise beta"
+                f"the chosen answers are less probable than under the reference, by {-drift:.2f}"
+                " nats per token: lower optim.learning_rate or raise beta"
             )
             self._fall *= 2
         return found

@@ -1,15 +1,15 @@
-"""The reward model: one number for an answer, fitted to which of two answers was preferred.
+"""The reward model: one number for an answer, fitted to pairs of which one answer was preferred.
 
     loss = -log sigmoid(r(chosen) - r(rejected) - margin) + centring * (r(chosen) + r(rejected))^2
 
-The first part is Bradley-Terry's likelihood (InstructGPT, Ouyang et al. 2022), with the margin that
-the data may state (Llama 2, Touvron et al. 2023, equation 2). It sees differences alone, so rewards
-may drift together; the second part holds them around 0 (Eisenstein et al. 2023, arXiv:2312.09244).
-The reward is read from the last token, the one that ends the answer.
+The first part is Bradley-Terry's likelihood (InstructGPT, Ouyang et al. 2022), with an optional
+margin from the data (Llama 2, Touvron et al. 2023, equation 2). It depends only on differences, so
+rewards could drift together; the second part holds them around 0 (Eisenstein et al. 2023,
+arXiv:2312.09244). The reward is read at the last token, which ends the answer.
 
-What a reward model is worth shows on held-out prompts: how often it is right, whether a sure one is
-right as often as it is sure (calibration: Guo et al. 2017, arXiv:1706.04599), and how much of its
-judgement is length (Singhal et al. 2023, arXiv:2310.03716), for PPO will find that out first.
+Held-out prompts measure how often the model is right, whether its confidence equals that frequency
+(calibration: Guo et al. 2017, arXiv:1706.04599), and how much of its judgement is length (Singhal
+et al. 2023, arXiv:2310.03716), since PPO exploits that first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Reward(PreferenceObjective):
     Args:
         centring: the weight of (r(chosen) + r(rejected))^2.
         with_margin: whether the margins of the rows count.
-        more: those of `PreferenceObjective`.
+        more: the arguments of `PreferenceObjective`.
     """
 
     name = "reward"
@@ -58,7 +58,7 @@ class Reward(PreferenceObjective):
         self._tables: list[dict[str, Any]] = []
 
     def row_losses(self, split: Split, part: Array, whole: WholeStep, figures: Figures) -> Tensor:
-        """The losses of some pairs; what they say is added to the figures."""
+        """The losses of the pairs in `part`; adds to the figures."""
         rows = [split.rows[i] for i in part]
         chosen_P, rejected_P = self.rewards(rows)
         margin_P = chosen_P.new_tensor([row.margin * self._with_margin for row in rows])
@@ -70,18 +70,18 @@ class Reward(PreferenceObjective):
         return losses_P
 
     def rewards(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        """The rewards of the chosen and of the rejected answers of some pairs, [P] each."""
+        """The rewards of the chosen and the rejected answers of pairs, [P] each."""
         sequences = [row.first for row in rows] + [row.second for row in rows]
         batch = pack_sequences(sequences, self.pad, self.device)
         chosen_P, rejected_P = self.model.scores(last_hidden(self.model, batch)).chunk(2)
         return chosen_P, rejected_P
 
     def answer_tokens(self, row: Row) -> int:
-        """Of both answers."""
+        """The tokens of both answers."""
         return sum(row.answer_tokens)
 
     def evaluate(self) -> Mapping[str, float]:
-        """Held-out loss and accuracy, calibration, and how much of it is length."""
+        """Held-out loss, accuracy, calibration and length bias."""
         if not self.heldout.rows:
             return {}
         rows = self.heldout_rows()
@@ -114,11 +114,11 @@ class Reward(PreferenceObjective):
         return {f"heldout_{name}": value for name, value in figures.items()}
 
     def tables(self) -> Sequence[Mapping[str, Any]]:
-        """The reliability table, and accuracy by which answer is longer."""
+        """The reliability table, and the accuracy by which answer is longer."""
         return self._tables
 
     def _heldout_rewards(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The rewards of all of these pairs, gathered from all processes."""
+        """The rewards of these held-out pairs, gathered from all processes."""
         found = np.zeros((len(rows), 2))
         place = {int(row): number for number, row in enumerate(rows)}
         for part in self.parts(rows):
@@ -140,8 +140,8 @@ def bradley_terry(
 def calibrated(lead_P: NDArray[np.float64]) -> tuple[float, list[list[Any]]]:
     """The expected calibration error, and the reliability table, from r(chosen) - r(rejected).
 
-    A pair's confidence is the probability that Bradley-Terry gives the answer it prefers, 0.5 to 1;
-    in each bin of it the confidence should be the share of pairs that are ranked right.
+    A pair's confidence is Bradley-Terry's probability of the preferred answer, 0.5 to 1. In each
+    bin of confidences the mean should equal the share of pairs that are ranked right.
     """
     confidence_P = 1 / (1 + np.exp(-np.abs(lead_P)))
     right_P = lead_P > 0
@@ -171,10 +171,10 @@ def length_bias(
     chosen_tokens_P: NDArray[np.float64],
     rejected_tokens_P: NDArray[np.float64],
 ) -> tuple[dict[str, float], list[list[Any]]]:
-    """How much of the rewards is length: figures, and accuracy by which answer is longer.
+    """Length bias: figures, and a table of the accuracy by which answer is longer.
 
-    `length_correlation` is Pearson's, of reward and tokens over all answers; `longer_wins` is the
-    accuracy of preferring the longer answer, which a reward model has to beat (ties count half).
+    `length_correlation` is Pearson's, of reward and tokens over all answers. `longer_wins` is the
+    accuracy of always preferring the longer answer (ties count half), which a model must beat.
     """
     rewards = np.concatenate((chosen_P, rejected_P))
     tokens = np.concatenate((chosen_tokens_P, rejected_tokens_P))

@@ -1,4 +1,4 @@
-"""What `hanllama sft` can be told. Imports no torch."""
+"""The options of `hanllama sft`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hanllama.train.config import LoopConfig, OptimConfig, RecordsConfig
 
 @checked
 class SftOptimConfig(OptimConfig):
-    """AdamW as fine-tuning wants it."""
+    """AdamW, with defaults for fine-tuning."""
 
     learning_rate: Positive = option(
         2e-5, help="peak learning rate; 2e-4 with LoRA, 1e-4 to 1e-3 for models below 100M"
@@ -40,7 +40,7 @@ class SftConfig(RecordsConfig):
     template: str = option(
         "", help="chat template by name or .jinja file; the base model's own when left out"
     )
-    layout: str = option("", help="the layout of the data, where it is not to be found out")
+    layout: str = option("", help="layout of the records by name; empty: found out for each")
     heldout: tuple[str, ...] = option((), help="files to evaluate on, instead of a share")
     heldout_share: Share = option(
         0.02, help="share of the prompts that is held out; 0 for none, without --heldout"
@@ -51,16 +51,16 @@ class SftConfig(RecordsConfig):
         0.0, help="NEFTune: strength of the noise on the embeddings while training; 5 is usual"
     )
     curriculum: str = option(
-        "", help="field of the records by which to train from low to high, a stage after another"
+        "", help="field of the records by which to train from low to high, one stage per value"
     )
     curriculum_stages: Natural = option(
-        0, help="cut the field's range into so many stages of equal size; 0: one a value"
+        0, help="cut the curriculum into this many stages of equal size; 0: one stage per value"
     )
     optim: SftOptimConfig = option(SftOptimConfig(), help="optimizer and learning rate")
     loop: SftLoopConfig = option(SftLoopConfig(), help="the training loop")
 
     def __post_init__(self) -> None:
         if self.context == 1:
-            raise ConfigError("context 1: a row needs a token to read and one to predict")
+            raise ConfigError("context must be at least 2: a token to read and one to predict")
         if self.curriculum_stages and not self.curriculum:
             raise ConfigError("curriculum_stages needs curriculum, the field to order by")

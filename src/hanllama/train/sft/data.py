@@ -1,17 +1,16 @@
 """Conversations -> masked token shards, once, before the first step.
 
-Messages become ids and a mask through the chat template alone (`tokenizer/chat.py`): trained are
-the assistant's words and the token that ends them. The shards lie in the run's own folder with the
-tokenizer and the template, so a run that goes on reads the same tokens, and packing, order and
-batches are those of pretraining.
+The chat template (`tokenizer/chat.py`) turns messages into ids and a mask: the assistant's words
+are trained, and the token that ends them. The shards lie in the run folder with the tokenizer and
+the template, so a resumed run reads the same tokens. Packing, order and batches are pretraining's.
 
-- A conversation longer than the context loses whole turns from its end until it fits; one whose
-  first answer does not fit is left out. A cut answer would teach to stop nowhere. Both are counted
-  and named in `left_out.jsonl`.
-- What has nothing to train never enters.
-- Held out is a share of the prompts, chosen by a hash: conversations that begin with the same
+- A conversation longer than the context loses whole turns from its end until it fits; if its first
+  answer does not fit, it is left out. A cut answer would teach the model to stop anywhere. Both are
+  counted and named in `left_out.jsonl`.
+- A conversation without a trained token is left out.
+- A share of the prompts, chosen by a hash, is held out: conversations that begin with the same
   prompt are on the same side, and stay there when files are added.
-- With a curriculum (Ziya's: graded from easy to hard) every stage is a split of its own.
+- With a curriculum (Ziya's: graded from easy to hard) every stage is a split.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from hanllama.tokenizer.chat import ChatTemplate, Encoded, Message
 from hanllama.tokenizer.load import Tokenizer, copy_tokenizer
 from hanllama.train.sft.config import SftConfig
 
-_FORMAT = 1  # of what is written here; another number makes it anew
+_FORMAT = 1  # the version of this file's output; another number makes it again
 _ENCODED_AT_A_TIME = 512
 _MOST_STAGES = 100
 LEFT_OUT = "left_out.jsonl"
@@ -55,15 +54,15 @@ HELDOUT = "heldout"
 
 
 def prepare(config: SftConfig, tokenizer: Tokenizer, context: int, *, must_be_there: bool) -> None:
-    """See that `<output>/data` holds the shards: those that are there if they are the same.
+    """Write the shards into `<output>/data`, unless they were made from the same input.
 
     Args:
         tokenizer: the base model's.
-        context: predictions of a row; a conversation may have a token more.
-        must_be_there: a checkpoint of the run exists, so other data would not be a resume.
+        context: predictions of a row; a conversation may have one token more.
+        must_be_there: the run has a checkpoint, so its data must be the same.
 
-    Raises ResumeError for other data than the checkpoint's, InputError when nothing can be used or
-    too much cannot, ConfigError for a template or a curriculum that does not fit.
+    Raises ResumeError when the data is not the checkpoint's, InputError when nothing can be used or
+    too much cannot, ConfigError for an invalid template or curriculum.
     """
     folder = Path(config.output) / "data"
     template = ChatTemplate(tokenizer, config.template)
@@ -75,21 +74,21 @@ def prepare(config: SftConfig, tokenizer: Tokenizer, context: int, *, must_be_th
             return
         if must_be_there:
             raise ResumeError(
-                f"cannot resume: the conversations, the tokenizer, the template or the context are"
-                f" not those that {folder} was made from; restore them, or start anew in another"
-                " output folder"
+                f"cannot resume: {folder} was made from other conversations, or with another"
+                " tokenizer, template or context; restore them, or start again in another output"
+                " folder"
             )
     with fs.publish(folder, replace=True) as beside:
         _write(beside, config, tokenizer, template, context, wanted)
 
 
 def train_splits(shards: Shards) -> list[str]:
-    """The splits to train on: one, or the stages of a curriculum in their order."""
+    """The names of the splits to train on: one, or the stages of a curriculum in order."""
     return [entry["split"] for entry in shards.manifest["stages"]]
 
 
 def summary(shards: Shards) -> str:
-    """What became of the conversations, in lines to show."""
+    """The counts of conversations that are trained, held out and left out, in lines to print."""
     return "\n".join(shards.manifest["conversations"]["summary"])
 
 
@@ -154,7 +153,7 @@ def _write(
 
 
 def _check(reader: ConversationReader, config: SftConfig, folder: Path) -> None:
-    """Write the quarantine, where it can be read even when there is too much in it."""
+    """Write the quarantine and check its size; on refusal, keep it in `<output>/data`."""
     reader.write_quarantine(folder)
     try:
         reader.check(config.max_quarantine_share)
@@ -166,7 +165,7 @@ def _check(reader: ConversationReader, config: SftConfig, folder: Path) -> None:
 
 
 def _shown(reader: GradedReader, field: str, title: str) -> Iterator[tuple[Conversation, float]]:
-    """The reader's conversations and grades, with a progress bar over the bytes that are read."""
+    """Yield the reader's conversations and grades, with a progress bar over the bytes read."""
     with Progress(title, reader.size / 1e6, "MB") as progress:
         done = 0
         for item in reader.graded(field):
@@ -174,11 +173,11 @@ def _shown(reader: GradedReader, field: str, title: str) -> Iterator[tuple[Conve
             if reader.done != done:
                 progress.advance((reader.done - done) / 1e6)
                 done = reader.done
-        progress.advance((reader.done - done) / 1e6)  # the last file ends after its last record
+        progress.advance((reader.done - done) / 1e6)  # bytes after the last record
 
 
 class _Writing:
-    """Conversations on their way into the splits, encoded many at a time."""
+    """Encodes conversations, many at a time, and writes them into the splits."""
 
     def __init__(self, folder: Path, vocab_size: int, template: ChatTemplate, context: int) -> None:
         self.splits: dict[str, ShardWriter] = {}
@@ -195,7 +194,7 @@ class _Writing:
             self.flush()
 
     def flush(self) -> None:
-        """Encode and write what waits, in order."""
+        """Encode and write the waiting conversations, in order."""
         waiting, self._waiting = self._waiting, []
         fitted = fit([c.messages for _, c in waiting], self._template, self._context + 1)
         for (split, conversation), one in zip(waiting, fitted, strict=True):
@@ -212,7 +211,7 @@ class _Writing:
             counts += Counter(conversations=1, tokens=ids.size, trained=int(mask[1:].sum()))
 
     def leave_out(self, conversation: Conversation, reason: str, **facts: int) -> None:
-        """Note that a conversation, or a part of it, is not trained on."""
+        """Record that a conversation, or a part of it, is not trained on."""
         self._reasons[reason] += 1
         entry = {"id": conversation.id, "source": conversation.source, "reason": reason, **facts}
         self._left_out.append(entry)
@@ -234,13 +233,13 @@ class _Writing:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A conversation as ids, or why it has none.
+    """A conversation as ids, or the reason why it has none.
 
     Attributes:
-        encoded: up to its last trained token; None where nothing of it can be trained on.
-        tokens: of the whole conversation.
-        dropped: messages left out from its end.
-        reason: why it, or a part of it, is left out; "" where it is whole.
+        encoded: up to its last trained token; None if the conversation is left out.
+        tokens: number of tokens of the whole conversation.
+        dropped: number of messages left out from its end.
+        reason: why it, or a part of it, is left out; "" if it is whole.
     """
 
     encoded: Encoded | None
@@ -256,7 +255,7 @@ TOO_LONG = "longer than the context, its first answer too"
 def fit(
     conversations: Sequence[Sequence[Message]], template: ChatTemplate, longest: int
 ) -> list[Fitted]:
-    """Encode conversations, each cut back by whole turns until it has at most `longest` tokens."""
+    """Encode conversations; each loses whole turns until it has at most `longest` tokens."""
     fitted: list[Fitted | None] = [None] * len(conversations)
     whole: dict[int, int] = {}  # tokens of the uncut conversation
     left = {number: list(messages) for number, messages in enumerate(conversations)}
@@ -267,7 +266,7 @@ def fit(
             if isinstance(encoded, str):
                 fitted[number] = Fitted(None, 0, reason=encoded)
                 continue
-            # What a template puts behind the last end token is never trained on.
+            # Tokens that a template puts after the last end token are never trained.
             trained = np.flatnonzero(encoded.mask)
             end = int(trained[-1]) + 1 if trained.size else 0
             tokens = whole.setdefault(number, end)
@@ -286,9 +285,9 @@ def fit(
 
 
 def _fitting_turns(messages: list[Message], mask: NDArray[np.bool_], longest: int) -> list[Message]:
-    """The messages up to the last answer that ends within `longest` tokens; none where none does.
+    """The messages up to the last answer that ends within `longest` tokens; [] if none does.
 
-    Always fewer than there were: encoded by itself, a part may yet differ from the whole's ids.
+    Always fewer than before: the ids of a part may differ from those in the whole.
     """
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     ends = np.flatnonzero(mask & ~np.append(mask[1:], False)) + 1
@@ -301,10 +300,10 @@ def _fitting_turns(messages: list[Message], mask: NDArray[np.bool_], longest: in
 
 
 class GradedReader(ConversationReader):
-    """Conversations with the number that a field of their record holds."""
+    """Reads conversations with a number from a field of their record."""
 
     def graded(self, field: str) -> Iterator[tuple[Conversation, float]]:
-        """Each conversation and its grade; 0 where no field is named.
+        """Yield each conversation and its grade, 0 without a field.
 
         A record whose field holds no number is quarantined.
         """
@@ -333,21 +332,21 @@ def _number(record: Record, field: str) -> float:
 
 
 class Stages:
-    """Which split a grade belongs to: one a value, or one of so many of equal size."""
+    """The split of each grade: one per value, or `curriculum_stages` of equal size."""
 
     def __init__(self, config: SftConfig, reader: GradedReader) -> None:
         self._graded, self._bounds = bool(config.curriculum), None
         self._grades: dict[str, list[float]] = {}  # split -> lowest and highest grade
         if config.curriculum_stages:
             if config.data == ("-",):
-                raise ConfigError("curriculum_stages reads the data twice; standard input is gone")
+                raise ConfigError("curriculum_stages reads the data twice; give files, not -")
             grades = sorted(grade for _, grade in reader.graded(config.curriculum))
             cuts = range(1, config.curriculum_stages)
             share = len(grades) / config.curriculum_stages
             self._bounds = [grades[int(cut * share)] for cut in cuts] if grades else []
 
     def split(self, grade: float) -> str:
-        """The split's name, which says nothing about its order."""
+        """The name of a grade's split; names say nothing about the order."""
         if not self._graded:
             name = "train"
         elif self._bounds is None:
@@ -364,7 +363,7 @@ class Stages:
         return name
 
     def entries(self) -> list[dict[str, Any]]:
-        """The stages from low to high, as the manifest names them."""
+        """The manifest's entries of the stages, from low to high."""
         ordered = sorted(self._grades.items(), key=lambda item: item[1])
         return [{"split": name, "low": low, "high": high} for name, (low, high) in ordered]
 
@@ -372,7 +371,7 @@ class Stages:
 def _fingerprint(
     config: SftConfig, tokenizer: Tokenizer, template: ChatTemplate, context: int
 ) -> str:
-    """A hash of all that the shards are made from."""
+    """A hash of everything that the shards are made from."""
     own_layout = config.layout.endswith(".py")
     return fingerprint.of_json(
         {

@@ -1,9 +1,9 @@
-"""Supervised fine-tuning: predict what the assistant says, and that it ends.
+"""Supervised fine-tuning: predict the assistant's answers and their ends.
 
-`hanllama sft` reads conversations of any layout, encodes them through the chat template into masked
-shards in the run's own folder, and trains on them as pretraining trains on text: packed rows,
-attention kept inside each conversation, the loss a mean over the trained tokens of the whole step.
-Full tuning or LoRA; NEFTune and a curriculum where asked for.
+`hanllama sft` reads conversations of any layout, encodes them with the chat template into masked
+shards in the run folder, and trains on them as pretraining trains on text: packed rows, attention
+inside each conversation, a mean loss over the trained tokens of the whole step. Full tuning or
+LoRA, with NEFTune and a curriculum as options.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sft(Pretrain):
     def __init__(self, *args: Any, neftune_alpha: float = 0.0, trim: bool = False) -> None:
         """
         Args:
-            args: those of `Pretrain`.
+            args: the arguments of `Pretrain`.
             neftune_alpha: the noise's strength; 0 for none.
             trim: cut a micro-batch after its last trained token (rows of one conversation each).
         """
@@ -57,7 +57,7 @@ class Sft(Pretrain):
         return [replace(m, data=(*m.data, noise_seeds(seed, step, m.rows))) for m in micros]
 
     def noise(self, micro: Micro) -> Tensor | None:
-        """NEFTune's, where the micro-batch has seeds for it: never in an evaluation."""
+        """NEFTune's noise; None in an evaluation, whose micro-batches have no seeds."""
         _, _, positions, documents, *seeds = micro.data
         width = self.model.config.hidden_size
         return neftune(positions, documents, width, self._alpha, seeds[0]) if seeds else None
@@ -78,7 +78,7 @@ class Sft(Pretrain):
 
 
 def noise_seeds(seed: int, step: int, rows: Sequence[int]) -> list[int]:
-    """A seed for the noise of each row: of the row and the step, not of the micro-batch."""
+    """A seed for each row's noise; it depends on the row and the step, not the micro-batch."""
     salt = splitmix64(splitmix64(np.array([seed, step], dtype=np.uint64)))
     mixed = splitmix64(np.array(rows, dtype=np.uint64) ^ salt[0]) ^ salt[1]
     return [int(value) for value in splitmix64(mixed) >> np.uint64(1)]
@@ -93,8 +93,8 @@ def neftune(
 ) -> Tensor:
     """The noise of NEFTune (Jain et al. 2023, arXiv:2310.05914), [B, T, width].
 
-    Uniform within alpha / sqrt(L x width), where L is the length of the token's own conversation,
-    so that packing changes nothing.
+    Uniform within alpha / sqrt(L x width), where L is the length of the token's conversation, so
+    packing makes no difference.
     """
     device = positions_BT.device
     if documents_BT is None:

@@ -1,8 +1,8 @@
 """A curriculum: rows in stages, one after another, shuffled inside each.
 
 Ziya (Zhang et al. 2022 and its model cards) fine-tunes on data graded by difficulty, easy before
-hard. Each stage takes the share of the run that it has of the rows, with all of its repetitions,
-before the next begins: a pure function of the step like any other order.
+hard. A stage's share of the run is its share of the rows, and all its epochs come before the next
+stage: a pure function of the step, like any other order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hanllama.batches.mix import PADDING, Array, PackedRows, RowBatch, permutati
 
 
 class Stages:
-    """Several `PackedRows` as one; their rows are numbered on."""
+    """Several `PackedRows` as one, with their rows numbered one stage after another."""
 
     def __init__(self, stages: Sequence[PackedRows], total_rows: int, seed: int) -> None:
         """
@@ -28,7 +28,7 @@ class Stages:
         self.row_length = stages[0].row_length
         self._firsts = np.concatenate([[0], np.cumsum([s.n_rows for s in stages])])
         self.n_rows = int(self._firsts[-1])
-        # Where in the run each stage begins; rounding cannot lose a row of the whole.
+        # The place in the run where each stage begins; the last ends with the run despite rounding.
         self._begins = np.rint(self._firsts * (total_rows / self.n_rows)).astype(np.int64)
 
     @property
@@ -57,7 +57,7 @@ class Stages:
         return rows
 
     def weights(self, rows: Array) -> Array:
-        """Trained predictions in each of the rows [R]."""
+        """The number of trained predictions of each row [R]."""
         weights = np.empty(len(rows), dtype=np.int64)
         for here, stage, local in self._by_stage(rows):
             weights[here] = stage.weights(local)
@@ -76,7 +76,7 @@ class Stages:
         return RowBatch(tokens, labels, positions, documents)
 
     def _by_stage(self, rows: Array) -> list[tuple[Array, PackedRows, Array]]:
-        """(places among the rows, their stage, their numbers in it) of each stage that occurs."""
+        """For each stage that occurs: the places in `rows`, the stage, the row numbers in it."""
         stage_of = np.searchsorted(self._firsts[1:], rows, side="right")
         return [
             (here, self._stages[stage], rows[here] - self._firsts[stage])
@@ -86,7 +86,7 @@ class Stages:
 
 
 def _documents(batch: RowBatch) -> Array:
-    """Document numbers, also of rows that hold one document each: 0, and -1 on the padding."""
+    """Document numbers, also for rows with one document: 0, and -1 on the padding."""
     if batch.documents_RT is not None:
         return batch.documents_RT
     token = batch.positions_RT > 0

@@ -1,18 +1,18 @@
-"""DPO: let the chosen answer gain on the rejected one, against a reference (Rafailov et al. 2023).
+"""DPO: raise the chosen answer over the rejected one, against a reference (Rafailov et al. 2023).
 
     margin = beta * (log-ratio of the chosen answer - log-ratio of the rejected one)
     loss   = -log sigmoid(margin)
 
 The gradient is that of fitting a Bradley-Terry reward beta * log(p / p_reference) to the pairs.
 
-`label_smoothing` e says that so large a share of the pairs is labelled the wrong way round:
+`label_smoothing` e is the share of pairs with swapped labels:
 -(1 - e) log sigmoid(margin) - e log sigmoid(-margin), conservative DPO (Mitchell 2023), whose
 minimum lies at a finite margin. With `robust` the expected bias is subtracted instead (Chowdhury et
 al. 2024, arXiv:2403.00409): (-(1 - e) log sigmoid(margin) + e log sigmoid(-margin)) / (1 - 2e).
 
-The margin also grows when the chosen answer becomes less probable and the rejected one still less,
-which is what usually happens. `sft_weight` adds the chosen answers' negative log-likelihood, a mean
-over tokens as in SFT, that holds them up (Pang et al. 2024, arXiv:2404.19733; "RPO").
+The margin also grows when the chosen answer becomes less probable and the rejected one even less,
+which usually happens. `sft_weight` adds the chosen answers' negative log-likelihood, a mean over
+tokens as in SFT, which prevents this (Pang et al. 2024, arXiv:2404.19733; "RPO").
 """
 
 from __future__ import annotations

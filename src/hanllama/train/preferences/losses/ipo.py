@@ -1,11 +1,11 @@
-"""IPO: hold the gap between the log-ratios at 1 / (2 beta) (Azar et al. 2023, arXiv:2310.12036).
+"""IPO: bring the gap between the log-ratios to 1 / (2 beta) (Azar et al. 2023, arXiv:2310.12036).
 
     gap  = log-ratio per token of the chosen answer - log-ratio per token of the rejected one
     loss = (gap - 1 / (2 beta))^2                                            (equation 17)
 
-Where DPO drives the margin of a pair without end, which on few pairs means learning them by heart,
-a square has a minimum. The log-ratios are means over the tokens and not sums: the paper does not
-say so, but its authors confirmed it to TRL, and a square of sums would weigh pairs by their length.
+DPO increases the margin of a pair without end, and so memorises a small set of pairs; a square has
+a minimum. The log-ratios are means over the tokens, not sums: the paper does not say so, but its
+authors confirmed it to TRL, and a square of sums would weight pairs by their length.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Loss:
     NEEDS_REFERENCE: ClassVar[bool] = True
     PAIRED: ClassVar[bool] = True
 
-    beta: Positive = option(0.1, help="the paper's tau: the gap aimed at is 1 / (2 beta)")
+    beta: Positive = option(0.1, help="the paper's tau: the target gap is 1 / (2 beta)")
 
     def __call__(self, chosen: Answers, rejected: Answers, step: WholeStep) -> Tensor:
         gap_P = chosen.log_ratios_S / chosen.tokens_S - rejected.log_ratios_S / rejected.tokens_S

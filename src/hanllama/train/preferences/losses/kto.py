@@ -3,12 +3,12 @@
     good answer: desirable_weight   * (1 - sigmoid(beta * (log-ratio - kl)))
     bad answer:  undesirable_weight * (1 - sigmoid(beta * (kl - log-ratio)))
 
-People feel gains and losses from where they stand, and losses more (Kahneman and Tversky): where
-the model stands is `kl`, how far it has moved from the reference altogether. It is estimated over
-the whole step from answers paired with prompts that they do not belong to, and held fixed.
+People judge gains and losses relative to a reference point, and feel losses more (Kahneman and
+Tversky). The point is `kl`, the model's distance from the reference, estimated over the whole step
+from answers to prompts that are not theirs, without a gradient.
 
-Keep desirable_weight * good answers to undesirable_weight * bad answers between 1 : 1 and 4 : 3, as
-the paper advises, where the data has more of one than of the other.
+If the data has more good or more bad answers, keep the ratio of desirable_weight * good answers to
+undesirable_weight * bad answers between 1 : 1 and 4 : 3, as the paper advises.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ reference (Hong et al. 2024, arXiv:2403.07691).
     odds(y) = p(y) / (1 - p(y)), where log p(y) is the mean log-probability per token of y
     loss    = NLL of the chosen answers per token - beta * log sigmoid(log odds(c) - log odds(r))
 
-So one stage does what SFT and DPO do in two. Start from a base or a lightly tuned model, with a
-learning rate of SFT's order. The NLL is that of the answer: prompts are not trained on, here as in
-`hanllama sft` (TRL trains on prompts too; with a prompt of one token both are the same).
+One stage replaces SFT and DPO. Start from a base or a lightly tuned model, with a learning rate of
+SFT's order. The NLL is that of the answer: as in `hanllama sft`, prompts are not trained. (TRL
+trains them too; with a prompt of one token both are the same.)
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _log_odds(log_p: Tensor) -> Tensor:
     # At p = 1 the odds are infinite; the float32 next to it is 6e-8 away.
     log_p = log_p.clamp(max=-1e-7)
     near_one = log_p > -math.log(2)
-    # Each branch only sees what it is good for: the other's infinity would make the gradient NaN.
+    # Each branch sees only its own values: the other's infinity would make the gradient NaN.
     upper = torch.log(-torch.expm1(torch.where(near_one, log_p, -1.0)))
     lower = torch.log1p(-torch.exp(torch.where(near_one, -1.0, log_p)))
     return log_p - torch.where(near_one, upper, lower)
