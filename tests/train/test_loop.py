@@ -213,7 +213,7 @@ def test_verdicts() -> None:
     rising = [{"step": 40, "heldout_loss": 2.0, **bits}, {"step": 99, "heldout_loss": 2.4, **bits}]
     texts = [words for _, words in run_report.verdicts(steps, rising, 99, 100)]
     assert any("not finished" in t for t in texts)
-    assert any("by heart" in t for t in texts) and any("above training" in t for t in texts)
+    assert any("memorise" in t for t in texts) and any("above training" in t for t in texts)
     squares = [{"step": 99, "heldout_loss": 25.0, "heldout_accuracy": 0.7}]
     texts = [words for _, words in run_report.verdicts(steps, squares, 100, 100)]
     assert not any("above training" in t for t in texts), "IPO's loss is not in nats a token"

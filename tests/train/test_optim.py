@@ -59,7 +59,10 @@ def test_frozen_parameters_have_no_moments() -> None:
     [
         (lambda: OptimConfig(learning_rate=0), "learning_rate must be .* not 0"),
         (lambda: OptimConfig(warmup=1.5), "warmup must be .* not 1.5"),
-        (lambda: OptimConfig(schedule="wsd", warmup=0.5, decay=0.6), "together they can be 1"),
+        (
+            lambda: OptimConfig(schedule="wsd", warmup=0.5, decay=0.6),
+            "warmup 0.5 and optim.decay 0.6",
+        ),
         (lambda: OptimConfig(beta2=1.0), "beta2 must be .* not 1.0"),
         (lambda: OptimConfig(epsilon=0.0), "epsilon must be .* not 0.0"),
         (lambda: OptimConfig(max_grad_norm=-1.0), "max_grad_norm must be .* not -1.0"),

@@ -212,9 +212,9 @@ def figures(accuracy: float, drift: float) -> dict[str, float]:
 def test_alarms_are_raised_once_and_again_when_it_gets_worse() -> None:
     watch = Watch()
     assert watch.look_at({}) == [] == watch.look_at(figures(0.5, -0.4))
-    assert "0.60 nats a token" in watch.look_at(figures(0.5, -0.6))[0]
+    assert "0.60 nats per token" in watch.look_at(figures(0.5, -0.6))[0]
     assert watch.look_at(figures(0.5, -0.9)) == []
-    assert "1.10 nats a token" in watch.look_at(figures(0.5, -1.1))[0]
+    assert "1.10 nats per token" in watch.look_at(figures(0.5, -1.1))[0]
 
 
 def test_alarms_are_the_same_after_a_resume() -> None:
@@ -228,7 +228,7 @@ def test_alarms_are_the_same_after_a_resume() -> None:
     assert [number for number, alarms in enumerate(expected) if alarms] == [0, 19]
 
 
-@pytest.mark.parametrize(("accuracy", "words"), [(1.0, "by heart"), (0.0, "wrong way round")])
+@pytest.mark.parametrize(("accuracy", "words"), [(1.0, "ranked right"), (0.0, "ranked wrong")])
 def test_alarms_of_an_accuracy_that_says_nothing(accuracy: float, words: str) -> None:
     watch = Watch()
     found = [watch.look_at(figures(accuracy, 0.0)) for _ in range(20)]
@@ -266,5 +266,5 @@ def test_a_reference_for_a_loss_without_one_is_refused(base: Path, tmp_path: Pat
     config = pairs.dpo_config(
         tmp_path / "data.jsonl", tmp_path / "run", base, loss="simpo", reference_model=str(base)
     )
-    with pytest.raises(ConfigError, match="no use for a reference_model"):
+    with pytest.raises(ConfigError, match="simpo uses no reference_model"):
         dpo(config)

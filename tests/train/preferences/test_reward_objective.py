@@ -57,7 +57,7 @@ def test_length_bias_by_hand() -> None:
 def test_the_report_says_when_length_does_as_well() -> None:
     figures = {"step": 9, "heldout_loss": 0.3, "heldout_accuracy": 0.9, "heldout_longer_wins": 0.95}
     texts = [words for _, words in run_report.verdicts([], [figures], 9, 9)]
-    assert any("95.0% of the held-out pairs, the model is right in 90.0%" in t for t in texts)
+    assert any("95.0% of the held-out pairs, and the model is right in 90.0%" in t for t in texts)
     better = {**figures, "heldout_longer_wins": 0.6}
     assert not any("longer" in words for _, words in run_report.verdicts([], [better], 9, 9))
 

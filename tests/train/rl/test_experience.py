@@ -270,7 +270,7 @@ def test_a_policy_that_is_paid_by_the_token_rings_for_length(tmp_path: Path) -> 
     run, model = tmp_path / "run", tmp_path / "sft" / "model"
     grpo(rollouts.grpo_config(data, run, model, rule, rollout=rollout, loop=loop))
     rung = [line["event"] for line in rollouts.metrics(run) if "event" in line]
-    assert any("see whether the reward is for length" in words for words in rung), rung
+    assert any("check whether the reward favours length" in words for words in rung), rung
 
 
 @pytest.mark.slow  # measuring the peak of a CPU without such arithmetic takes most of a minute
@@ -319,7 +319,7 @@ def test_each_prompt_comes_once_an_epoch(place: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"loop": {"max_steps": 3}}, "max_steps 3 is no multiple of the 2 steps"),
+        ({"loop": {"max_steps": 3}}, "max_steps 3 is not a multiple of the 2 steps"),
         ({"rollout": RolloutConfig(max_new_tokens=64)}, "leaves no room for a prompt"),
         ({"reward": ScoringConfig(rules=("exact_answr",))}, "did you mean 'exact_answer'"),
     ],
@@ -345,7 +345,7 @@ def test_a_base_model_is_refused(place: Path, tmp_path: Path) -> None:
 
 
 def test_groups_must_be_whole() -> None:
-    with pytest.raises(ConfigError, match="no whole groups of 3"):
+    with pytest.raises(ConfigError, match="into groups of 3"):
         rollouts.grpo_config(Path("a"), Path("b"), Path("c"), "length", group_size=3)
     with pytest.raises(ConfigError, match="nothing scores the answers"):
         ScoringConfig()

@@ -19,14 +19,14 @@ SCORED = {**GIVEN, "reward": ScoringConfig(rules=("length",))}
     [(PpoConfig, SCORED), (GrpoConfig, SCORED), (DpoConfig, GIVEN), (RewardConfig, GIVEN)],
 )
 def test_compiling_is_refused_where_it_would_do_nothing(cls: Any, values: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"loop\.compile does nothing .*leave it out"):
+    with pytest.raises(ConfigError, match=r"loop\.compile .*leave it out"):
         type(cls(**values).loop)(compile=True)
 
 
 @pytest.mark.parametrize("cls", [PpoConfig, GrpoConfig])
 def test_the_last_checkpoint_is_the_result_and_best_is_refused(cls: Any) -> None:
     assert cls(**SCORED).loop.result == "last"
-    with pytest.raises(ConfigError, match=r"loop\.result best: no held-out loss"):
+    with pytest.raises(ConfigError, match=r"loop\.result best"):
         RlLoopConfig(result="best")
 
 
@@ -41,7 +41,7 @@ def test_samples_of_a_chat_model_answer_a_question(cls: Any) -> None:
         (PpoConfig, {"max_quarantine_share": 5}, "max_quarantine_share must be .* not 5"),
         (GrpoConfig, {"max_quarantine_share": -0.1}, "max_quarantine_share must be .* not -0.1"),
         (PpoConfig, {"value_weight": -1.0}, "value_weight must be .* not -1.0"),
-        (PpoConfig, {"kl_target": 6.0, "kl_horizon": 127}, "127 is less than the 128 answers"),
+        (PpoConfig, {"kl_target": 6.0, "kl_horizon": 127}, "127 is below the 128 answers"),
     ],
 )
 def test_a_number_without_a_meaning_is_refused(

@@ -1,9 +1,8 @@
-"""From scores to advantages: what reinforcement learning adds to a reward, as pure functions.
+"""From scores to advantages, as pure functions of tensors.
 
-PPO spreads the score of a whole answer over its tokens by a value model (generalised advantage
-estimation) and pays for every step away from the reference model (KL in the reward); GRPO compares
-the answers to one prompt with each other. Nothing here knows a model: tensors in, tensors out, each
-checked against a table worked by hand.
+PPO spreads the score of a whole answer over its tokens with a value model (generalised advantage
+estimation) and subtracts the KL to the reference model from the reward. GRPO compares the answers
+to one prompt with each other. Each function is tested against a table worked by hand.
 
 Shapes: A answers, T tokens of the longest answer, N tokens of all answers end to end.
 """
@@ -19,16 +18,15 @@ from torch import Tensor
 from hanllama.train.parallel import World
 
 KLEstimator = Literal["k1", "k3"]
-# Beside a standard deviation of rewards: what TRL adds, too, so that results can be compared.
+# Added to a standard deviation of rewards, as in TRL, so that results can be compared.
 _EPSILON = 1e-4
 
 
 def kl_estimate(log_probs_N: Tensor, reference_N: Tensor, estimator: KLEstimator) -> Tensor:
     """An estimate of KL(policy || reference) at each sampled token, in nats.
 
-    k1 is log p - log q: unbiased, and negative for half of the tokens. k3 is
-    (q/p - 1) - log(q/p): unbiased, never negative and less noisy (Schulman 2020,
-    joschu.net/blog/kl-approx.html).
+    k1 is log p - log q: unbiased, and often negative. k3 is (q/p - 1) - log(q/p): unbiased, never
+    negative and less noisy (Schulman 2020, joschu.net/blog/kl-approx.html).
     """
     log_ratio_N = reference_N - log_probs_N
     return -log_ratio_N if estimator == "k1" else torch.expm1(log_ratio_N) - log_ratio_N
@@ -39,7 +37,7 @@ def token_rewards(kl_AT: Tensor, scores_A: Tensor, lengths_A: Tensor, coefficien
     score at the last one (Ouyang et al. 2022, arXiv:2203.02155).
 
     Args:
-        kl_AT: the KL estimate of each token; what stands beyond an answer's end is ignored.
+        kl_AT: the KL estimate of each token; places beyond an answer's end are ignored.
         lengths_A: tokens of each answer, at least 1.
     """
     rewards_AT = -coefficient * kl_AT
@@ -55,8 +53,8 @@ def gae(
     arXiv:1506.02438).
 
     delta_t = r_t + gamma V_(t+1) - V_t, A_t = delta_t + gamma lam A_(t+1), return = A_t + V_t.
-    After an answer's last token there is nothing: V and A are 0, whether the model ended the answer
-    or the limit did. Beyond it both results are 0.
+    After an answer's last token V and A are 0, whether the model ended the answer or the limit did,
+    and so are both results.
 
     Args:
         values_AT: the value of the state in which each token was chosen.
@@ -70,7 +68,7 @@ def gae(
     next_value_A = next_advantage_A = torch.zeros_like(values_AT[:, 0])
     for t in reversed(range(width)):
         delta_A = rewards_AT[:, t] + gamma * next_value_A - values_AT[:, t]
-        # Zero beyond the end, so that an answer's last token sees nothing after it.
+        # Zero beyond the end, so that nothing follows an answer's last token.
         next_advantage_A = (delta_A + gamma * lam * next_advantage_A) * inside_AT[:, t]
         advantages_AT[:, t] = next_advantage_A
         next_value_A = values_AT[:, t]
@@ -80,8 +78,8 @@ def gae(
 def whiten(values_N: Tensor, world: World) -> Tensor:
     """The values shifted and scaled to mean 0 and variance 1 over all processes.
 
-    The variance is the unbiased one and 1e-8 is added to it, as TRL's PPO did. In float64, so that
-    the number of processes cannot be seen in the result.
+    The variance is unbiased, plus 1e-8, as in TRL's PPO. In float64, so that the result does not
+    depend on the number of processes.
     """
     mean, variance = _moments(values_N, world)
     whitened_N = (values_N.double() - mean) / math.sqrt(variance + 1e-8)
@@ -94,10 +92,10 @@ def group_advantages(
     """GRPO's advantages [A]: each score less its group's mean (Shao et al. 2024, arXiv:2402.03300).
 
     Args:
-        scores_A: answers to one prompt stand together, `group_size` of them.
+        scores_A: the scores of `group_size` answers to a prompt, then those to the next one.
         scale: divide by the standard deviation of the group (GRPO), of all scores of all processes
             (Hu et al. 2025, REINFORCE++), or not at all (Liu et al. 2025, Dr. GRPO,
-            arXiv:2503.20783: dividing favours prompts nearly always or never answered well).
+            arXiv:2503.20783: division favours prompts that are too easy or too hard).
     """
     groups_GS = scores_A.double().view(-1, group_size)
     centred_GS = groups_GS - groups_GS.mean(1, keepdim=True)
@@ -113,19 +111,18 @@ def adapted_kl_coefficient(
 ) -> float:
     """The KL coefficient after `answers` answers whose mean KL was `kl` nats.
 
-    It grows where the KL is above the target and falls below, by at most a fifth of answers/horizon
+    It rises if the KL is above the target and falls if below, by at most a fifth of answers/horizon
     (Ziegler et al. 2019, arXiv:1909.08593, section 2.2).
 
     Args:
-        horizon: at least `answers`; with less than a fifth of them the coefficient could change
-            its sign.
+        horizon: at least `answers`; below a fifth of them the coefficient could change its sign.
     """
     error = min(max(kl / target - 1, -0.2), 0.2)
     return coefficient * (1 + error * answers / horizon)
 
 
 def within(lengths_A: Tensor, width: int) -> Tensor:
-    """bool [A, width]: whether a place lies inside its answer."""
+    """Whether each place lies inside its answer, bool [A, width]."""
     return torch.arange(width, device=lengths_A.device)[None] < lengths_A[:, None]
 
 

@@ -1,5 +1,4 @@
-"""What `hanllama ppo` and `hanllama grpo` open before their objective: prompts, policy, reference,
-reward."""
+"""Shared by `hanllama ppo` and `hanllama grpo`: open prompts, policy, reference and reward."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ from hanllama.train.rl.scoring import Scorer, WeightedRule, build_rules
 
 @dataclass(frozen=True)
 class Opened:
-    """All that a command needs beside its objective."""
+    """Everything that a command needs besides its objective."""
 
     model: Llama
     card: ModelCard
@@ -46,7 +45,7 @@ class Opened:
     def train(
         self, objective: LearnsFromAnswers, session: Session, config: PpoConfig | GrpoConfig
     ) -> None:
-        """Begin or go on, to the last step."""
+        """Train from the beginning or the newest checkpoint to the last step."""
         if session.run is not None:
             data = session.output / "data"
             fs.make_folder(data)
@@ -68,33 +67,32 @@ class Opened:
         setting, size = self.setting, objective.group_size
         steps, groups = objective.steps_per_experience, objective.answers // size
         deaf = (
-            "kl_coefficient 0: no reference is loaded, the KL is not measured and alarm.kl cannot"
-            " ring\n"
+            "kl_coefficient 0: no reference is loaded, and the KL and alarm.kl are not measured\n"
         )
         return (
             f"{self.reader.summary()}\n{setting.prompts.summary()}\n"
             f"{deaf if setting.reference is None else ''}"
             f"{self.model.config.parameter_count() / 1e6:.1f}M parameters;"
-            f" {self.loop.max_steps:,} steps, {steps} to an experience of {groups} prompts with"
+            f" {self.loop.max_steps:,} steps, {steps} per experience of {groups} prompts with"
             f" {size} answer{'s' if size > 1 else ''} each:"
             f" {self.loop.max_steps / steps * groups / len(setting.prompts.train):.2f} epochs"
         )
 
 
 def open_policy(config: PpoConfig | GrpoConfig, session: Session) -> Opened:
-    """The policy on its device, and the setting it learns in.
+    """Open the policy on its device, and its setting.
 
-    Raises InputError for a model without a chat template, prompts that cannot be used, and a reward
-    model with another tokenizer, another chat template or fewer positions; ConfigError for rules
-    and step counts that make no sense.
+    Raises InputError for a model without a chat template, unusable prompts, or a reward model with
+    another tokenizer, another chat template or fewer positions; ConfigError for invalid rules and
+    step counts.
     """
     rules = build_rules(config.reward.rules)
     base = Path(config.base_model)
     tokenizer = load_tokenizer(base)
     if chat.of_folder(base) is None:
         raise InputError(
-            f"{base} carries no chat template: it is a base model, which answers nothing yet; train"
-            " it with `hanllama sft` first"
+            f"{base} has no chat template: it is a base model, which cannot answer yet; train it"
+            " with `hanllama sft` first"
         )
     template = session.chat_template(tokenizer)
     reader = PromptReader(config.data, fill=parse_fill(config.fill))
@@ -154,10 +152,8 @@ def check_reads_alike(
     template: ChatTemplate,
     tokenizer: Tokenizer,
 ) -> None:
-    """Raise InputError unless the reward or value model in a folder means the same by a token as
-    the policy, knows the shape of its conversations and has room for the longest.
-
-    A folder without a chat template is taken at its word: it knows no other.
+    """Raise InputError unless the reward or value model in a folder has the policy's tokenizer and
+    chat template, and enough positions. A folder without a chat template passes.
     """
     found = chat.of_folder(folder)
     problem = reads_otherwise(folder, model, tokenizer, policy.config.max_position_embeddings)
@@ -171,7 +167,7 @@ def check_reads_alike(
 
 
 def _reference(model: Llama, base: Path, session: Session) -> Reference:
-    """The model that training begins with: the policy without its adapters, or a second copy."""
+    """The model before training: the policy without its adapters, or a second copy."""
     if model.adapter is not None:
 
         @contextmanager
@@ -185,7 +181,7 @@ def _reference(model: Llama, base: Path, session: Session) -> Reference:
 
 
 def _settled(config: PpoConfig | GrpoConfig, prompts: int, processes: int) -> RlLoopConfig:
-    """The loop's config with its steps settled: whole experiences."""
+    """The loop's config with `max_steps` set to whole experiences."""
     loop = config.loop
     answers = loop.batch_size * config.mini_batches
     groups, steps = answers // config.group_size, config.mini_batches * config.passes
@@ -196,8 +192,8 @@ def _settled(config: PpoConfig | GrpoConfig, prompts: int, processes: int) -> Rl
         )
     if loop.max_steps % steps:
         raise ConfigError(
-            f"loop.max_steps {loop.max_steps} is no multiple of the {steps} steps that are made of"
-            " one experience (mini_batches x passes over it)"
+            f"loop.max_steps {loop.max_steps} is not a multiple of the {steps} steps of an"
+            " experience (mini_batches x passes over it)"
         )
     experiences = max(1, round(loop.epochs * prompts / groups))
     return replace(loop, max_steps=loop.max_steps or experiences * steps)
@@ -210,7 +206,7 @@ def _fingerprint(
     template: ChatTemplate,
     rules: Sequence[WeightedRule],
 ) -> dict[str, str]:
-    """What a resumed run must find unchanged."""
+    """The hashes that a resume requires to be the same."""
     found = {
         "data": prompts.hash,
         "tokenizer": tokenizer.hash,
@@ -225,7 +221,7 @@ def _fingerprint(
 
 
 def _weights_of(folder: Path) -> str:
-    """A hash of a model folder's weights; of an adapter's, with those of its base."""
+    """A hash of a model folder's weights; for an adapter, with its base's."""
     if not is_adapter(folder):
         return weights_fingerprint(folder)
     return f"{weights_fingerprint(find_base(folder))} {fs.sha256(folder / ADAPTER)}"

@@ -1,4 +1,4 @@
-"""What `hanllama ppo` and `hanllama grpo` can be told. Imports no torch."""
+"""The options of `hanllama ppo` and `hanllama grpo`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hanllama.train.config import OptimConfig, RaggedLoopConfig, RecordsConfig
 
 @checked
 class RlOptimConfig(OptimConfig):
-    """AdamW as reinforcement learning wants it: a policy is moved a little at a time."""
+    """AdamW, with small steps for a policy."""
 
     learning_rate: Positive = option(1e-6, help="peak learning rate; 1e-5 or more for small models")
     warmup: Share = 0.05
@@ -34,9 +34,9 @@ class RlLoopConfig(RaggedLoopConfig):
         super().__post_init__()
         if self.result == "best":
             raise ConfigError(
-                "loop.result best: no held-out loss ranks the checkpoints of reinforcement"
-                " learning, and the highest reward may be the reward's weakness; leave it out, and"
-                " the last one becomes model/"
+                "loop.result best: reinforcement learning has no held-out loss to rank checkpoints,"
+                " and the highest reward may come from a weakness of the reward; leave it out, and"
+                " the last checkpoint becomes model/"
             )
 
 
@@ -45,7 +45,7 @@ class RolloutConfig:
     """How answers are written."""
 
     max_new_tokens: Count = option(128, help="tokens of an answer at most")
-    temperature: Positive = option(1.0, help="of the draw; log-probabilities are taken at it, too")
+    temperature: Positive = option(1.0, help="temperature of sampling and of log-probabilities")
     batch: Count = option(
         16,
         help="answers written at a time; more use more memory; halved on out-of-memory where"
@@ -55,7 +55,7 @@ class RolloutConfig:
 
 @checked
 class ScoringConfig:
-    """What an answer is scored by: rules, a reward model, or both."""
+    """The score of an answer: rules, a reward model, or both."""
 
     rules: tuple[str | dict[str, Any], ...] = option(
         (),
@@ -63,9 +63,9 @@ class ScoringConfig:
         " 'length: {weight: 0.5, maximum: 100}'",
     )
     model: str = option("", help="a reward model's folder (hanllama reward)")
-    model_weight: float = option(1.0, help="what the reward model's score counts for")
+    model_weight: float = option(1.0, help="weight of the reward model's score")
     missing_end_penalty: NonNegative = option(
-        0.0, help="taken from the score of an answer that the token limit cut off"
+        0.0, help="subtracted from the score of an answer that the token limit cut off"
     )
 
     def __post_init__(self) -> None:
@@ -75,22 +75,22 @@ class ScoringConfig:
 
 @checked
 class AlarmConfig:
-    """When a run says that something goes wrong. It goes on; a person decides."""
+    """When a run warns that something goes wrong. It goes on; a person decides."""
 
     kl: float = option(30.0, help="alarm above this KL to the reference, in nats an answer")
     entropy: float = option(0.2, help="alarm below this share of the first experience's entropy")
-    length: float = option(2.0, help="alarm above so many times the first answers' mean length")
+    length: float = option(2.0, help="alarm above this multiple of the first answers' mean length")
 
 
 @checked
 class RlConfig(RecordsConfig):
-    """The options that both commands share."""
+    """The options of both commands."""
 
     data: tuple[str, ...] = option(help="files of prompts, chats or preferences", positional=True)
-    base_model: str = option(help="the chat model's folder: what is trained, and the reference")
-    reward: ScoringConfig = option(help="what answers are scored by")
-    mini_batches: Count = option(1, help="loop.batch_size answers each; together one experience")
-    kl_coefficient: NonNegative = option(0.04, help="what a nat of KL to the reference costs")
+    base_model: str = option(help="folder of the chat model that is trained; also the reference")
+    reward: ScoringConfig = option(help="the score of an answer")
+    mini_batches: Count = option(1, help="steps of loop.batch_size answers per experience")
+    kl_coefficient: NonNegative = option(0.04, help="cost of a nat of KL to the reference")
     rollout: RolloutConfig = option(RolloutConfig(), help="how answers are written")
     alarm: AlarmConfig = option(AlarmConfig(), help="when to raise an alarm")
     optim: RlOptimConfig = option(RlOptimConfig(), help="optimizer and learning rate")
@@ -111,13 +111,13 @@ class PpoConfig(RlConfig):
         10_000, help="answers over which the coefficient adapts; at least an experience's"
     )
     kl_estimator: Literal["k1", "k3"] = option(
-        "k1", help="KL in the reward: log p/q, or its never negative relative"
+        "k1", help="KL in the reward: log p/q, or an estimate that is never negative"
     )
-    gamma: Share = option(1.0, help="what a reward one token later is worth")
+    gamma: Share = option(1.0, help="discount of a reward per token of delay")
     lam: Share = option(0.95, help="GAE's lambda: 1 trusts rewards alone, 0 the value model")
     clip: float = option(0.2, gt=0, lt=1, help="limit of the probability ratio, up and down")
     value_clip: NonNegative = option(0.2, help="limit of a value's change; 0 never clips")
-    value_weight: NonNegative = option(0.1, help="what the value loss counts for")
+    value_weight: NonNegative = option(0.1, help="weight of the value loss")
     value_learning_rate: NonNegative = option(
         0.0, help="peak learning rate of the value model; 0: optim.learning_rate"
     )
@@ -128,12 +128,12 @@ class PpoConfig(RlConfig):
 
     def __post_init__(self) -> None:
         if self.kl_target and not self.kl_coefficient:
-            raise ConfigError("kl_target adapts kl_coefficient, which must then be above 0")
+            raise ConfigError("kl_target adapts kl_coefficient, which must be above 0")
         answers = self.loop.batch_size * self.mini_batches
         if self.kl_target and self.kl_horizon < answers:
             raise ConfigError(
-                f"kl_horizon {self.kl_horizon} is less than the {answers} answers of an experience"
-                " (loop.batch_size x mini_batches): kl_coefficient adapts only between two of them"
+                f"kl_horizon {self.kl_horizon} is below the {answers} answers of an experience"
+                " (loop.batch_size x mini_batches), after which kl_coefficient adapts"
             )
 
     @property
@@ -153,27 +153,27 @@ class GrpoConfig(RlConfig):
 
     group_size: int = option(8, ge=2, help="answers to each prompt, compared with each other")
     iterations: Count = option(1, help="passes over an experience")
-    kl_coefficient: NonNegative = option(0.04, help="what a nat of KL to the reference costs (k3)")
+    kl_coefficient: NonNegative = option(0.04, help="cost of a nat of KL to the reference (k3)")
     kl_correction: bool = option(
-        True, help="weigh the KL by the probability ratio, which makes its gradient unbiased"
+        True, help="weight the KL by the probability ratio, which makes its gradient unbiased"
     )
     clip_low: float = option(0.2, gt=0, le=1, help="limit of the probability ratio below 1")
     clip_high: NonNegative = option(0.2, help="limit of the probability ratio above 1")
     ratio: Literal["token", "answer"] = option(
-        "token", help="probability ratio of each token, or one an answer (GSPO)"
+        "token", help="probability ratio of each token, or of each answer (GSPO)"
     )
     aggregation: Literal["grpo", "dapo", "bnpo", "dr_grpo", "luspo"] = option(
-        "dapo", help="how tokens' losses become one number, as TRL's loss_type (docs/rl.md)"
+        "dapo", help="how tokens' losses become one number: TRL's loss_type (docs/rl.md)"
     )
     scale_rewards: Literal["group", "batch", "none"] = option(
-        "group", help="divide advantages by the standard deviation of the group, of all, or not"
+        "group", help="divide advantages by the group's standard deviation, by that of all, or not"
     )
 
     def __post_init__(self) -> None:
         if self.loop.batch_size * self.mini_batches % self.group_size:
             raise ConfigError(
                 f"loop.batch_size {self.loop.batch_size} x mini_batches {self.mini_batches} answers"
-                f" make no whole groups of {self.group_size}"
+                f" cannot be divided into groups of {self.group_size}; change one of them"
             )
 
     @property

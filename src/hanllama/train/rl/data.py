@@ -1,10 +1,9 @@
-"""Prompts for reinforcement learning: what is asked, and the right answer where the data has one.
+"""Prompts for reinforcement learning, with the right answer if the data has one.
 
-Any file of conversations, preferences or bare prompts serves: of a conversation the messages up to
-its last answer, of a preference its prompt. A prompt comes once, however often the files hold it; a
-prompt that leaves no room for an answer, or that the chat template refuses, is left out; a share is
-held out by a hash of what is asked first, so that it stays held out when files are added, and in
-every stage that has the same seed.
+Files may hold conversations (used up to their last answer), preferences (their prompt) or bare
+prompts. Equal prompts count once. A prompt is left out if it leaves no room for an answer or the
+chat template refuses it. A share is held out by a hash of the first question, so that it stays held
+out when files are added, and in every stage with the same seed.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ _PREFERENCE = "preference"
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked.
+    """One prompt.
 
     Attributes:
         messages: the last one is not the assistant's.
-        reference: the answer that the data gives; empty where it gives none.
-        id: of the record, else `folder/file:line`.
+        reference: the right answer in the data; empty without one.
+        id: the record's id, else `folder/file:line`.
         ids: the tokens, up to where the assistant begins; empty before `encode_prompts`.
     """
 
@@ -50,13 +49,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts to learn from and those held out, encoded.
+    """The training and the held-out prompts, encoded.
 
     Attributes:
-        equal: prompts left out because another one says the same.
-        left_out: id and reason of prompts that no answer would fit behind (with their tokens), or
-            that the template refuses.
-        hash: of all that a rollout depends on.
+        equal: number of prompts left out because they equal another one.
+        left_out: id and reason (and tokens) of prompts that leave no room for an answer or that
+            the template refuses.
+        hash: a hash of everything that a rollout depends on.
     """
 
     train: list[Prompt]
@@ -66,7 +65,7 @@ class Prompts:
     hash: str
 
     def summary(self) -> str:
-        """The counts, in a line or two."""
+        """The counts, in a line."""
         line = f"{len(self.train):,} prompts to learn from, {len(self.heldout):,} held out"
         if self.equal:
             line += f"; {self.equal:,} equal to another left out"
@@ -75,7 +74,7 @@ class Prompts:
         return line
 
     def write_left_out(self, folder: Path) -> None:
-        """Name what was left out, a line each."""
+        """Write the prompts that were left out, one per line."""
         fs.write_jsonl(folder / LEFT_OUT, self.left_out)
 
 
@@ -91,14 +90,14 @@ class PromptReader(LayoutReader):
             f"{_PREFERENCE} {name}": plugins.load(PreferenceReader.PACKAGE, name)
             for name in plugins.names(PreferenceReader.PACKAGE)
         }
-        # Asked in this order: a preference has more fields than a conversation or a prompt.
+        # Tried in this order: a preference has more fields than a conversation or a prompt.
         self._layouts = {**preferences, **self._layouts, "prompt": prompt_layout}
 
     def __iter__(self) -> Iterator[Prompt]:
         return self._read(self._prompts)
 
     def _layout_of(self, record: Any, last: str) -> str:
-        # The layout of the last record is asked first, but a preference fits a bare prompt's, too.
+        # The last record's layout is tried first, but a preference also fits that of bare prompts.
         return super()._layout_of(record, last if last.startswith(_PREFERENCE) else "")
 
     def _prompts(self, layout: ModuleType, record: Record, labels: Labels) -> Iterator[Prompt]:
@@ -108,7 +107,7 @@ class PromptReader(LayoutReader):
             messages, reference = layout.prompt_and_reference(record)
         else:
             messages, reference = _of_conversation(layout.messages(record))
-        # The judge of conversations judges a prompt by the answer that it is to get.
+        # `problem` checks whole conversations, so the prompt gets an answer.
         if reason := problem([*messages, assistant("好")]):
             raise Unusable(reason)
         filled = [{**m, "content": self.filled_text(m["content"])} for m in messages]
@@ -118,13 +117,13 @@ class PromptReader(LayoutReader):
 def encode_prompts(
     prompts: Sequence[Prompt], template: ChatTemplate, room: int, heldout: float, seed: int
 ) -> Prompts:
-    """Encode, leave out what is equal, too long or refused by the template, and hold a share out.
+    """Encode prompts, leave out equal, too long and refused ones, and hold out a share.
 
     Args:
-        room: the most tokens that a prompt may have.
-        heldout: the share that is held out, 0 for none.
+        room: the most tokens of a prompt.
+        heldout: the share to hold out, 0 for none.
 
-    Raises InputError when no prompt to learn from is left.
+    Raises InputError when no training prompt is left.
     """
     seen: dict[str, Prompt] = {}
     for prompt in prompts:
@@ -134,7 +133,7 @@ def encode_prompts(
     for prompt in seen.values():
         try:
             ids = template.prompt(prompt.messages)
-        except InputError as error:  # a role that the template lacks, say
+        except InputError as error:  # such as a role that the template lacks
             left_out.append({"id": prompt.id, "reason": str(error)})
             continue
         if len(ids) > room:
@@ -148,8 +147,8 @@ def encode_prompts(
     if not train:
         raise InputError(
             f"no prompt is left to learn from: of {len(prompts):,}, {len(held):,} are held out and"
-            f" {len(left_out):,} left out, being refused by the chat template or longer than the"
-            f" {room} tokens that leave room for an answer{_first(left_out)}"
+            f" {len(left_out):,} left out, refused by the chat template or longer than the {room}"
+            f" tokens that leave room for an answer{_first(left_out)}"
         )
     digest = hashlib.sha256()
     for p in kept:
@@ -159,12 +158,12 @@ def encode_prompts(
 
 
 def _first(left_out: Sequence[Mapping[str, Any]]) -> str:
-    """The end of a message: the first of them as an example."""
+    """The end of a message: the first entry as an example."""
     return f": {left_out[0]['id']}, {left_out[0]['reason']}" if left_out else ""
 
 
 def _of_conversation(messages: list[Message]) -> tuple[list[Message], str]:
-    """The messages up to the last answer, and that answer; all of them where there is none."""
+    """The messages before the last answer, and that answer; all messages if there is none."""
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers or answers[-1] == 0:
         return messages, ""

@@ -1,14 +1,12 @@
-"""What PPO and GRPO have in common: write answers, score them, learn from them for a while.
+"""Shared by PPO and GRPO: write answers, score them, learn from them for a few steps.
 
-An experience is so many answers to so many prompts, written by the policy as it then is. It is made
-when its first optimizer step is prepared and gives `mini_batches` x `passes` of them; checkpoints
-fall between two experiences, so none is ever saved. Which prompts it holds, every draw of its
-answers and their order in the steps follow from (seed, number of the experience): a resumed run
-writes the same answers.
+An experience is a set of answers that the present policy writes. It is made when its first
+optimizer step is prepared, and serves `mini_batches` x `passes` steps. Checkpoints fall between two
+experiences, so none is ever saved. Its prompts, the draws of its answers and their order in the
+steps depend only on (seed, number of the experience): a resumed run writes the same answers.
 
-With several processes each writes the answers to its share of the prompts; what concerns all
-(whitening, figures) is summed over them. A mini-batch is a set of answers of the experience,
-whoever wrote them.
+Each of several processes writes the answers to its share of the prompts; whitening and figures are
+summed over all. A mini-batch is a set of answers of the experience, from any process.
 """
 
 from __future__ import annotations
@@ -38,9 +36,9 @@ from hanllama.train.rl.scoring import Scorer
 from hanllama.train.sequences import SequenceBatch, pack_sequences
 
 Reference = Callable[[], AbstractContextManager[Llama]]
-"""The reference model, for as long as a `with` block lasts."""
+"""Gives the reference model inside a `with` block."""
 
-# Held-out answers draw from random streams that no answer of the training reaches.
+# Held-out answers draw from random streams that training never reaches.
 _HELDOUT_STREAMS = 1 << 48
 # The order of the prompts and that of the answers in the steps are different permutations.
 _STEP_ORDER = 1 << 32
@@ -48,14 +46,14 @@ _STEP_ORDER = 1 << 32
 
 @dataclass(frozen=True)
 class Setting:
-    """What a policy is asked, and what its answers are scored by and compared with.
+    """The surroundings of a policy: prompts, scores and the reference model.
 
     Attributes:
-        reference: None where no KL to it is wanted.
+        reference: None if no KL to it is measured.
         end_ids: tokens that end an answer.
-        vocab_size: of the tokenizer.
+        vocab_size: the tokenizer's.
         pad: the token that fills packed rows.
-        fingerprint: what a resume must find unchanged: prompts, tokenizer, models and rules.
+        fingerprint: the hashes of prompts, tokenizer, models and rules that a resume requires.
     """
 
     prompts: Prompts
@@ -73,12 +71,12 @@ class Experience:
     """This process's answers of an experience.
 
     Attributes:
-        places: of each answer in the experience, from 0.
-        rollouts: their `prompt` counts the prompts to learn from.
+        places: the number of each answer in the experience, from 0.
+        rollouts: the answers; `prompt` is a number among the training prompts.
         scores_A: the rewards.
-        log_probs: of each answer's tokens when it was written, [n] each.
-        reference: the same by the reference model; None without one.
-        figures: of all processes' answers together.
+        log_probs: the log-probabilities of each answer's tokens when it was written, [n] each.
+        reference: the same under the reference model; None without one.
+        figures: means over the answers of all processes.
     """
 
     places: list[int]
@@ -90,24 +88,24 @@ class Experience:
 
 
 class LearnsFromAnswers(RowObjective):
-    """An objective that learns from its own model's answers; `weigh` and `loss_of` make it one.
+    """An objective that learns from its model's answers; a subclass adds `weigh` and `loss_of`.
 
-    Weights are answer tokens. Passes are not compiled: rows are as wide as the longest of a batch,
-    so hardly two batches have one shape.
+    A micro-batch's weight is its number of answer tokens. Passes are not compiled: rows are as wide
+    as the longest of a batch, so batches hardly ever have the same shape.
     """
 
     def __init__(self, model: Llama, setting: Setting, config: PpoConfig | GrpoConfig) -> None:
         """
         Args:
             model: on its device.
-            config: how answers are written and learnt from; its steps are settled.
+            config: with `loop.max_steps` set.
         """
         super().__init__(model, config.loop, setting.world, setting.fingerprint)
         self.setting = setting
         self.rollout, self.group_size = config.rollout, config.group_size
         self.mini_batches, self.passes = config.mini_batches, config.passes
         self.answers = config.loop.batch_size * config.mini_batches
-        """Of one experience, over all processes."""
+        """Answers of an experience, over all processes."""
         self.steps_per_experience = config.mini_batches * config.passes
         self._number = -1
         self._experience: Experience | None = None
@@ -123,25 +121,25 @@ class LearnsFromAnswers(RowObjective):
 
     @abstractmethod
     def weigh(self, experience: Experience) -> None:
-        """Turn the scores of a new experience into what the loss wants; may add to its figures."""
+        """Turn the scores of a new experience into advantages; may add to its figures."""
 
     @abstractmethod
     def loss_of(self, learnable: Learnable) -> Tensor:
-        """The sum of the losses of some answers' tokens; what they say goes into `figures`."""
+        """The sum of the losses of the answers' tokens; adds to `figures`."""
 
     def begin_step(self, rollouts: Sequence[Rollout]) -> None:
-        """Told before each step which of this process's answers it learns from."""
+        """Called before each step with this process's answers in it."""
 
     @property
     def experience(self) -> Experience:
-        """The one that is learnt from now."""
+        """The present experience."""
         assert self._experience is not None, "an experience is made when a step is prepared"
         return self._experience
 
     # --- the objective ---
 
     def prepare(self, step: int) -> Sequence[Micro]:
-        """This process's micro-batches; at the first step of an experience its answers, too."""
+        """This process's micro-batches; the first step of an experience also writes its answers."""
         number, inside = divmod(step, self.steps_per_experience)
         if number != self._number:
             self._begin(number)
@@ -173,10 +171,10 @@ class LearnsFromAnswers(RowObjective):
         return Micro(tokens, [r.prompt for r in rollouts], Learnable(answers, batch))
 
     def evaluate(self) -> Mapping[str, float]:
-        """Mean reward of answers to held-out prompts, by part, their length and KL.
+        """The mean reward of answers to held-out prompts, by part, with their length and KL.
 
-        There is no held-out loss: what is optimised is the reward, and the model with the highest
-        one may be the one that found the reward's weakness. The last checkpoint is the result.
+        There is no held-out loss, and the highest reward may come from a weakness of the reward:
+        the last checkpoint is the result.
         """
         setting = self.setting
         held = setting.prompts.heldout
@@ -196,21 +194,21 @@ class LearnsFromAnswers(RowObjective):
         return [self.setting.prompts.train[row].id for row in rows]
 
     def step_metrics(self) -> Mapping[str, float]:
-        """The figures of the experience, and those of the step's tokens."""
+        """The figures of the experience and of the step's tokens."""
         return {**self.experience.figures, **self.means}
 
     def alarms(self) -> Sequence[str]:
-        """What went wrong in the experience that the step began, and memory that ran out."""
+        """The alarms of an experience that the step began, and notices of exhausted memory."""
         notices = self._notices[:]
         self._notices.clear()
         return [*self._alarms, *notices]
 
     def state(self) -> Mapping[str, Any]:
-        """The first experience's figures, which alarms compare with, and the alarms raised."""
+        """The state of the alarms."""
         return self._watch.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take both back."""
+        """Restore the state of the alarms."""
         self._watch.restore(state)
 
     # --- an experience ---
@@ -229,14 +227,14 @@ class LearnsFromAnswers(RowObjective):
         self._alarms = self._watch.look_at(figures)
 
     def _prompt_row(self, index: int) -> int:
-        """Each prompt once an epoch, in an order of its own every time."""
+        """The prompt at a place of the run: each once per epoch, in another order every epoch."""
         count = len(self.setting.prompts.train)
         return int(permutation(count, self.settings.seed, index // count)[index % count])
 
     def _answer(
         self, prompts: Sequence[Prompt], rows: Sequence[int], streams: Sequence[int]
     ) -> tuple[Experience, dict[str, float]]:
-        """Write and score answers to prompts by number; figures of all processes."""
+        """Write and score answers to the prompts `rows`; the figures are over all processes."""
         setting, size = self.setting, self.micro_batch_size
         written = roll_out(
             self.model,
@@ -262,8 +260,8 @@ class LearnsFromAnswers(RowObjective):
     def _figures(self, found: Experience, parts: Mapping[str, Tensor]) -> dict[str, float]:
         """Means over the answers (entropy: over the tokens) of all processes.
 
-        The entropy is estimated by -log p of the tokens that were drawn, whose mean it is; the KL
-        by k1, summed over an answer.
+        The entropy is estimated by the mean -log p of the drawn tokens, the KL by k1, summed over
+        an answer.
         """
         sums = {
             "answers": float(len(found.rollouts)),
@@ -289,7 +287,7 @@ class LearnsFromAnswers(RowObjective):
 
     @contextmanager
     def deciding(self) -> Iterator[None]:
-        """Models as they answer: no dropout, no gradients, the arithmetic of the passes."""
+        """Switch off dropout and gradients inside the block, with the passes' precision."""
         modules = [self.model, *self.further_models().values()]
         _set_training(modules, False)
         try:
@@ -299,7 +297,7 @@ class LearnsFromAnswers(RowObjective):
             _set_training(modules, True)
 
     def _nothing(self) -> Tensor:
-        """The loss of a process that has no answer in this step: 0, with a gradient of 0."""
+        """The loss of a process without an answer in this step: 0, with a gradient of 0."""
         trained = [p for m in (self.model, *self.further_models().values()) for p in m.parameters()]
         parameter = next(p for p in trained if p.requires_grad)
         return parameter.reshape(-1)[0] * 0.0
@@ -310,15 +308,15 @@ class Learnable:
     """The content of a micro-batch.
 
     Attributes:
-        answers: which of this process's answers of the experience.
-        batch: the same, packed.
+        answers: numbers among this process's answers of the experience.
+        batch: these answers, packed.
     """
 
     answers: list[int]
     batch: SequenceBatch
 
     def pick(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """The answers' part of something that every answer of the experience has."""
+        """The values of these answers, out of those of the whole experience."""
         return [values[i] for i in self.answers]
 
 

@@ -1,9 +1,9 @@
-"""GRPO: reinforcement learning without a value model; answers to one prompt judge each other.
+"""GRPO: reinforcement learning without a value model: answers to one prompt are compared.
 
 `hanllama grpo` lets a chat model answer each prompt `group_size` times, scores the answers with
-rules, a reward model, or both, and makes those better than their group's mean likelier (Shao et al.
-2024, arXiv:2402.03300). The KL to the model that training began with is part of the loss (k3), not
-of the reward. What later papers changed are options, named as TRL names them.
+rules, a reward model, or both, and makes the answers above their group's mean likelier (Shao et al.
+2024, arXiv:2402.03300). The KL to the model before training is part of the loss (k3), not of the
+reward. The variants of later papers are options, with TRL's names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hanllama.train.sequences import log_probs
 
 
 class Grpo(LearnsFromAnswers):
-    """What a token counts for follows from `aggregation` (`policy_loss.py`)."""
+    """GRPO's objective; `aggregation` gives the weight of a token (`policy_loss.py`)."""
 
     name = "grpo"
     names = ("policy_loss", "clipped", "kl_of_tokens")
@@ -42,7 +42,7 @@ class Grpo(LearnsFromAnswers):
         self._scale = 1.0
 
     def weigh(self, experience: Experience) -> None:
-        """Each answer's advantage over its group."""
+        """Set each answer's advantage over its group."""
         size, world = self.group_size, self.world
         scores_A = experience.scores_A
         self._advantages_A = group_advantages(scores_A, size, self.config.scale_rewards, world).to(
@@ -54,8 +54,8 @@ class Grpo(LearnsFromAnswers):
         experience.figures["groups_without_signal"] = same / groups
 
     def begin_step(self, rollouts: Sequence[Rollout]) -> None:
-        """What the sum of the losses must be scaled by, so that dividing it by the step's tokens
-        divides it by what `aggregation` says."""
+        """Set the scale of the loss: the loop divides by the step's tokens, but `aggregation` may
+        need another divisor."""
         divisor = float(self._weights(rollouts)[1].sum())
         own_tokens = float(sum(len(r.answer_ids) for r in rollouts))
         tokens, total = self.world.sum([own_tokens, divisor], self.device)

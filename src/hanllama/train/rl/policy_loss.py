@@ -19,13 +19,13 @@ Aggregation = Literal["grpo", "dapo", "bnpo", "dr_grpo", "luspo"]
 def clipped_policy_loss(
     log_ratio_N: Tensor, advantages_N: Tensor, low: float, high: float
 ) -> tuple[Tensor, Tensor]:
-    """(loss, whether the clip took the gradient away), each [N].
+    """The loss, and whether the clip removed the gradient, each [N].
 
     -min(r A, clip(r, 1 - low, 1 + high) A) with r = exp(log_ratio) (Schulman et al. 2017, PPO,
     arXiv:1707.06347, eq. 7; a higher upper limit: Yu et al. 2025, DAPO, arXiv:2503.14476).
 
     Args:
-        log_ratio_N: log-probability now, less that of when the answer was written.
+        log_ratio_N: the log-probability now, less that when the answer was written.
     """
     ratio_N = log_ratio_N.exp()
     free_N = -ratio_N * advantages_N
@@ -36,8 +36,8 @@ def clipped_policy_loss(
 def clipped_value_loss(
     values_N: Tensor, old_values_N: Tensor, returns_N: Tensor, clip: float
 ) -> Tensor:
-    """Half the squared error of the values [N], where they moved further than `clip` from the old
-    ones that of the limit, if it is larger (as OpenAI's PPO does; 0 never clips)."""
+    """Half the squared error of the values [N], or of the values held within `clip` of the old
+    ones, if that is larger (as in OpenAI's PPO; 0 never clips)."""
     error_N = (values_N - returns_N).square()
     if clip:
         held_N = torch.clamp(values_N, old_values_N - clip, old_values_N + clip)
@@ -46,8 +46,8 @@ def clipped_value_loss(
 
 
 def sequence_log_ratio(log_ratio_N: Tensor, answer_of_N: Tensor, lengths_A: Tensor) -> Tensor:
-    """Each token's log ratio replaced by the mean over its answer [N] (Zheng et al. 2025, GSPO,
-    arXiv:2507.18071): one clip for an answer instead of one a token."""
+    """The mean log ratio of each token's answer [N] (Zheng et al. 2025, GSPO, arXiv:2507.18071):
+    one clip per answer instead of one per token."""
     sums_A = torch.zeros(len(lengths_A), dtype=log_ratio_N.dtype, device=log_ratio_N.device)
     means_A = sums_A.index_add(0, answer_of_N, log_ratio_N) / lengths_A
     return means_A[answer_of_N]
@@ -56,12 +56,12 @@ def sequence_log_ratio(log_ratio_N: Tensor, answer_of_N: Tensor, lengths_A: Tens
 def aggregation_weights(
     aggregation: Aggregation, lengths_A: Tensor, limit: int
 ) -> tuple[Tensor, Tensor]:
-    """(what one token of each answer counts for, what each answer adds to the divisor), both [A].
+    """The weight of a token of each answer, and each answer's part of the divisor, both [A].
 
-    | aggregation | a token counts | the sum is divided by |
+    | aggregation | weight of a token | divisor of the sum |
     | grpo    | 1 / length of its answer | answers (Shao et al. 2024, arXiv:2402.03300) |
     | dapo    | 1 | tokens of the step (Yu et al. 2025, arXiv:2503.14476) |
-    | bnpo    | 1 | the same; elsewhere tokens of a micro-batch, which here changes no result |
+    | bnpo    | 1 | the same; in TRL, the tokens of a micro-batch |
     | dr_grpo | 1 | answers x `limit`, the most tokens of an answer (Liu et al. 2025) |
     | luspo   | 1 | answers |
     """

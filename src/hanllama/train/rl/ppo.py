@@ -1,10 +1,10 @@
-"""PPO: reinforcement learning with a value model, as InstructGPT did it.
+"""PPO: reinforcement learning with a value model, as in InstructGPT.
 
 `hanllama ppo` lets a chat model answer prompts, scores the answers with a reward model, rules, or
-both, and makes the better ones likelier. The score of an answer is spread over its tokens by a
-value model (GAE), every token pays for its KL to the model that training began with, and
-probability ratios and values may move only so far from those the answers were written with
-(Schulman et al. 2017, arXiv:1707.06347; Ouyang et al. 2022, arXiv:2203.02155).
+both, and makes the better ones likelier. A value model spreads an answer's score over its tokens
+(GAE), the reward of each token is reduced by its KL to the model before training, and clipping
+limits how far probability ratios and values move in an experience (Schulman et al. 2017,
+arXiv:1707.06347; Ouyang et al. 2022, arXiv:2203.02155).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ VALUE = "value"
 
 
 class Ppo(LearnsFromAnswers):
-    """The loss of a token is its policy loss and its value loss."""
+    """PPO's objective: the sum of each token's policy loss and value loss."""
 
     name = "ppo"
     names = ("policy_loss", "value_loss", "clipped")
@@ -53,7 +53,7 @@ class Ppo(LearnsFromAnswers):
         """
         Args:
             model, value_model: on their device.
-            config: its steps are settled.
+            config: with `loop.max_steps` set.
         """
         super().__init__(model, setting, config)
         self.value_model, self.config = value_model, config
@@ -72,7 +72,7 @@ class Ppo(LearnsFromAnswers):
         return {VALUE: own / self.config.optim.learning_rate if own else 1.0}
 
     def weigh(self, experience: Experience) -> None:
-        """Values, rewards of tokens, advantages and returns."""
+        """Compute values, the rewards of tokens, advantages and returns."""
         config = self.config
         self._values = values_of(
             self.value_model,
@@ -100,7 +100,7 @@ class Ppo(LearnsFromAnswers):
         self._report(experience, returns_AT[inside_AT], values_AT[inside_AT])
 
     def _report(self, experience: Experience, returns_N: Tensor, values_N: Tensor) -> None:
-        """Add what belongs to PPO to the figures, and let the KL coefficient follow its target."""
+        """Add PPO's figures, and adapt the KL coefficient to its target."""
         figures = experience.figures
         error_N = (returns_N - values_N).double()
         sums = [
@@ -125,7 +125,7 @@ class Ppo(LearnsFromAnswers):
             )
 
     def loss_of(self, learnable: Learnable) -> Tensor:
-        """The sum over the answers' tokens of policy loss and weighted value loss."""
+        """The sum of the policy loss and the weighted value loss over the answers' tokens."""
         batch, config = learnable.batch, self.config
         log_probs_N, sequence_N = log_probs(self.model, batch, self.rollout.temperature)
 
@@ -148,11 +148,11 @@ class Ppo(LearnsFromAnswers):
         return policy_N.sum() + config.value_weight * value_N.sum()
 
     def state(self) -> Mapping[str, Any]:
-        """The KL coefficient of the next experience, and what alarms compare with."""
+        """The KL coefficient of the next experience, and the state of the alarms."""
         return {**super().state(), "kl_coefficient": self.kl_coefficient}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take them back."""
+        """Restore `state`."""
         super().restore(state)
         self.kl_coefficient = float(state["kl_coefficient"])
 
@@ -173,8 +173,8 @@ def ppo(config: PpoConfig) -> None:
 
 
 def _value_model(config: PpoConfig, opened: Opened) -> RewardModel:
-    """The value model to begin with; a fresh head says 0 of everything, so that the first
-    advantages are the rewards alone."""
+    """The value model at the beginning; a new head gives 0 for everything, so that the first
+    advantages come from the rewards alone."""
     folder = config.value_model or config.reward.model or config.base_model
     model = reward_model_from(folder, config.loop.seed, opened.setting.pad)
     check_reads_alike("value", Path(folder), model, opened.model, opened.template, opened.tokenizer)

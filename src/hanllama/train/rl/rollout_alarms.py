@@ -1,12 +1,12 @@
-"""What goes wrong in reinforcement learning without any error: said once, when it begins.
+"""Alarms for the silent failures of reinforcement learning, each raised once, when it begins.
 
-- Every answer gets the same reward: nothing can be learnt from it.
-- KL running away: the policy has left the region where the reward means something.
-- Entropy collapse: the policy writes one answer, and explores no more.
-- Growing length: the oldest way to please a reward model (Singhal et al. 2023).
+- Equal rewards: nothing can be learnt from answers that all get the same.
+- A growing KL: the policy has left the region where the reward is meaningful.
+- A falling entropy: the policy writes one answer and explores no more.
+- Growing answers: the first weakness of a reward model to be exploited (Singhal et al. 2023).
 
-An experience may hold a few prompts only, and some ask for long answers and some for short ones. So
-lengths, entropies and equal rewards are those of as many experiences as hold `_PROMPTS` prompts.
+An experience may have only a few prompts, some of which ask for long answers and some for short
+ones. So lengths, entropies and equal rewards are measured over `_PROMPTS` prompts at least.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Any
 
 from hanllama.train.rl.config import AlarmConfig
 
-# Rewards of answers that differ do not agree by chance to this.
+# Rewards that differ by less are equal.
 _SAME_REWARD = 1e-6
 _PROMPTS = 32
 _KEPT = ("reward_std", "groups_without_signal", "entropy", "answer_tokens")
 
 Figures = Mapping[str, float]
-"""Of an experience (`experience.py`)."""
+"""The figures of an experience (`experience.py`)."""
 
 
 class Watch:
-    """What goes wrong in one experience after the other.
+    """Finds the alarms of one experience after another.
 
     Args:
-        prompts: of an experience.
+        prompts: the number of prompts of an experience.
     """
 
     def __init__(self, config: AlarmConfig, prompts: int) -> None:
@@ -53,11 +53,11 @@ class Watch:
         return begun
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, for a checkpoint."""
+        """The state, for a checkpoint."""
         return {"first": self._first, "last": self._last, "raised": self._raised}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; a checkpoint of an earlier version remembers one experience alone."""
+        """Restore `state`; a checkpoint of an earlier version has no experiences in it."""
         if "last" in state:
             self._first, self._last = list(state["first"]), list(state["last"])
         self._raised = list(state["raised"])
@@ -71,13 +71,13 @@ def found(
     *,
     enough: bool = True,
 ) -> dict[str, str]:
-    """What is wrong: kind -> sentence.
+    """The alarms, as kind -> sentence.
 
     Args:
-        figures: of the last experience.
-        last: of the last experiences, that one with them.
-        first: of as many at the run's beginning.
-        enough: whether `last` holds `_PROMPTS` prompts: a few easy ones say nothing yet.
+        figures: the figures of the last experience.
+        last: those of the last experiences, including it.
+        first: those of as many experiences at the run's beginning.
+        enough: whether `last` has `_PROMPTS` prompts: a few easy ones prove nothing.
     """
     alarms = {}
     if all(_without_signal(one) for one in last):
@@ -105,8 +105,8 @@ def found(
     length, at_first = (mean(one["answer_tokens"] for one in part) for part in (last, first))
     if length > config.length * at_first:
         alarms["length"] = (
-            f"answers grew to {length:.0f} tokens, from {at_first:.0f}: see whether the reward is"
-            " for length; the rule `length` or reward.missing_end_penalty holds them"
+            f"answers grew to {length:.0f} tokens, from {at_first:.0f}: check whether the reward"
+            " favours length; the rule `length` or reward.missing_end_penalty limits them"
         )
     return alarms
 

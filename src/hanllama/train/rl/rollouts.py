@@ -1,11 +1,10 @@
-"""Answers that a policy writes, and what models say about them token by token.
+"""A policy's answers, with the log-probabilities and values of their tokens.
 
-The answers come from the batched decoder with its key-value cache (finished rows leave the batch);
-log-probabilities and values are then computed for whole answers at once, packed (`sequences.py`),
-by the very function that the loss uses. So an answer's probability ratio is 1 before the first
-update, to the rounding of sums; with `lora.dropout` around 1, since the loss alone drops inputs.
-Answers are drawn from the whole distribution: with top-k or top-p they would come from another
-policy than the one whose log-probabilities are trained.
+The batched decoder writes the answers. Log-probabilities and values are then computed for whole
+answers, packed (`sequences.py`), by the function that the loss uses. So an answer's probability
+ratio is 1 before the first update, up to rounding; with `lora.dropout` near 1, since only the loss
+drops inputs. Answers are drawn from the whole distribution: with top-k or top-p they would come
+from another policy than the trained one.
 
 Shapes: A answers, N tokens of all answers end to end, n tokens of one answer.
 """
@@ -40,10 +39,10 @@ class Rollout:
     """One answer.
 
     Attributes:
-        prompt: which prompt it answers: its number among those given to `roll_out`.
+        prompt: the number of its prompt among those given to `roll_out`.
         sequence: prompt and answer; the answer's tokens count, its end token included.
         answer_ids: the answer's tokens.
-        complete: the model ended it, rather than the limit.
+        complete: the model ended the answer; false where the token limit cut it.
     """
 
     prompt: int
@@ -63,13 +62,13 @@ def roll_out(
     vocab_size: int,
     batches: FittingBatches | None = None,
 ) -> list[Rollout]:
-    """An answer to each prompt (token ids), in order.
+    """Write an answer to each prompt (token ids), in order.
 
     Args:
-        end_ids: what ends an answer.
-        streams: each answer's random stream: it does not depend on what is written beside it.
+        end_ids: tokens that end an answer.
+        streams: each answer's random stream, so that it does not depend on its batch.
         vocab_size: the tokenizer's; the model may have more rows.
-        batches: in which they are written; None for the config's.
+        batches: writes the answers in batches; None for the config's batch size.
     """
     batches = batches or FittingBatches(config.batch, "rollout.batch")
     sampling = Sampling(
@@ -94,7 +93,7 @@ def roll_out(
             for row, answer in zip(rows, answers, strict=True)
         ]
 
-    # Rows of like length together: a batch is as wide as its longest prompt.
+    # Sorted by length, because a batch is as wide as its longest prompt.
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     written = [rollout for part in batches(order, write) for rollout in part]
     return sorted(written, key=lambda rollout: rollout.prompt)
@@ -144,14 +143,14 @@ def scores_of(model: RewardModel, rollouts: Sequence[Rollout], *, size: int, pad
 
 
 def apart(values_N: Tensor, sequence_N: Tensor, n_sequences: int) -> list[Tensor]:
-    """Values of packed tokens taken apart by sequence; within one they keep their order."""
+    """Split the values of packed tokens by sequence; inside one they keep their order."""
     order = torch.argsort(sequence_N, stable=True)
     counts = torch.bincount(sequence_N, minlength=n_sequences)
     return list(torch.split(values_N[order], counts.tolist()))
 
 
 def together(values: Sequence[Tensor], sequence_N: Tensor) -> Tensor:
-    """What `apart` took apart, in the order of the packed tokens again."""
+    """Undo `apart`: the values in the order of the packed tokens."""
     order = torch.argsort(sequence_N, stable=True)
     packed_N = torch.cat(list(values))
     return torch.empty_like(packed_N).index_copy(0, order, packed_N)

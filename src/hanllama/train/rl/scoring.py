@@ -1,9 +1,9 @@
-"""What an answer is worth: rule rewards and a reward model, weighed and added up.
+"""The score of an answer: the weighted sum of rule rewards and a reward model.
 
 `reward.rules` is a list of names, paths of `.py` files or `name: {parameter: value}`; every rule
-also takes `weight` (default 1). On the command line the second form is written in quotes,
-`'length: {weight: 0.5, maximum: 100}'`, which is YAML. A rule that the package has and one of the
-user's own are the same (`train/rl/rewards/`).
+also takes `weight` (default 1). On the command line the last form is YAML in quotes,
+`'length: {weight: 0.5, maximum: 100}'`. The user's rules have the form of ours
+(`train/rl/rewards/`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ PACKAGE = "hanllama.train.rl.rewards"
 
 @dataclass(frozen=True)
 class WeightedRule:
-    """A rule as a config names it.
+    """A rule with its weight.
 
     Attributes:
-        title: its name; of a file of the user's own, without the folder.
-        needs_reference: it compares with the answer that the data gives.
-        files: what its rewards depend on, by name: its source, and the files its parameters name.
+        title: its name; for a user's file, the file's name without `.py`.
+        needs_reference: it compares with the right answer in the data.
+        files: the files that its rewards depend on, by name: its source, and the files that its
+            parameters name.
     """
 
     title: str
@@ -47,7 +48,7 @@ class WeightedRule:
     files: Mapping[str, Path]
 
     def reward(self, answer: Answer) -> float:
-        """What an answer gets, before weighing; ConfigError when that is no finite number."""
+        """An answer's reward, without the weight; ConfigError when it is not a finite number."""
         value = float(self.rule(answer))
         if not math.isfinite(value):
             raise ConfigError(f"reward {self.title} gave {value}; a reward is a finite number")
@@ -55,15 +56,15 @@ class WeightedRule:
 
 
 def build_rules(entries: Sequence[Any], where: str = "reward.rules") -> list[WeightedRule]:
-    """The rules that a list of entries stands for.
+    """Build the rules of a list of entries.
 
-    Raises ConfigError for a rule or a parameter that does not exist, and for a name given twice.
+    Raises ConfigError for an unknown rule or parameter, or a name given twice.
     """
     rules = [_build(*_named(entry, where), where) for entry in entries]
     titles = [rule.title for rule in rules]
     for title in titles:
         if titles.count(title) > 1:
-            raise ConfigError(f"{where}: {title} is given twice; one of them with its weight is it")
+            raise ConfigError(f"{where}: {title} is given twice; remove one, or raise its weight")
     return rules
 
 
@@ -92,7 +93,7 @@ def _build(name: str, parameters: dict[str, Any], where: str) -> WeightedRule:
 
 
 def _files(name: str, module: ModuleType, rule: Any) -> dict[str, Path]:
-    """The rule's source, and every parameter that is the path of a file."""
+    """The rule's source, and every file that a parameter names."""
     found = {name: Path(str(module.__file__))}
     for field in dataclasses.fields(rule):
         value = getattr(rule, field.name)
@@ -105,12 +106,12 @@ def _files(name: str, module: ModuleType, rule: Any) -> dict[str, Path]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # text that is no path: too long, or with a null character
+    except (OSError, ValueError):  # not a path: too long, or with a null character
         return False
 
 
 class Scorer:
-    """Scores answers: the sum of all parts, and each part for the report."""
+    """Scores answers: the weighted sum of all parts, and each part for the report."""
 
     def __init__(
         self,
@@ -130,21 +131,21 @@ class Scorer:
         bare = [prompt.id for prompt in prompts if not prompt.reference]
         if names and bare:
             raise InputError(
-                f"reward {names[0]} compares with the right answer, and {len(bare):,} of"
-                f" {len(prompts):,} prompts have none, as {bare[0]}; give it as `answer` beside"
+                f"reward {names[0]} compares with the right answer, but {len(bare):,} of"
+                f" {len(prompts):,} prompts have none, such as {bare[0]}; add it as `answer` beside"
                 " `prompt`, or leave these prompts out"
             )
 
     def __call__(
         self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], *, size: int, pad: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """(scores [A], part -> its own rewards [A] before weighing), float32 on the CPU.
+        """The scores [A], and the rewards [A] of each part without its weight, float32 on the CPU.
 
         Args:
-            prompts: what `rollouts` answer, by number.
-            size: answers that the reward model sees at a time.
+            prompts: the prompts that `rollouts` answer, by number.
+            size: answers in a batch of the reward model.
 
-        Raises ConfigError when a rule gives no finite number.
+        Raises ConfigError when a rule returns no finite number.
         """
         answers = [self._answer(prompts[r.prompt], r) for r in rollouts]
         parts: dict[str, Tensor] = {}

@@ -1,11 +1,11 @@
 """Reward an answer in Chinese: the share of Han among its letters.
 
-A model trained on a mixture slips into English, or a Chinese one into kana. Digits, punctuation and
-white space belong to any language and are not counted; an answer without any letter counts as
-Chinese, for `12。` is a fine answer. `free` leaves room for names and units.
+A model trained on several languages may fall into English or kana. Digits, punctuation and white
+space belong to any language and are not counted; an answer without letters counts as Chinese, since
+`12。` is a good answer. `free` leaves room for names and units.
 
-Source: the language consistency reward of DeepSeek-R1 (2025, arXiv:2501.12948), which is a share
-of words; here of characters, which need no word borders.
+Source: the language consistency reward of DeepSeek-R1 (2025, arXiv:2501.12948), a share of words;
+here of characters, which need no word boundaries.
 """
 
 from __future__ import annotations

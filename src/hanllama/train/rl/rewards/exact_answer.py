@@ -1,10 +1,10 @@
-"""Reward the right answer, compared with the one that the data gives; 1 or 0.
+"""Reward the right answer, compared with the one in the data; 1 or 0.
 
-For questions with one answer: arithmetic, a choice of letters, a name. What is compared is what
-`pattern` finds in both texts (its first group, the last place where it occurs), or else the whole
-text; case, full width, white space and punctuation at the ends do not count, and numbers are
-compared as numbers (`1,200` is `1200.0`). With `contained` it is enough that the answer holds the
-reference, as a number or words of its own: neither 12 nor 2.5 holds 2, no category holds a cat.
+For questions with one answer: arithmetic, a choice of letters, a name. `pattern` finds the answer
+in both texts (its first group, at the last match); without a match the whole text is compared.
+Case, full width, white space and punctuation at the ends do not count, and numbers are compared as
+numbers (`1,200` equals `1200.0`). With `contained` it is enough that the answer contains the
+reference as a separate number or word: neither 12 nor 2.5 contains 2, nor "category" "cat".
 
 Source: the accuracy reward of DeepSeek-R1 (2025, arXiv:2501.12948).
 """
@@ -21,18 +21,17 @@ from hanllama.train.rl.rewards import Answer
 
 NEEDS_REFERENCE = True
 
-# Han stands without spaces beside anything; Latin letters and digits go on.
+# Han needs no space around it; Latin letters and digits do.
 _WORD = string.ascii_lowercase + string.digits
 _NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![0-9a-z])", r"(?![0-9a-z])"
-# At its full length, so that no part of a number or version is found; a unit may stand behind it.
-# The 2 of 1-2 has no sign.
+# A whole number, never a part of a number or version; a unit may follow. The 2 of 1-2 has no sign.
 _NUMBER = re.compile(r"(?<![0-9a-z.])(?>-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)(?!\.?\d)")
 
 
 @checked
 class Reward:
     pattern: str = option("", help="a regular expression with one group that finds the answer")
-    contained: bool = option(False, help="enough that the answer holds the reference")
+    contained: bool = option(False, help="it is enough that the answer contains the reference")
 
     def __post_init__(self) -> None:
         if not self.pattern:
@@ -60,7 +59,7 @@ class Reward:
 
 
 def _holds(text: str, wanted: str, number: float | None) -> bool:
-    """Whether a text holds a plain text, or a number, that no letter or digit goes on from."""
+    """Whether a text contains a plain text or a number without a letter or digit around it."""
     text = _folded(text)
     if number is not None:
         return number in [_number(found) for found in _NUMBER.findall(text)]

@@ -1,8 +1,8 @@
 """Reward an answer without any of the forbidden words; 1 or 0.
 
-For what must not be said: names, abuse, the stock phrases of a teacher model (`作为一个人工智能`).
-Words come from `words` and from `file`, a word a line. Case and full width are folded and white
-space is left out before comparing, for a space inside a word is the oldest way around such a list.
+For names, abuse, or the stock phrases of a teacher model (`作为一个人工智能`). Words come from
+`words` and from `file`, one per line. Case, full width and white space are ignored, since a space
+inside a word is the usual way around such a list.
 
 Source: Sparrow's and OpenAI's rule rewards (Glaese et al. 2022, arXiv:2209.14375; Mu et al. 2024,
 arXiv:2411.01111) begin with rules of this kind.
@@ -40,7 +40,7 @@ def _folded_words(words: tuple[str, ...], file: str) -> tuple[str, ...]:
     found = list(words)
     if file:
         try:
-            # With the mark that Windows puts first, the first word would never occur.
+            # utf-8-sig, or a byte order mark would become part of the first word.
             found += Path(file).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"forbidden_words: file {file} cannot be read: {error}") from error

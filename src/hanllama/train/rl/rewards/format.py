@@ -1,13 +1,11 @@
-"""Reward an answer of the form that a regular expression describes; 1 or 0.
+"""Reward an answer that matches a regular expression; 1 or 0.
 
-The default form is a finished text: it ends with a closing mark of punctuation, and no line looks
-like a further turn of the conversation (`用户:`, `### Instruction`), which a model trained on
-transcripts likes to write by itself. `complete` asks that the model ended the answer, too, and was
-not cut off at the limit.
+The default pattern is a finished text: it ends with closing punctuation, and no line looks like
+another turn of the conversation (`用户:`, `### Instruction`), which models trained on transcripts
+tend to write. `complete` also requires that the model ended the answer before the token limit.
 
-Source: the format reward of DeepSeek-R1 (2025, arXiv:2501.12948): a pattern that has to match
-whole. A pattern of your own is matched against the answer without white space at its ends;
-`.` matches a line break, too.
+Source: the format reward of DeepSeek-R1 (2025, arXiv:2501.12948). The pattern must match the whole
+answer without white space at its ends; `.` matches a line break too.
 """
 
 from __future__ import annotations

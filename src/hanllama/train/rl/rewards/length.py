@@ -1,10 +1,9 @@
 """Reward an answer whose length lies between `minimum` and `maximum` characters.
 
-A reward model tends to like long answers, and reinforcement learning finds that out first
-(Singhal et al. 2023, arXiv:2310.03716): a limit that costs something is the plain remedy. Inside
-the limits the reward is 1. Outside it falls in a straight line, to 0 for an empty answer and for
-one longer than the maximum by `tolerance` of it, so that there is always a way back. White space
-does not count.
+Reward models tend to prefer long answers, and reinforcement learning exploits that first (Singhal
+et al. 2023, arXiv:2310.03716); a limit is the simple remedy. Inside the limits the reward is 1.
+Outside it falls linearly, to 0 for an empty answer and for one longer than the maximum by the share
+`tolerance`, so that every step back is rewarded. White space does not count.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Reward an answer that does not say the same again: the share of n-grams that are new.
+"""Reward an answer that does not repeat itself: the share of distinct n-grams.
 
-A small model that is rewarded for length, or left alone with itself, falls into a loop. Of all
-runs of `n` Han characters, letters and digits, the reward is the share of different ones; `free`
-of repetition costs nothing, since names and terms come again in any text. Answers shorter than
-`n` repeat nothing.
+A small model that is rewarded for length, or trained on its own answers, falls into loops. The
+reward is the share of distinct runs among all runs of `n` Han characters, letters and digits. A
+share `free` of repetition costs nothing, since names and terms recur in any text. Answers shorter
+than `n` repeat nothing.
 
-Source: distinct-n (Li et al. 2016, arXiv:1510.03055), on characters, which need no word borders.
+Source: distinct-n (Li et al. 2016, arXiv:1510.03055), on characters, which need no word boundaries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hanllama.train.rl.rewards import Answer
 
 @checked
 class Reward:
-    n: Count = option(4, help="characters of a run that must not come again")
+    n: Count = option(4, help="characters of a run that must not recur")
     free: float = option(0.1, ge=0, lt=1, help="the share of repeated runs that costs nothing")
 
     def __call__(self, answer: Answer) -> float:

@@ -1,9 +1,8 @@
 """Reward an answer that obeys an instruction of the demo's stories; 1 or 0.
 
-The gold checker as a reward (`stories/tasks.py`): the theme and the hero are those asked for,
-the words occur, the answer to the question is right, and the story is one that the grammar can
-write. What is asked is read from the prompt. A prompt that is no such instruction earns 0 whatever
-is answered.
+The gold checker as a reward (`stories/tasks.py`): the theme and the hero are the requested ones,
+the words occur, the answer to the question is right, and the grammar can write the story. The
+request is read from the prompt; a prompt without such an instruction gives 0.
 """
 
 from __future__ import annotations
