@@ -97,7 +97,6 @@ def run(options: RunConfig) -> None:
 def _run_stage(
     stage: Stage, journal: _Journal, forced: bool, label: str, inputs: list[str]
 ) -> Outcome:
-    """Run a stage unless it is done."""
     wanted = journal.fingerprint(stage, inputs)
     record = journal.record(stage)
     why = "forced" if forced else journal.why(stage, record, wanted)

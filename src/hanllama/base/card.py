@@ -90,7 +90,6 @@ class Card:
             self.say(f"{name}: {'; '.join(shown + more)}")
 
     def print(self) -> None:
-        """Show the card on stdout."""
         print("\n".join(self.lines))
 
     def write(self, folder: Path, values: object = None, name: str = "report.json") -> None:

@@ -117,7 +117,6 @@ class Workers(Generic[Job, Result]):
         return each < _AHEAD and left.at_least(int(each) + 1)
 
     def close(self) -> None:
-        """End the processes."""
         if self._others:
             self._executor.shutdown(cancel_futures=True)
             sys.setswitchinterval(self._interval)

@@ -350,7 +350,6 @@ class Terminal:
         print()
 
     def fail(self, why: str) -> None:
-        """Print why a question gets no answer."""
         self.tell(why)
 
 

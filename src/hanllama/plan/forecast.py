@@ -57,7 +57,6 @@ def forecast(job: Job, names: Sequence[str], options: PlanConfig) -> dict[str, A
 
 
 def _on(name: str, job: Job, options: PlanConfig) -> dict[str, Any]:
-    """The forecast on one device."""
     target = here(job.loop) if name == HERE else named(name, job.loop)
     one = job.one_pass(target.half, options.count)
     peak = memory.peak(job.llama, one, target.kind)

@@ -68,11 +68,9 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """The peak."""
         return sum(self.parts().values())
 
     def parts(self) -> dict[str, int]:
-        """The bytes by name."""
         return asdict(self)
 
 

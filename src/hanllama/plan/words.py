@@ -11,7 +11,6 @@ from hanllama.plan import memory
 
 
 def page(found: dict[str, Any]) -> str:
-    """The page of one training's forecast."""
     epochs = "" if found["epochs"] is None else f", {found['epochs']:.2f} epochs"
     checkpointing = ", gradient checkpointing" if found["gradient_checkpointing"] else ""
     card = Card(found["name"])
@@ -82,7 +81,6 @@ def sizes_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def gib(count: float) -> str:
-    """Bytes as text in GiB."""
     return f"{count / memory.GIB:.2f} GiB"
 
 

@@ -60,7 +60,6 @@ class Pieces:
     kinds: list[int]
 
     def of_kind(self, *kinds: int) -> list[int]:
-        """The ids of the pieces of these types."""
         return [i for i, kind in enumerate(self.kinds) if kind in kinds]
 
     def normal(self) -> list[str]:
@@ -228,7 +227,6 @@ def _added_tokens(proto: Any) -> list[dict[str, Any]]:
 
 
 def added_token(i: int, content: str, *, special: bool = True) -> dict[str, Any]:
-    """An entry of `added_tokens`."""
     plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": i, "content": content, **plain, "special": special}
 

@@ -411,13 +411,9 @@ def _print(source: Source, tokenizer: Tokenizer, result: Audit, output: Path) ->
     print(f"taken over            {source.file} ({source.kind})")
     print(f"tokens                {pieces:,} and {len(tokenizer.special_tokens):,} special")
     result.card().print()
-    for name in _wordlike(tokenizer):
+    for name in (n for n in tokenizer.special_tokens if re.fullmatch(r"\w+", n)):
         print(
             f"note: {name!r} is a special token and reads like a word: transformers cuts it out of"
             f" ordinary text unless split_special_tokens=True; <{name}> would be safe"
         )
     print(f"tokenizer: {output}")
-
-
-def _wordlike(tokenizer: Tokenizer) -> list[str]:
-    return [name for name in tokenizer.special_tokens if re.fullmatch(r"\w+", name)]

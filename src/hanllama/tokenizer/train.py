@@ -190,7 +190,6 @@ def train(options: TokenizerTrainConfig) -> Path:
 def _tell(
     sample: LineSample, options: TokenizerTrainConfig, quarantine: records.Quarantine
 ) -> None:
-    """Print the size of the corpus and of its sample."""
     tell_unusable(quarantine)
     print(f"corpus              {sample.documents:,} documents, {sample.total_bytes / 1e6:,.1f} MB")
     print(f"trained on          {len(sample.lines):,} lines, {sample.bytes / 1e6:,.1f} MB")
@@ -277,7 +276,6 @@ def _train_there(
 
 
 def settings_of(options: TokenizerTrainConfig) -> Settings:
-    """The settings for the algorithm."""
     return Settings(
         vocab_size=options.setting("vocab_size"),
         character_coverage=options.setting("character_coverage"),

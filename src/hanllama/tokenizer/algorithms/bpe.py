@@ -17,5 +17,4 @@ REVERSIBLE = True
 
 
 def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
-    """Write a BPE tokenizer."""
     _sentencepiece.write(folder, lines, settings, "bpe")

@@ -15,5 +15,4 @@ REVERSIBLE = True
 
 
 def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
-    """Write a character tokenizer."""
     _sentencepiece.write(folder, lines, settings, "char")

@@ -26,7 +26,6 @@ _SCORES_IN_ONE = 64
 
 
 def train(folder: Path, lines: Iterable[str], settings: Settings) -> None:
-    """Write a unigram tokenizer."""
     required = "".join(c for c in _ASCII if c not in settings.user_symbols)
     data = _sentencepiece.train(lines, settings, "unigram", required=required)
     proto = hf.parse_model(data, "the trained model")
