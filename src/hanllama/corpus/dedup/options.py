@@ -20,7 +20,7 @@ class DedupConfig(CorpusConfig):
     inputs: Texts = option(
         help="folders, files or globs: one corpus each, the preferred one first", positional=True
     )
-    exact_documents: bool = option(True, help="keep one of documents that differ in white space")
+    exact_documents: bool = option(True, help="keep one of documents equal apart from white space")
     exact_lines: bool = option(False, help="remove lines that many documents share (boilerplate)")
     line_characters: Count = option(20, help="the fewest characters of a boilerplate line")
     line_documents: Count = option(10, help="a line in more documents than this is boilerplate")
