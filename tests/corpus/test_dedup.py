@@ -48,7 +48,7 @@ def run(*inputs: Path, output: Path, **options: Any) -> dict[str, str]:
     values = {"inputs": [str(i) for i in inputs], "output": str(output), **options}
     dedup(config.load(DedupConfig, values, "test"))
     fs.verify_sums(output)
-    assert not output.with_name(f".dedup-{output.name}").exists()
+    assert not output.with_name(f"{output.name}.partial").exists()
     return documents(output)
 
 

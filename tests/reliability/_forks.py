@@ -33,15 +33,18 @@ def in_fork(work: Callable[[], object], quiet: bool = True) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def count_operations(kill_at: int | None) -> list[int]:
-    """Count this process's file operations from now on, in a list of one; die at `kill_at`."""
+def count_operations(kill_at: int | None, number: int = signal.SIGKILL) -> list[int]:
+    """Count this process's file operations from now on, in a list of one; die at `kill_at`.
+
+    Another `number` than SIGKILL is a signal that the process may catch.
+    """
     seen = [0]
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         if is_write(event, args):
             seen[0] += 1
             if seen[0] == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     sys.addaudithook(hook)
     return seen

@@ -116,7 +116,7 @@ def test_dedup_kill_at_any_write_then_the_same_command_gives_the_same_bytes(
         killed += os.WIFSIGNALED(status)
         assert in_fork(lambda: dedup(config(source, out))) == 0, f"rerun after {number}"
         assert contents(out) == expected, f"killed at event {number} of {events}"
-        assert not (tmp_path / ".dedup-out").exists()
+        assert not (tmp_path / "out.partial").exists()
     assert killed == len(chosen)
 
 
@@ -126,14 +126,14 @@ def test_dedup_kill_leaves_stages_that_the_rerun_does_not_repeat(tmp_path: Path)
     words = [*COMMAND, str(source), "--output", str(out), "--workers", "1"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list((tmp_path / ".dedup-out").glob("bands-*/SHA256SUMS")):
+    while not list((tmp_path / "out.partial").glob("bands-*/SHA256SUMS")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
     process.kill()
     process.wait()
     again = subprocess.run(words, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert "going on from" in again.stdout and "scan, exact" in again.stdout
+    assert "going on from" in again.stderr and "complete: scan, exact" in again.stderr
     assert "scan:" not in again.stderr and "write:" in again.stderr
 
 
@@ -152,7 +152,7 @@ def test_dedup_stopped_by_a_signal_says_how_to_go_on(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
-    while not list((tmp_path / ".dedup-out").glob("scan-*")):
+    while not list((tmp_path / "out.partial").glob("scan-*")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
     os.kill(process.pid, number)
@@ -178,7 +178,7 @@ def test_dedup_with_other_options_starts_the_stages_concerned_afresh(
         patch.setattr("hanllama.corpus.dedup.write.write", stop)
         with pytest.raises(Stop):
             dedup(config(source, tmp_path / "out"))
-    before = {path.name for path in (tmp_path / ".dedup-out").iterdir() if path.is_dir()}
+    before = {path.name for path in (tmp_path / "out.partial").iterdir() if path.is_dir()}
     other = DedupConfig(
         inputs=(str(source),), output=str(tmp_path / "out"), exact_lines=True, threshold=0.9
     )
@@ -187,8 +187,8 @@ def test_dedup_with_other_options_starts_the_stages_concerned_afresh(
         patch.setattr("hanllama.corpus.dedup.write.write", stop)
         with pytest.raises(Stop):
             dedup(other)
-    assert "start afresh" in capsys.readouterr().out
-    after = {path.name for path in (tmp_path / ".dedup-out").iterdir() if path.is_dir()}
+    assert "threshold was 0.3 and is 0.9; beginning anew where" in capsys.readouterr().err
+    after = {path.name for path in (tmp_path / "out.partial").iterdir() if path.is_dir()}
     changed = {name.split("-")[0] for name in before ^ after}
     assert changed == {"near", "contained"}
     os.utime(source, (1, 1))  # as if it had been written again

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import _workshop
 import pytest
+from _forks import count_operations, in_fork
+from _workshop import ASKING
 
 from builders.endpoint import LookalikeEndpoint
 from builders.hub import Hub
@@ -49,12 +55,15 @@ def output_of(name: str, folder: Path) -> Path:
     return folder / ("out" + _workshop.FILES.get(name, ""))
 
 
-def contents(path: Path) -> dict[str, bytes]:
+def contents(path: Path, name: str = "") -> dict[str, bytes]:
+    """The bytes of every file; of what an endpoint said those that count no requests."""
     files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
-    return {file.relative_to(path.parent).as_posix(): file.read_bytes() for file in files}
+    found = {file.relative_to(path.parent).as_posix(): file.read_bytes() for file in files}
+    counting = ("SHA256SUMS", "manifest.json", "report.html", ".journal")
+    return {f: b for f, b in found.items() if name not in ASKING or not f.endswith(counting)}
 
 
-LATER = (*_workshop.ASKING, "data best-of-n", "data fetch")
+LATER = (*ASKING, "data best-of-n")
 LOCKED = [n for n in _workshop.NAMES if n not in LATER]
 
 
@@ -108,3 +117,97 @@ def test_making_started_twice_together_has_one_winner(
         assert all("another run is at work" in said for said, code in ends if code)
         fs.verify_sums(out)
         assert len(list(out.iterdir())) > 1
+
+
+# --- killed, stopped, refused by the disk --------------------------------------------------------
+
+
+class Trial:
+    """A command, its result when nothing disturbs it, and a place to disturb it at."""
+
+    def __init__(self, shop: Shop, name: str, place: Path) -> None:
+        self.name, self.out = name, output_of(name, place / "trial")
+        self.words = shop.words(name, self.out)
+        whole = output_of(name, place / "whole")
+        assert cli.main(shop.words(name, whole)) == 0  # and so all is imported and compiled
+        self.expected = contents(whole, name)
+        self.count = place / "count"
+        assert self.run(lambda: count_operations(None)) == 0
+        self.operations = int(self.count.read_text())
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the last trial."""
+        shutil.rmtree(self.out.parent, ignore_errors=True)
+
+    def run(self, before: Callable[[], list[int] | None] = lambda: None) -> int:
+        """The command in a forked child, after `before`; its exit code, or - the signal."""
+
+        def work() -> None:
+            seen = before()
+            code = cli.main(self.words)
+            if seen is not None:
+                self.count.write_text(str(seen[0]))
+            os._exit(code)
+
+        return os.waitstatus_to_exitcode(in_fork(work))
+
+    def ends_well(self) -> None:
+        """The same command again, unless the result is there: the bytes of an undisturbed run."""
+        if not self.out.exists():
+            assert self.run() == 0
+            assert list(self.out.parent.iterdir()) == [self.out], "nothing is left beside it"
+        assert contents(self.out, self.name) == self.expected
+
+
+@pytest.fixture
+def trial(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Trial:
+    """Small jobs, parts and segments, and a state after each, so that every moment occurs."""
+    monkeypatch.setattr("hanllama.base.workers.JOB_BYTES", 8_000)
+    monkeypatch.setattr("hanllama.corpus.clean.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("hanllama.corpus.parts.PART_BYTES", 8_000)
+    monkeypatch.setattr("hanllama.batches.spool.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("hanllama.corpus.dedup.work.SEGMENT_BYTES", 8_000)
+    monkeypatch.setattr("hanllama.corpus.dedup.scan._JOB_BYTES", 4_000)
+    return Trial(shop, request.param, tmp_path)
+
+
+every = pytest.mark.parametrize("trial", _workshop.NAMES, indirect=True)
+
+
+@every
+def test_making_killed_at_any_write_then_the_same_bytes(trial: Trial) -> None:
+    """SIGKILL at file operations all over a run, and at the last ones; then the command again."""
+    last = trial.operations - 1  # the last takes the lock away
+    places = sorted({*range(1, last, max(1, last // 10)), *range(max(1, last - 4), last + 1)})
+    for place in places:
+        trial.begin()
+        assert trial.run(lambda place=place: count_operations(place)) == -signal.SIGKILL
+        trial.ends_well()
+
+
+@every
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_making_stopped_by_a_signal_then_the_same_bytes(trial: Trial, number: int) -> None:
+    def before() -> list[int]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+        return count_operations(trial.operations // 2, number)
+
+    assert trial.run(before) == 128 + number
+    assert not trial.out.exists()
+    left = {path.name for path in trial.out.parent.iterdir()}
+    assert left <= {f"{trial.out.name}.partial"}
+    trial.ends_well()
+
+
+@every
+def test_making_on_a_full_disk_leaves_nothing_half(trial: Trial) -> None:
+    def before() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+
+    assert trial.run(before) == 2
+    assert not trial.out.exists()
+    trial.ends_well()

@@ -10,13 +10,14 @@ has come. The same command goes on from there; a command with other values begin
 refused, and either way the values that differ are named. Where the output itself was made from
 the same values, it is complete and nothing is done.
 
-`state.json` is replaced in one step, after everything that it speaks of is on the disk, and it is
-the first file to go: a process killed at any moment leaves the last state, or none.
+`state.json` is replaced in one step, after everything that it speaks of is on the disk: a process
+killed at any moment leaves the last state.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -103,7 +104,8 @@ class Making:
     """
 
     def __init__(self, output: Path, made_from: Mapping[str, Any], signals: Signals) -> None:
-        self.output, self.made_from, self.signals = output, dict(made_from), signals
+        self.output, self.signals = output, signals
+        self.made_from: dict[str, Any] = json.loads(json.dumps(made_from))  # as it is read back
         self.folder = output.with_name(f"{output.name}.partial")
         self.complete = False
         self.state: dict[str, Any] | None = None
@@ -142,6 +144,9 @@ class Making:
         elif why and changed == "anew":
             print(f"{self.folder}: {why}; beginning anew", file=sys.stderr)
             self.remove()
+        elif why:
+            print(f"{self.folder}: {why}; beginning anew where it matters", file=sys.stderr)
+            self.state = {}
         elif found is not None:
             print(f"going on from {self.folder}", file=sys.stderr)
             self.state = found
@@ -184,10 +189,13 @@ class Making:
             self.save(**{**self.state, "finished": True})
 
     def remove(self) -> None:
-        """Forget the unfinished work, its state first: half of it must not be gone on with."""
+        """Forget the unfinished work, in one step: half of it must not be gone on with."""
         self.state = None
-        (self.folder / STATE).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        aside = self.folder.with_name(f".tmp-{self.folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        if self.folder.exists():
+            os.replace(self.folder, aside)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -308,8 +316,8 @@ def _require_outside(output: Path, inputs: Iterable[str]) -> None:
         source = Path(name).resolve()
         if source.is_dir() and (source == target or source in target.parents):
             raise InputError(
-                f"the output {output} lies inside the input {name}: the next run would read it;"
-                " choose a folder beside"
+                f"the output {output} lies inside the input {name}, and the next run would read it;"
+                " choose another folder"
             )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from hanllama.base import fs
-from hanllama.base.errors import InputError
 
 PART_BYTES = 256 * 2**20
 
@@ -132,24 +131,3 @@ class Parts:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def check_output(output: Path, inputs: Sequence[str], force: bool) -> None:
-    """Refuse an output folder that would destroy something or become its own input.
-
-    Raises InputError when it exists (unless `force` is given and hanllama wrote it), or lies inside
-    an input.
-    """
-    if output.exists():
-        if not force:
-            raise InputError(f"{output} exists already; --force replaces it")
-        if not (output / fs.SUMS).is_file():
-            raise InputError(f"{output} was not written by hanllama; --force does not replace it")
-    target = output.resolve()
-    for name in inputs:
-        source = Path(name).resolve()
-        if source.is_dir() and (source == target or source in target.parents):
-            raise InputError(
-                f"the output {output} lies inside the input {name}, and the next run would read it;"
-                " choose another folder"
-            )

@@ -19,12 +19,13 @@ import numpy as np
 
 from hanllama.base import fs, workers
 from hanllama.base.errors import InputError
+from hanllama.base.making import Making, making
 from hanllama.base.progress import Progress
 from hanllama.corpus.decontaminate import questions as evaluation
 from hanllama.corpus.decontaminate.found import Found, Leak
 from hanllama.corpus.decontaminate.matcher import Hits, Matcher
 from hanllama.corpus.decontaminate.options import DecontaminateConfig
-from hanllama.corpus.parts import Parts, check_output
+from hanllama.corpus.parts import Parts
 from hanllama.reading import records
 from hanllama.reading.records import Document, Fields, Piece, Quarantine, Reject
 from hanllama.text.letters import code_points
@@ -41,10 +42,16 @@ def decontaminate(config: DecontaminateConfig) -> Found:
     """
     if "-" in config.inputs:
         raise InputError("standard input (-) cannot be read twice; give files or folders")
+    inputs = [*config.inputs, *config.eval]
+    place = making(config.output, inputs, force=config.force) if config.output else None
+    with place or contextlib.nullcontext() as made:
+        found = _decontaminate(config, made)
+    return found
+
+
+def _decontaminate(config: DecontaminateConfig, made: Making | None) -> Found:
     survey = records.survey(config.inputs)
     files = list(survey.files)
-    if config.output:
-        check_output(Path(config.output), [*config.inputs, *config.eval], config.force)
     read = evaluation.read(config.eval)
     matcher = Matcher(read.found, config.ngram, config.shortest, config.common_questions)
     size = survey.size
@@ -55,9 +62,8 @@ def decontaminate(config: DecontaminateConfig) -> Found:
     found = Found(matcher.questions, matcher.searchable, read.empty, len(common))
     with contextlib.ExitStack() as stack:
         folder, parts = None, None
-        if config.output:
-            stack.enter_context(fs.alone(Path(config.output)))
-            folder = stack.enter_context(fs.publish(Path(config.output), replace=config.force))
+        if made:
+            folder = stack.enter_context(made.publish())
             if config.remove != "nothing":
                 parts = stack.enter_context(Parts(folder))
         quarantine = stack.enter_context(

@@ -3,31 +3,26 @@
 The input is read two or three times and never held: (lines) which lines many documents share;
 (scan) what the later stages need to know of every document: a digest, a sketch, samples of
 shingles; (exact, bands, near, contained) which documents go, found by sorting on disk; and a last
-pass that writes what stays. Every stage is published in a folder beside the output, so a killed
-run goes on where it was, and the folder disappears when the output is complete. The result depends
-on the input and the options alone: the same bytes with any number of workers.
+pass that writes what stays. Every stage is published in `OUTPUT.partial` (`base/making.py`), so a
+killed run goes on where it was, and the folder disappears when the output is complete. The result
+depends on the input and the options alone: the same bytes with any number of workers.
 """
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
 from hanllama.base import fs, workers
-from hanllama.base.errors import InputError, Interrupted
+from hanllama.base.errors import InputError
+from hanllama.base.making import Making, making
 from hanllama.corpus.dedup import clusters, contained, near, scan, write
 from hanllama.corpus.dedup.clusters import Fates
 from hanllama.corpus.dedup.keep import Preference, Removed
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.corpus.dedup.summary import Summary
-from hanllama.corpus.dedup.work import Store, Work, is_complete
-from hanllama.corpus.parts import check_output
+from hanllama.corpus.dedup.work import Store, Work, is_complete, made_from
 from hanllama.reading import records
 
 
@@ -35,49 +30,42 @@ def dedup(config: DedupConfig) -> None:
     """The command: write the corpus without its duplicates, and say what went and why.
 
     Raises InputError when an input is missing or empty, when the output exists, when too many
-    records are unusable, and when the input changes while it is read.
+    records are unusable, and when the input changes while it is read; Interrupted on a signal.
     """
     files = scan.corpora(config.inputs)
-    with fs.alone(Path(config.output)):
-        _dedup(config, files)
+    with making(
+        config.output,
+        config.inputs,
+        force=config.force,
+        made_from=lambda: made_from(config, files),
+        changed="keep",
+    ) as made:
+        if not made.complete:
+            _dedup(config, files, made)
 
 
-def _dedup(config: DedupConfig, files: list[list[Path]]) -> None:
-    output = Path(config.output)
-    work = Work(output.with_name(f".dedup-{output.name}"), config, files)
-    if is_complete(output) and work.is_finished and not config.force:
-        work.remove()  # killed between publishing the output and clearing up
-        print(f"{output} is complete")
-        return
-    check_output(output, config.inputs, config.force)
-    if work.stale:
-        print("the input or the options have changed: the stages concerned start afresh")
-    elif work.resumed:
-        print(f"going on from {work.folder}: {', '.join(work.resumed)} complete")
-    work.begin()
+def _dedup(config: DedupConfig, files: list[list[Path]], made: Making) -> None:
+    work = Work(made, config, files)
     size = sum(records.stamp(path)[0] for paths in files for path in paths)
     n_workers = workers.count(config.workers, size, scan.SMALL_INPUT_BYTES)
-    with _terminable():
-        boilerplate = _boilerplate(work, config, files, n_workers)
-        store = _scan(work, config, files, boilerplate, n_workers)
-        _check(work, store, config)
-        fates = Fates(_removed(work, config, store, n_workers))
-        summary = Summary(config, store, fates)
-        sums: dict[str, str] = {}
-        with fs.publish(output, replace=config.force, sums=sums) as folder:
-            with clusters.Names(work.folder / "names", fates.shown) as names:
-                sums |= write.write(folder, work, config, files, fates, summary, names, n_workers)
-            work.check_unchanged()
-            summary.clusters = clusters.write(
-                folder / "clusters.jsonl", fates, store, names, config.inputs, summary.lines
-            )
-            card = summary.card()
-            card.write(folder, summary.as_dict())
-            if not output.exists():
-                work.finish()
-        work.remove()
+    boilerplate = _boilerplate(work, config, files, n_workers)
+    store = _scan(work, config, files, boilerplate, n_workers)
+    _check(made, store, config)
+    fates = Fates(_removed(work, config, store, n_workers))
+    summary = Summary(config, store, fates)
+    sums: dict[str, str] = {}
+    with made.publish(sums) as folder:
+        with clusters.Names(work.folder / "names", fates.shown) as names:
+            sums |= write.write(folder, work, config, files, fates, summary, names, n_workers)
+        work.check_unchanged()
+        summary.clusters = clusters.write(
+            folder / "clusters.jsonl", fates, store, names, config.inputs, summary.lines
+        )
+        card = summary.card()
+        card.write(folder, summary.as_dict())
     card.print()
-    print(f"{summary.documents_kept:,} documents in {output}; see {output / 'report.html'}")
+    report = made.output / "report.html"
+    print(f"{summary.documents_kept:,} documents in {made.output}; see {report}")
 
 
 # --- the stages ----------------------------------------------------------------------------------
@@ -111,7 +99,7 @@ def _scan(
     return scan.read(work.stages["scan"], "scan", jobs, n_workers, scan.Scanner, arguments)
 
 
-def _check(work: Work, store: Store, config: DedupConfig) -> None:
+def _check(made: Making, store: Store, config: DedupConfig) -> None:
     unusable, documents = store.rejects.total(), store.documents
     if unusable > config.max_quarantine_share * (documents + unusable):
         reasons = records.counted(store.rejects, 3)
@@ -121,7 +109,7 @@ def _check(work: Work, store: Store, config: DedupConfig) -> None:
             " input, name the field of the text (--text-field) or raise --max-quarantine-share"
         )
     if not documents:
-        work.remove()
+        made.remove()
         raise InputError(f"{', '.join(config.inputs)}: the corpus is empty, there is no document")
 
 
@@ -155,20 +143,3 @@ def _removed(work: Work, config: DedupConfig, store: Store, n_workers: int) -> d
             contained.search(stages["contained"], store, alive, config, n_workers)
         removed["contained"] = near.removed_in(stages["contained"])
     return removed
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does, so that no worker stays behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""The work folder beside the output: stages that are complete or absent, and what lies in them.
+"""The unfinished work of dedup: stages that are complete or absent, and what lies in them.
 
 Each stage is a folder named `stage-KEY`, where the key is a hash of everything the stage's result
 depends on: the files read, the options that matter to it, the code, and the key of the stage
@@ -13,7 +13,7 @@ map, so that pages of the disk cache do not count as memory of the process.
 from __future__ import annotations
 
 import math
-import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from hanllama.base import fingerprint, fs
 from hanllama.base.errors import InputError
+from hanllama.base.making import Making
 from hanllama.corpus.dedup.options import DedupConfig
 from hanllama.reading import records
 
@@ -49,76 +50,49 @@ STAGES = {
 }
 
 
+def made_from(config: DedupConfig, corpora: Sequence[Sequence[Path]]) -> dict[str, Any]:
+    """The values that the result depends on."""
+    files = [[(str(p.resolve()), *records.stamp(p)) for p in paths] for paths in corpora]
+    names = [name for stage in STAGES.values() for name in stage]
+    return {
+        "the input": fingerprint.of_json(files),
+        "hanllama's code": fingerprint.of_code("hanllama.corpus.dedup.dedup", quick=True),
+        **{name: getattr(config, name) for name in names},
+    }
+
+
 class Work:
-    """The stages' folders of one run.
+    """The stages of one run, in `OUTPUT.partial`; those of other input or options are removed.
 
     Attributes:
-        folder: `.dedup-NAME` beside the output.
         stages: {stage: its folder}, whether it is there or not.
     """
 
     def __init__(
-        self, folder: Path, config: DedupConfig, corpora: Sequence[Sequence[Path]]
+        self, made: Making, config: DedupConfig, corpora: Sequence[Sequence[Path]]
     ) -> None:
-        self.folder = folder
-        self._files = [[(str(p.resolve()), *records.stamp(p)) for p in paths] for paths in corpora]
-        code = fingerprint.of_code("hanllama.corpus.dedup.dedup", quick=True)
-        key = fingerprint.of_json([self._files, code])
+        self.folder = made.folder
+        self._config, self._corpora, self._input = config, corpora, made.made_from["the input"]
+        key = fingerprint.of_json([self._input, made.made_from["hanllama's code"]])
         self.stages: dict[str, Path] = {}
         for stage, names in STAGES.items():
-            options = {name: getattr(config, name) for name in names}
-            key = fingerprint.of_json([key, stage, options])
-            self.stages[stage] = folder / f"{stage}-{key[:16]}"
+            key = fingerprint.of_json([key, stage, {n: made.made_from[n] for n in names}])
+            self.stages[stage] = self.folder / f"{stage}-{key[:16]}"
         known = {path.name for path in self.stages.values()}
-        found = list(folder.iterdir()) if folder.is_dir() else []
-        # `exact-KEY.bands` is part of its stage; the next `publish` sweeps what a killed one left.
-        self.stale = [
-            path
-            for path in found
-            if path.is_dir()
-            and not path.name.startswith(".")
-            and path.name.split(".")[0] not in known
-        ]
-        self.resumed = [s for s, path in self.stages.items() if is_complete(path)]
-        self._finished = folder / "finished.json"
-        self._key = key
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the output was made from exactly this input with these options.
-
-        The marker goes last but for its folder, which is never empty while there is work.
-        """
-        if self._finished.is_file():
-            return bool(fs.read_json(self._finished) == self._key)
-        return self.folder.is_dir() and not any(self.folder.iterdir())
+        made.save()
+        for path in self.folder.iterdir():
+            # `exact-KEY.bands` is part of its stage; the next `publish` sweeps `.tmp-` folders.
+            ours = path.name.startswith(".") or path.name.split(".")[0] in known
+            if path.is_dir() and not ours:
+                fs.remove_folder(path)
+        resumed = [stage for stage, path in self.stages.items() if is_complete(path)]
+        if resumed:
+            print(f"complete: {', '.join(resumed)}", file=sys.stderr)
 
     def check_unchanged(self) -> None:
         """Raises InputError when a file is not what it was when the run began."""
-        for path, *stamp in (file for files in self._files for file in files):
-            if [*records.stamp(Path(path))] != stamp:
-                raise changed()
-
-    def finish(self) -> None:
-        """Say that nothing is left to do but to put the output in its place."""
-        fs.write_json(self._finished, self._key)
-
-    def begin(self) -> None:
-        """Remove what another input or other options have left."""
-        for path in self.stale:
-            fs.remove_folder(path)
-        with fs.storage(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-
-    def remove(self) -> None:
-        """The output is published: nothing here is needed any more."""
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path != self._finished:
-                path.unlink()
-        self._finished.unlink(missing_ok=True)
-        self.folder.rmdir()
+        if made_from(self._config, self._corpora)["the input"] != self._input:
+            raise changed()
 
 
 def is_complete(folder: Path) -> bool:

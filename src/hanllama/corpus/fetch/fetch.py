@@ -2,8 +2,9 @@
 
 File by file: download (going on where an earlier try stopped), check size and checksum, convert to
 lines of ours, throw the published file away. So no later stage knows any set's form, and the disk
-needs room for the result and one published file. What is done lies in `.fetch-NAME` beside the
-output, where a killed command finds it again; the output folder appears whole, at the end.
+needs room for the result and one published file. What is done lies in `OUTPUT.partial`
+(`base/making.py`), where a killed command finds it again; the output folder appears whole, at the
+end.
 
 The first answer of the hub (commit, files, checksums) is written down before the first download
 and kept: a set that is updated in between does not end up half old and half new.
@@ -23,8 +24,9 @@ from typing import Any, Literal
 from hanllama.base import fs, hub
 from hanllama.base.card import aligned
 from hanllama.base.config import Natural, checked, option
-from hanllama.base.errors import ConfigError, InputError, ResumeError, StorageError
+from hanllama.base.errors import ConfigError, InputError, StorageError
 from hanllama.base.hub import Listing, RemoteFile
+from hanllama.base.making import Making, making
 from hanllama.base.progress import Progress
 from hanllama.corpus.fetch import sets, unpack
 
@@ -63,25 +65,23 @@ def fetch(config: FetchConfig) -> None:
     if not config.name:
         print(overview())
         return
-    with fs.alone(Path(config.output)):
-        _fetch(config)
+    with making(
+        config.output,
+        force=config.force,
+        made_from=lambda: _request(config),
+        published=lambda output: _published(output, _request(config)),
+        changed="refuse",
+    ) as made:
+        if not made.complete:
+            _fetch(config, made)
 
 
-def _fetch(config: FetchConfig) -> None:
-    output = Path(config.output)
-    work = output.with_name(f".fetch-{output.name}")
-    request = _request(config)
-    if config.force:
-        shutil.rmtree(work, ignore_errors=True)
-    elif _is_done(output, request):
-        print(f"{output} is complete already")
-        return
-    found, service = sets.load(config.name), hub.open_hub(request["hub"])
-    listing = _begin(work, request, found, service, config)
-    parts = _download_all(work, found, service, listing)
-    facts = _publish(output, work, request, found, listing, parts, replace=config.force)
-    shutil.rmtree(work, ignore_errors=True)
-    print(_summary(output, found, facts))
+def _fetch(config: FetchConfig, made: Making) -> None:
+    found, service = sets.load(config.name), hub.open_hub(made.made_from["hub"])
+    listing = _begin(made, found, service, config)
+    parts = _download_all(made.folder, found, service, listing)
+    facts = _publish(made, found, listing, parts)
+    print(_summary(made.output, found, facts))
 
 
 def overview() -> str:
@@ -112,39 +112,22 @@ def _request(config: FetchConfig) -> dict[str, Any]:
     }
 
 
-def _is_done(output: Path, request: Mapping[str, Any]) -> bool:
-    """Whether the output is this very download; InputError when it is something else."""
-    fs.recover(output)
-    if not output.exists():
-        return False
-    if (output / MANIFEST).is_file() and (output / fs.SUMS).is_file():
-        held = fs.read_json(output / MANIFEST)
-        if isinstance(held, dict) and {k: held.get(k) for k in request} == request:
-            fs.verify_sums(output)
-            return True
-    raise InputError(
-        f"{output} exists already and is not this download; choose another folder or --force"
-    )
+def _published(output: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a finished download was asked for; None where it is something else."""
+    if not (output / MANIFEST).is_file() or not (output / fs.SUMS).is_file():
+        return None
+    held = fs.read_json(output / MANIFEST)
+    found = {name: held.get(name) for name in request} if isinstance(held, dict) else None
+    if found == request:
+        fs.verify_sums(output)
+    return found
 
 
-def _begin(
-    work: Path,
-    request: dict[str, Any],
-    found: sets.DataSet,
-    service: hub.Hub,
-    config: FetchConfig,
-) -> Listing:
+def _begin(made: Making, found: sets.DataSet, service: hub.Hub, config: FetchConfig) -> Listing:
     """The files to download: as written down by an earlier try, else as the hub says now."""
-    noted = work / "request.json"
-    if noted.is_file():
-        held = fs.read_json(noted)
-        if held["request"] != request:
-            raise ResumeError(
-                f"{work} holds an unfinished download with other options ({_words(held['request'])}"
-                "); repeat those, or begin anew with --force"
-            )
-        files = tuple(RemoteFile(**f) for f in held["files"])
-        return Listing(held["repo"], held["revision"], files)
+    if made.state is not None:
+        files = tuple(RemoteFile(**f) for f in made.state["files"])
+        return Listing(made.state["repo"], made.state["revision"], files)
     repo = found.repo if service.name == "huggingface" else found.modelscope
     if not repo:
         other = "modelscope" if service.name == "huggingface" else "huggingface"
@@ -154,20 +137,8 @@ def _begin(
     if service.name == "modelscope" and found.modelscope_files:
         globs = found.modelscope_files
     wanted = _chosen(listing, globs, config)
-    fs.write_json(
-        noted,
-        {
-            "request": request,
-            "repo": repo,
-            "revision": listing.revision,
-            "files": [asdict(f) for f in wanted],
-        },
-    )
+    made.save(repo=repo, revision=listing.revision, files=[asdict(f) for f in wanted])
     return Listing(repo, listing.revision, wanted)
-
-
-def _words(request: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in request.items() if value)
 
 
 def _chosen(
@@ -283,18 +254,11 @@ def _check_room(folder: Path, file: RemoteFile) -> None:
 
 
 def _publish(
-    output: Path,
-    work: Path,
-    request: dict[str, Any],
-    found: sets.DataSet,
-    listing: Listing,
-    parts: list[dict[str, Any]],
-    *,
-    replace: bool,
+    made: Making, found: sets.DataSet, listing: Listing, parts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Put the finished parts and the manifest into the output folder, in one step."""
     manifest = {
-        **request,
+        **made.made_from,
         "repo": listing.repo,
         "revision": listing.revision,
         "licence": found.licence,
@@ -303,8 +267,8 @@ def _publish(
         "notes": found.notes,
         "files": parts,
     }
-    with fs.publish(output, replace=replace) as folder:
-        done = work / "done"
+    with made.publish() as folder:
+        done = made.folder / "done"
         for number in range(len(parts)):
             _move_in(done / f"files-{number:05d}", folder)
             for suffix in (".jsonl.zst", ".quarantine.jsonl"):
