@@ -241,7 +241,7 @@ def test_a_changed_option_runs_its_stage_and_what_depends_on_it(
     bench.run()
     bench.set_stage("shape", letters=5)
     assert bench.run() == ALL[1:]
-    assert "letters: 4 -> 5" in capsys.readouterr().err
+    assert "letters was 4 and is 5" in capsys.readouterr().err
     assert (bench.output / "02-shape" / "text.txt").read_text() == "abcde"
 
 

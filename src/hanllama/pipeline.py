@@ -30,6 +30,7 @@ from hanllama.base.card import aligned
 from hanllama.base.config import checked, option
 from hanllama.base.errors import ConfigError, InputError, ResumeError
 from hanllama.base.fingerprint import Contents, of_code
+from hanllama.base.making import differences, flat
 from hanllama.base.plugins import nearest
 from hanllama.base.progress import duration
 from hanllama.recipe import Stage
@@ -206,7 +207,8 @@ class _Journal:
         if not record:
             return "first time"
         before = record.get("fingerprint", {})
-        changes = _changes(before.get("config", {}), wanted["config"])
+        options = flat(before.get("config", {})), flat(wanted["config"])
+        changes = [words for _, words in differences(*options)]
         if before.get("inputs") != wanted["inputs"]:
             changes.append("its input changed")
         if before.get("code") != wanted["code"]:
@@ -300,23 +302,6 @@ def _map_texts(value: Any, change: Any) -> Any:
     if isinstance(value, list):
         return [_map_texts(v, change) for v in value]
     return change(value) if isinstance(value, str) else value
-
-
-def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """The options that differ, as `loop.max_steps: 100 -> 200`."""
-    found: list[str] = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _changes(old, new, f"{prefix}{key}.")
-        elif old != new:
-            found.append(f"{prefix}{key}: {_short(old)} -> {_short(new)}")
-    return found
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _summary(outcomes: list[Outcome], seconds: float) -> str:

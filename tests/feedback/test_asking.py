@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import time
@@ -15,8 +16,8 @@ import pytest
 from builders.endpoint import Fault, LookalikeEndpoint
 from hanllama.base import fs
 from hanllama.base.config import option
-from hanllama.base.errors import CorruptError, InputError, ResumeError
-from hanllama.feedback.asking import JOURNAL, WINDOW, Asker, Journal, Request, Work
+from hanllama.base.errors import CorruptError, InputError
+from hanllama.feedback.asking import JOURNAL, WINDOW, Asker, Journal, Request, working
 from hanllama.feedback.endpoint import Endpoint, EndpointError
 from hanllama.feedback.options import AskConfig
 
@@ -177,8 +178,8 @@ class _Config:
 
 
 def _publish(output: Path, config: _Config, *, complete: bool = True) -> bool:
-    with Work(output, config, grows=["count"], force=config.force) as work:
-        if work.done:
+    with working(dataclasses.replace(config, output=str(output)), grows=["count"]) as work:
+        if work is None:
             return False
         with work.publish(complete=complete, facts={}) as folder:
             (folder / "part-00000.jsonl").write_text("{}\n")
@@ -202,7 +203,7 @@ def test_an_output_that_a_cap_cut_short_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_other_options_are_refused_by_name_and_force_begins_anew(tmp_path: Path) -> None:
     _publish(tmp_path / "out", _Config())
-    with pytest.raises(ResumeError, match="seed 0, now it is 3"):
+    with pytest.raises(InputError, match="seed was 0 and is 3"):
         _publish(tmp_path / "out", _Config(seed=3))
     assert _publish(tmp_path / "out", _Config(seed=3, force=True))
 

@@ -13,7 +13,7 @@ import torch
 
 from builders.judges import TOOL, lines_of
 from hanllama.base import fs
-from hanllama.base.errors import ConfigError, InputError, ResumeError
+from hanllama.base.errors import ConfigError, InputError
 from hanllama.feedback import best_of_n as bn
 from hanllama.model import answers as answering
 from hanllama.model import reward
@@ -280,7 +280,7 @@ def test_a_rule_file_that_changed_is_not_taken_for_what_was_done(tmp_path: Path,
     config = _config(tmp_path / "out", source, rules=(rule,))
     assert bn.best_of_n(config) is not None and bn.best_of_n(config) is None
     _rule(mine, "-len(answer.text)")
-    with pytest.raises(ResumeError, match=r"content of .*mine\.py"):
+    with pytest.raises(InputError, match=r"content of .*mine\.py"):
         bn.best_of_n(config)
 
 
@@ -302,7 +302,7 @@ def test_a_word_list_that_changed_is_not_taken_for_what_was_done(tmp_path: Path)
         config = _config(tmp_path / "out", source, rules=(rule,), force=True)
         assert bn.best_of_n(config) is not None
         words.write_text("好\n")
-        with pytest.raises(ResumeError, match=r"content of .*words\.txt"):
+        with pytest.raises(InputError, match=r"content of .*words\.txt"):
             bn.best_of_n(replace(config, force=False))
 
 
@@ -362,7 +362,7 @@ def test_input_that_changed_is_not_taken_for_what_was_done(tmp_path: Path) -> No
     assert bn.best_of_n(_config(tmp_path / "out", source)) is not None
     assert bn.best_of_n(_config(tmp_path / "out", source)) is None
     source.write_text(json.dumps({"prompt": "问", "answers": ["坏", "好"]}))
-    with pytest.raises(ResumeError, match=r"made with content of .*ranked.jsonl"):
+    with pytest.raises(InputError, match=r"content of .*ranked.jsonl"):
         bn.best_of_n(_config(tmp_path / "out", source))
     assert bn.best_of_n(_config(tmp_path / "out", source, force=True)) is not None
     with pytest.raises(InputError, match="nothing"):

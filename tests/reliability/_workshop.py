@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def teacher(body: dict[str, Any]) -> str:
     if "难度" in asked:
         return "3"
     if "甲" in asked:
-        return "结论：甲" if len(asked.partition("乙")[0]) % 2 else "结论：乙"
+        first, second = (re.search(f"【回答{n}】(.*?)【", asked, re.DOTALL) for n in "甲乙")
+        assert first and second
+        return "结论：甲" if len(first[1]) > len(second[1]) else "结论：乙"
     draw = random.Random(asked)
     words = ["".join(draw.choices([chr(0x4E00 + 7 * n) for n in range(900)], k=12)) for _ in "ab"]
     return "\n###\n".join(f"指令：请说明{w}\n输入：无\n回答：{w[::-1]}。" for w in words)

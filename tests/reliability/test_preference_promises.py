@@ -269,7 +269,7 @@ def test_fingerprint_of_data_reference_and_loss(data: Path, base: Path, tmp_path
         run("dpo", data, output, stranger)
     with pytest.raises(ResumeError, match="loss_options"):
         run("dpo", data, output, base, loss_options=("beta=0.2",))
-    with pytest.raises(ResumeError, match="loss 'dpo', now it is 'ipo'"):
+    with pytest.raises(ResumeError, match="loss was 'dpo' and is 'ipo'"):
         run("ipo", data, output, base)
 
 

@@ -226,7 +226,7 @@ def test_fingerprint(data: Path, tmp_path: Path) -> None:
     another = folders.shards(tmp_path / "another", tokens)
     with pytest.raises(ResumeError, match=r"(tokenizer|data|model)"):
         pretrain(replace(config, data=str(another)))
-    with pytest.raises(ResumeError, match=r"model\.num_hidden_layers 2, now it is 3"):
+    with pytest.raises(ResumeError, match=r"model\.num_hidden_layers was 2 and is 3"):
         pretrain(replace(config, model=replace(config.model, num_hidden_layers=3)))
     with pytest.raises(ResumeError, match=r"optim\.learning_rate"):
         pretrain(replace(config, optim=replace(config.optim, learning_rate=1e-4)))

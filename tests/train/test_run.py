@@ -21,7 +21,7 @@ def test_a_config_that_cannot_be_read_or_is_another_ends_with_a_remedy(tmp_path:
     run.begin(0, (), "run")
     run.end()
     RunFolder(tmp_path, config)
-    with pytest.raises(ResumeError, match="begun with context 0, now it is 64"):
+    with pytest.raises(ResumeError, match="context was 0 and is 64"):
         RunFolder(tmp_path, PretrainConfig(data="data", output=str(tmp_path), context=64))
     for broken in (b"loop: [1, 2\n", b"a list is no config", b"\xff\xfe"):
         (tmp_path / CONFIG).write_bytes(broken)
@@ -40,7 +40,7 @@ def test_an_option_that_a_later_version_brought_has_its_default_in_older_runs(
     del written["fill"], written["optim"]["beta2"]
     (tmp_path / CONFIG).write_text(yaml.safe_dump(written), encoding="utf-8")
     RunFolder(tmp_path, config)
-    with pytest.raises(ResumeError, match=r"begun with fill \[\], now it is \['name=小汉'\]"):
+    with pytest.raises(ResumeError, match=r"fill was \[\] and is \['name=小汉'\]"):
         RunFolder(tmp_path, replace(config, fill=("name=小汉",)))
 
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import queue
 import shutil
-import signal
 import tempfile
 import threading
 from collections import deque
@@ -22,13 +20,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 from hanllama.base import config as configs
 from hanllama.base import fs
-from hanllama.base.errors import CorruptError, InputError, Interrupted, ResumeError
+from hanllama.base.errors import CorruptError
 from hanllama.base.fingerprint import Contents
+from hanllama.base.making import Log, Making, flat, making
 from hanllama.feedback.endpoint import Endpoint, EndpointError, Reply
 from hanllama.feedback.options import MAY_CHANGE, MOST_AT_A_TIME, AskConfig
 from hanllama.reading import records
@@ -102,11 +100,7 @@ class Journal:
         self._path = path
         self._lock = threading.Lock()
         self.replies: dict[str, Reply] = {}
-        with fs.storage(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            whole = self._load() if path.is_file() else 0
-            self._out: IO[bytes] = open(path, "ab")  # noqa: SIM115 (open as long as the work)
-            self._out.truncate(whole)
+        self._log = Log(path, self._load() if path.is_file() else 0)
 
     def _load(self) -> int:
         """Read what is there; returns the length of the whole lines."""
@@ -124,10 +118,9 @@ class Journal:
     def add(self, key: str, reply: Reply) -> None:
         """Keep a reply; called by many threads."""
         line = json.dumps({"key": key, **asdict(reply)}, ensure_ascii=False) + "\n"
-        with self._lock, fs.storage(self._path):
-            self._out.write(line.encode("utf-8", "backslashreplace"))
-            self._out.flush()
-            os.fsync(self._out.fileno())
+        with self._lock:
+            self._log.write(line.encode("utf-8", "backslashreplace"))
+            self._log.sync()
             self.replies[key] = reply
 
     def computed(self, what: Any, compute: Callable[[], Any]) -> Any:
@@ -142,7 +135,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._out.close()
+        self._log.close()
 
 
 class Asker:
@@ -290,106 +283,87 @@ class Asker:
 
 
 class Work:
-    """A command's output while it is being asked for: `OUTPUT.partial` holds the journal.
+    """A command's output while it is being asked for, and the journal of the answers."""
 
-        with Work(output, config, force=config.force) as work:
-            if work.done: …                    # the output is what was asked for already
-            asker = Asker(endpoint, work.journal, config.ask)
-            …
-            with work.publish() as folder: …   # and the journal goes with it
-
-    A finished output takes its journal back when only what MAY_CHANGE or `grows` names differs: a
-    larger count goes on from what was answered before.
-
-    Args:
-        output: the folder to publish.
-        config: the command's config; `output` and `force` are left aside.
-        reads: the files, folders and globs that the result depends on, by content.
-        grows: further options that may change.
-        force: give up an output or work that was made with other options.
-
-    Raises ResumeError, naming the option or the file, where work with other options or contents is
-    found, InputError where the output is something else.
-    """
-
-    def __init__(
-        self,
-        output: Path,
-        config: Any,
-        *,
-        reads: Sequence[str] = (),
-        grows: Sequence[str] = (),
-        force: bool = False,
-    ) -> None:
-        self.output, self._force = output, force
-        self.folder = output.with_name(f"{output.name}.partial")
-        self._wanted = {**_flat(configs.to_dict(config)), **_contents(reads)}
-        self._free = MAY_CHANGE | set(grows)
-        self.done = False
-
-    def __enter__(self) -> Work:
-        fs.recover(self.output)
-        if self._force:
-            if self.output.exists() and not (self.output / fs.SUMS).is_file():
-                raise InputError(f"{self.output} was not written by hanllama; choose another")
-            shutil.rmtree(self.folder, ignore_errors=True)
-        elif self.output.exists():
-            self._take_back()
-        if not self.done:
-            self._open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self.done:
-            self.journal.close()
-
-    def _open(self) -> None:
-        noted = self.folder / MANIFEST
-        if noted.is_file():
-            self._require_same(fs.read_json(noted)["options"], self.folder)
-        fs.write_json(noted, {"options": self._wanted})
-        self.journal = Journal(self.folder / JOURNAL)
-
-    def _take_back(self) -> None:
-        """Compare with the published output: it is complete, or its answers are the beginning."""
-        manifest = self.output / MANIFEST
-        held = fs.read_json(manifest) if manifest.is_file() else None
-        if not isinstance(held, dict) or "options" not in held:
-            raise InputError(f"{self.output} exists already; choose another folder or --force")
-        self._require_same(held["options"], self.output)
-        if held["complete"] and all(
-            held["options"].get(k) == v for k, v in self._wanted.items() if k not in MAY_CHANGE
-        ):
-            fs.verify_sums(self.output)
-            self.done = True
-        elif not (self.folder / JOURNAL).is_file():
-            with fs.storage(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                fs.write_bytes(self.folder / JOURNAL, (self.output / JOURNAL).read_bytes())
-
-    def _require_same(self, held: Mapping[str, Any], where: Path) -> None:
-        for key in sorted({*held, *self._wanted} - self._free):
-            if held.get(key) != self._wanted.get(key):
-                raise ResumeError(
-                    f"{where} was made with {key} {held.get(key)!r}, now it is"
-                    f" {self._wanted.get(key)!r}; repeat the former, choose another --output, or"
-                    " begin anew with --force"
-                )
+    def __init__(self, made: Making, options: Mapping[str, Any]) -> None:
+        self.made, self._options = made, options
+        self.journal = Journal(made.folder / JOURNAL)
 
     @contextlib.contextmanager
     def publish(self, *, complete: bool, facts: Mapping[str, Any]) -> Iterator[Path]:
-        """The output folder, with the journal and a manifest; then the work beside it goes.
+        """The output folder, with the journal and a manifest.
 
         Args:
             complete: False where a cap ended the work: the same command goes on.
             facts: what the manifest says besides the options.
         """
-        with fs.publish(self.output, replace=self.output.exists()) as folder:
+        with self.made.publish() as folder:
             yield folder
-            shutil.copyfile(self.folder / JOURNAL, folder / JOURNAL)
-            manifest = {"options": self._wanted, "complete": complete, **facts}
+            shutil.copyfile(self.made.folder / JOURNAL, folder / JOURNAL)
+            manifest = {"options": self._options, "complete": complete, **facts}
             fs.write_json(folder / MANIFEST, manifest)
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def working(
+    config: Any, *, reads: Sequence[str] = (), grows: Sequence[str] = ()
+) -> Iterator[Work | None]:
+    """Hold a command's output as `making` does; None where it is complete already.
+
+        with working(config, reads=config.inputs, grows=["limit"]) as work:
+            if work is None: return
+            asker = Asker(endpoint, work.journal, config.ask)
+            with work.publish(complete=True, facts={}) as folder: ...
+
+    A finished output gives its journal back when only what MAY_CHANGE or `grows` names differs: a
+    larger count goes on from what was answered before.
+
+    Args:
+        config: the command's config; `output` and `force` are left aside.
+        reads: the files, folders and globs that the result depends on, by content.
+        grows: further options that may change.
+    """
+    options = flat(configs.to_dict(config))
+    del options["output"], options["force"]
+
+    def made_from() -> dict[str, Any]:
+        options.update(_contents(reads))
+        return _deciding(options) | {"complete": True}
+
+    with making(
+        config.output,
+        force=config.force,
+        made_from=made_from,
+        published=_published,
+        grows={*grows, "complete"},
+        changed="refuse",
+    ) as made:
+        if made.complete:
+            yield None
+            return
+        made.save()  # from here on what is answered is kept
+        earlier = made.output / JOURNAL
+        if earlier.is_file() and not config.force and not (made.folder / JOURNAL).is_file():
+            fs.write_bytes(made.folder / JOURNAL, earlier.read_bytes())
+        work = Work(made, options)
+        try:
+            yield work
+        finally:
+            work.journal.close()
+
+
+def _deciding(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in MAY_CHANGE}
+
+
+def _published(output: Path) -> dict[str, Any] | None:
+    """The values that a finished output was made from; None where it is something else."""
+    manifest = output / MANIFEST
+    held = fs.read_json(manifest) if manifest.is_file() else None
+    if not isinstance(held, dict) or "options" not in held:
+        return None
+    fs.verify_sums(output)
+    return _deciding(held["options"]) | {"complete": held["complete"]}
 
 
 def _contents(names: Sequence[str]) -> dict[str, str]:
@@ -406,31 +380,3 @@ def _contents(names: Sequence[str]) -> dict[str, str]:
                 parts = [contents.of(path) for path in records.files([name])]
                 hashes[name] = hashlib.sha256("".join(parts).encode()).hexdigest()
     return {f"content of {name}": value for name, value in hashes.items()}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif prefix + key not in ("output", "force"):
-            found[prefix + key] = value
-    return found
-
-
-@contextlib.contextmanager
-def terminable(saved: Path) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the work at once; what was answered is in the journal."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number, saved=str(saved))
-
-    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

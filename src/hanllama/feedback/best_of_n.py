@@ -34,7 +34,7 @@ from hanllama.base.card import Card
 from hanllama.base.config import Count, Natural, NonNegative, Share, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
-from hanllama.feedback.asking import Work, terminable
+from hanllama.feedback.asking import Work, working
 from hanllama.model.sampling import Sampling
 from hanllama.talks.conversations.form import Conversation, Message, assistant
 from hanllama.talks.preferences import Pair, PreferenceReader, Ranked
@@ -170,15 +170,13 @@ def best_of_n(config: BestOfNConfig) -> list[Contest] | None:
     rules = _rules(config)
     reads = [*config.inputs, config.model, config.reward_model, *_files_of(rules)]
     grows = ["limit", "batch"]
-    with Work(output, config, reads=reads, grows=grows, force=config.force) as work:
-        if work.done:
-            print(f"{output} is complete already")
+    with working(config, reads=reads, grows=grows) as work:
+        if work is None:
             return None
         scorer = _scorer(config, rules)
-        with terminable(work.folder):
-            reader, contests, lost = (
-                _sampled(config, work, scorer) if config.model else _given(config, scorer)
-            )
+        reader, contests, lost = (
+            _sampled(config, work, scorer) if config.model else _given(config, scorer)
+        )
         if not contests:
             raise InputError(f"nothing is left of {len(lost):,} prompts; {lost[0]['reason']}")
         with work.publish(complete=True, facts={"input": reader.facts()}) as folder:

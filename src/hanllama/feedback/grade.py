@@ -28,7 +28,7 @@ from hanllama.base.card import Card
 from hanllama.base.config import Count, Share, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
-from hanllama.feedback.asking import Asker, Request, Work, terminable
+from hanllama.feedback.asking import Asker, Request, Work, working
 from hanllama.feedback.endpoint import Endpoint, Reply
 from hanllama.feedback.options import JudgeConfig
 from hanllama.talks.conversations import Conversation, ConversationReader
@@ -72,18 +72,16 @@ def grade(config: GradeConfig) -> int | None:
     """
     output = Path(config.output)
     reads = [*config.inputs, config.model]
-    with Work(output, config, reads=reads, grows=["device"], force=config.force) as work:
-        if work.done:
-            print(f"{output} is complete already")
+    with working(config, reads=reads, grows=["device"]) as work:
+        if work is None:
             return None
         reader = ConversationReader(config.inputs)
         items = list(reader)
         reader.check(config.max_quarantine_share)
-        with terminable(work.folder):
-            if config.by == "judge":
-                graded, words = _by_judge(config, work, items)
-            else:
-                graded, words = list(_by_model(config, work, items)), ""
+        if config.by == "judge":
+            graded, words = _by_judge(config, work, items)
+        else:
+            graded, words = list(_by_model(config, work, items)), ""
         grades = [g for _, g, _ in graded if g is not None]
         if not grades:
             raise InputError(f"nothing could be graded: {graded[0][2] if graded else words}")

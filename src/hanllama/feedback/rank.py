@@ -26,7 +26,7 @@ from hanllama.base.config import Natural, Share, checked, option
 from hanllama.base.errors import InputError
 from hanllama.base.progress import Progress
 from hanllama.base.report import share
-from hanllama.feedback.asking import Asker, Request, Work, terminable
+from hanllama.feedback.asking import Asker, Request, working
 from hanllama.feedback.endpoint import Endpoint, Reply
 from hanllama.feedback.options import JudgeConfig
 from hanllama.reading import records
@@ -80,9 +80,8 @@ def rank(config: RankConfig) -> Verdicts | None:
     Raises EndpointError, InputError, ResumeError; Interrupted on Ctrl-C and SIGTERM.
     """
     output = Path(config.output)
-    with Work(output, config, reads=config.inputs, grows=["limit"], force=config.force) as work:
-        if work.done:
-            print(f"{output} is complete already")
+    with working(config, reads=config.inputs, grows=["limit"]) as work:
+        if work is None:
             return None
         reader = PreferenceReader(config.inputs)
         rankings = list(reader.ranked())
@@ -91,7 +90,7 @@ def rank(config: RankConfig) -> Verdicts | None:
         matches = [match for ranking in rankings for match in _matches(ranking, config)]
         endpoint = Endpoint(config.endpoint, config.judge, config.ask)
         verdicts = Verdicts()
-        with terminable(work.folder), Asker(endpoint, work.journal, config.ask) as asker:
+        with Asker(endpoint, work.journal, config.ask) as asker:
             finished = _compare(verdicts, matches, config, asker)
         if not verdicts.pairs:
             raise InputError(f"the judge preferred nothing: {records.counted(verdicts.outcomes)}")

@@ -28,7 +28,7 @@ from hanllama.base.config import Count, Natural, checked, option
 from hanllama.base.errors import ConfigError, InputError
 from hanllama.base.progress import Progress
 from hanllama.feedback import task_filters
-from hanllama.feedback.asking import WINDOW, Asker, Request, Work, terminable
+from hanllama.feedback.asking import WINDOW, Asker, Request, Work, working
 from hanllama.feedback.endpoint import Endpoint, Reply
 from hanllama.feedback.options import AskConfig
 from hanllama.reading import records
@@ -95,17 +95,15 @@ def self_instruct(config: SelfInstructConfig) -> Made | None:
 
     Raises EndpointError, ResumeError, InputError; Interrupted on Ctrl-C and SIGTERM.
     """
-    output = Path(config.output)
     seeds = read_seeds(Path(config.seeds) if config.seeds else SEEDS)
     if config.seeds_per_request > len(seeds):
         raise ConfigError(f"seeds_per_request {config.seeds_per_request} of {len(seeds)} seeds")
-    with Work(output, config, reads=[config.seeds], grows=["count"], force=config.force) as work:
-        if work.done:
-            print(f"{output} is complete already")
+    with working(config, reads=[config.seeds], grows=["count"]) as work:
+        if work is None:
             return None
         endpoint = Endpoint(config.endpoint, config.teacher, config.ask)
         made = Made()
-        with terminable(work.folder), Asker(endpoint, work.journal, config.ask) as asker:
+        with Asker(endpoint, work.journal, config.ask) as asker:
             _make(made, config, seeds, asker)
         card = _publish(work, config, made, asker)
     print(f"{len(made.kept):,} of {config.count:,} tasks in {config.output}")

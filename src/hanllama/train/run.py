@@ -20,6 +20,7 @@ from typing import Any
 from hanllama.base import config as configs
 from hanllama.base import fs, plugins
 from hanllama.base.errors import ConfigError, CorruptError, InputError, ResumeError
+from hanllama.base.making import differences, flat
 from hanllama.train.config import RESUME_MAY_CHANGE
 
 CONFIG = "config.yaml"
@@ -125,31 +126,17 @@ def require_same_config(path: Path, values: Mapping[str, Any], defaults: Mapping
         raise CorruptError(
             f"{error}; a run was begun with it: restore it, or choose another output folder"
         ) from error
-    new = flatten(values)
+    new = flat(values)
     brought = {key: _plain(defaults[key]) for key in new if key in defaults}
-    old = {**brought, **flatten(before)}
-    for key in sorted({*old, *new}):
+    for key, words in differences({**brought, **flat(before)}, new):
         # Paths may move; what lies behind them is compared by content (the fingerprint).
-        if key in RESUME_MAY_CHANGE or key in ("output", "data", "base_model"):
-            continue
-        if old.get(key) != new.get(key):
+        if key not in RESUME_MAY_CHANGE and key not in ("output", "data", "base_model"):
             raise ResumeError(
-                f"{path.parent} was begun with {key} {old.get(key)!r}, now it is"
-                f" {new.get(key)!r}; use the same value, or another output folder"
+                f"{path.parent} was begun with other options: {words}; use the same value, or"
+                " another output folder"
             )
 
 
 def _plain(value: Any) -> Any:
     """A default as YAML gives it back."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values as {dotted key: value}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -45,8 +45,7 @@ def decontaminate(config: DecontaminateConfig) -> Found:
     inputs = [*config.inputs, *config.eval]
     place = making(config.output, inputs, force=config.force) if config.output else None
     with place or contextlib.nullcontext() as made:
-        found = _decontaminate(config, made)
-    return found
+        return _decontaminate(config, made)
 
 
 def _decontaminate(config: DecontaminateConfig, made: Making | None) -> Found:
