@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -321,6 +322,22 @@ def test_a_place_is_held_by_one_and_free_again_after_an_end_or_a_kill(tmp_path: 
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert list(place.parent.iterdir()) == []
+
+
+def test_a_publish_holds_its_place_unless_this_process_does(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with fs.publish(out) as folder:
+        (folder / "a.txt").write_text("first")
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                _publish(out, NEW, replace=True)
+            os._exit(int(sorted(p.name for p in folder.iterdir()) == ["a.txt"]))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1, "nothing was cleared away"
+    assert _content(out) == {"a.txt": "first"}
+    with fs.alone(out):
+        _publish(out, NEW, replace=True)
+    assert _content(out) == NEW and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 # --- JSON ----------------------------------------------------------------------------------------

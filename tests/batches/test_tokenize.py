@@ -140,17 +140,6 @@ def test_what_has_not_changed_is_not_tokenized_again(
     assert (output / "manifest.json").stat().st_mtime_ns != made
 
 
-def test_a_second_run_is_refused_while_the_first_is_at_work(
-    corpus: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "s"
-    with fs.alone(output):
-        assert run(corpus, tokenizer, output) == 2
-        assert "another run is at work" in capsys.readouterr().err
-    assert run(corpus, tokenizer, output) == 0
-    fs.verify_sums(output)
-
-
 def test_a_killed_run_goes_on_to_the_same_bytes(
     corpus: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

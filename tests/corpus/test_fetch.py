@@ -163,34 +163,6 @@ def test_a_killed_process_leaves_no_output_and_the_next_goes_on(
     assert content(out) == content(reference), "interrupted or not: the same bytes"
 
 
-def test_a_kill_at_any_write_leaves_nothing_half(served: Hub, tmp_path: Path) -> None:
-    """The process dies at its n-th rename, for every n there is; the next one finishes."""
-    reference = tmp_path / "reference"
-    assert fetch(reference) == 0
-    program = (
-        "import os, sys\n"
-        "real, left = os.replace, int(sys.argv[1])\n"
-        "def replace(*a, **k):\n"
-        "    global left\n"
-        "    left -= 1\n"
-        "    if left < 0: os.kill(os.getpid(), 9)\n"
-        "    return real(*a, **k)\n"
-        "os.replace = replace\n"
-        "from hanllama import cli\n"
-        "sys.exit(cli.main(['data', 'fetch', 'skypile', '--output', sys.argv[2]]))\n"
-    )
-    for renames in range(20):
-        out = tmp_path / f"out-{renames}"
-        words = [sys.executable, "-c", program, str(renames), str(out)]
-        code = subprocess.run(words, capture_output=True).returncode
-        if code == 0:
-            break
-        assert code == -9 and not out.exists()
-        assert fetch(out) == 0
-        assert content(out) == content(reference)
-    assert 10 <= renames < 19, "every part has its renames, and the folder its own"
-
-
 def test_the_same_command_again_downloads_nothing(
     served: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -382,23 +354,6 @@ def test_unusable_records_are_counted_and_kept_with_line_and_reason(
     assert [(r["file"], r["line"]) for r in rejects] == [(PATHS[0], n) for n in (21, 22, 23)]
     assert "empty" in rejects[0]["reason"] and "invalid JSON" in rejects[1]["reason"]
     assert len(texts(tmp_path / "out")) == 20
-
-
-def test_a_full_disk_names_the_path_and_the_next_try_goes_on(served: Hub, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    program = (
-        "import resource, signal, sys\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))\n"
-        "from hanllama import cli\n"
-        f"sys.exit(cli.main(['data', 'fetch', 'skypile', '--output', {str(out)!r}]))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "cannot write" in done.stderr and "out.partial" in done.stderr
-    assert not out.exists()
-    assert fetch(out) == 0
-    assert texts(out) == EVERYTHING
 
 
 def test_room_is_checked_before_the_download(

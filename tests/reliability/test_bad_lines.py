@@ -13,7 +13,6 @@ import pytest
 
 from builders.documents import SENTENCE, read
 from hanllama import cli
-from hanllama.base import fs
 from hanllama.base.errors import InputError
 from hanllama.corpus.clean import CleanConfig, clean
 
@@ -108,24 +107,6 @@ def test_every_command_names_what_cannot_be_read_and_goes_on(
         said = capsys.readouterr().out.partition("quarantined:")[2].partition("not read:")[0]
         numbers = re.findall(r"(\d+) x |(\d+) more", " ".join(said.split()))
         assert sum(int(named or more) for named, more in numbers) == len(kept)
-
-
-@pytest.mark.parametrize("command", ["clean", "dedup", "decontaminate"])
-def test_a_second_run_is_refused_while_the_first_is_at_work(
-    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Two at once wrote into one unfinished folder, and a corpus without documents came out."""
-    out = tmp_path / "out"
-    (tmp_path / "in.txt").write_text(SENTENCE, encoding="utf-8")
-    (tmp_path / "exam.csv").write_text(f"question\n{SENTENCE * 2}\n", encoding="utf-8")
-    words = [command, str(tmp_path / "in.txt"), "--output", str(out), "--workers", "1"]
-    words += ["--eval", str(tmp_path / "exam.csv")] if command == "decontaminate" else []
-    with fs.alone(out):
-        before = sorted(tmp_path.iterdir())
-        assert cli.main(words) == 2 and "another run is at work" in capsys.readouterr().err
-        assert sorted(tmp_path.iterdir()) == before
-    assert cli.main(words) == 0
-    fs.verify_sums(out)
 
 
 def test_where_nothing_can_be_used_the_message_says_why(

@@ -170,20 +170,6 @@ NOVEL = """第一章　雨夜
 # --- 13 ----------------------------------------------------------------------------------------
 
 
-def test_clean_kill_at_every_file_operation_then_the_same_bytes(tmp_path: Path) -> None:
-    source, folder = mixed_corpus(tmp_path / "in", lines=60), tmp_path / "trials"
-    folder.mkdir()
-    script = Path(__file__).with_name("_clean_kill_trials.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(source), str(folder)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["wrong"] == []
-    assert found["killed"] == found["of"] > 40
-    assert found["resumed"] > 20
-
-
 def start(source: Path, out: Path, workers: int) -> subprocess.Popen[Any]:
     """The command as a user runs it, but a state is saved after every job."""
     program = "from hanllama.base import workers; from hanllama.corpus import clean;"
@@ -327,24 +313,6 @@ def test_clean_of_standard_input_says_that_it_begins_again(tmp_path: Path) -> No
     assert process.returncode == 128 + signal.SIGTERM
     assert "the same command begins again" in shown.decode()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_clean_on_a_full_disk_names_it_and_leaves_nothing(tmp_path: Path) -> None:
-    import resource
-
-    source = mixed_corpus(tmp_path / "in", lines=2000)
-    out = tmp_path / "out"
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    words = [*COMMAND, str(source), "--output", str(out), "--workers", "1"]
-    failed = subprocess.run(words, capture_output=True, text=True, preexec_fn=limit)
-    assert failed.returncode == 2
-    assert "cannot write" in failed.stderr and "part-00000.jsonl" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
 def test_an_empty_corpus_is_an_error_not_an_empty_folder(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import shutil
@@ -129,10 +130,9 @@ class Trial:
         whole = output_of(name, place / "whole")
         assert cli.main(shop.words(name, whole)) == 0  # and so all is imported and compiled
         self.expected = contents(whole, name)
-        self.count = place / "count"
+        self.count, self.said = place / "count", place / "said"
         assert self.run(lambda: count_operations(None)) == 0
         self.operations = int(self.count.read_text())
-        self.begin()
 
     def begin(self) -> None:
         """Forget the last trial."""
@@ -142,9 +142,12 @@ class Trial:
         """The command in a forked child, after `before`; its exit code, or - the signal."""
 
         def work() -> None:
-            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (not pytest's)
+            sys.stdout = sys.stderr = io.StringIO()  # not pytest's files
             seen = before()
             code = cli.main(self.words)
+            no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (no_limit, no_limit))
+            self.said.write_text(sys.stderr.getvalue())
             if seen is not None:
                 self.count.write_text(str(seen[0]))
             os._exit(code)
@@ -159,28 +162,34 @@ class Trial:
         assert contents(self.out, self.name) == self.expected
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trial(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Trial:
+    shop: Shop, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Trial]:
     """Small jobs, parts and segments, and a state after each, so that every moment occurs."""
-    monkeypatch.setattr("hanllama.base.workers.JOB_BYTES", 8_000)
-    monkeypatch.setattr("hanllama.corpus.clean.SAVE_SECONDS", 0.0)
-    monkeypatch.setattr("hanllama.corpus.parts.PART_BYTES", 8_000)
-    monkeypatch.setattr("hanllama.batches.spool.SAVE_SECONDS", -1.0)
-    monkeypatch.setattr("hanllama.corpus.dedup.work.SEGMENT_BYTES", 8_000)
-    monkeypatch.setattr("hanllama.corpus.dedup.scan._JOB_BYTES", 4_000)
-    return Trial(shop, request.param, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hanllama.base.workers.JOB_BYTES", 8_000)
+        patch.setattr("hanllama.corpus.clean.SAVE_SECONDS", 0.0)
+        patch.setattr("hanllama.corpus.parts.PART_BYTES", 8_000)
+        patch.setattr("hanllama.batches.spool.SAVE_SECONDS", -1.0)
+        patch.setattr("hanllama.corpus.dedup.work.SEGMENT_BYTES", 8_000)
+        patch.setattr("hanllama.corpus.dedup.scan._JOB_BYTES", 4_000)
+        yield Trial(shop, request.param, tmp_path_factory.mktemp("trial"))
 
 
-every = pytest.mark.parametrize("trial", _workshop.NAMES, indirect=True)
+every = pytest.mark.parametrize("trial", _workshop.NAMES, indirect=True, scope="module")
 
 
 @every
 def test_making_killed_at_any_write_then_the_same_bytes(trial: Trial) -> None:
-    """SIGKILL at file operations all over a run, and at the last ones; then the command again."""
+    """SIGKILL at file operations all over a run, and at the last ones; then the command again.
+
+    At every one of clean's, which saves the most kinds of things; at few where nothing is kept.
+    """
     last = trial.operations - 1  # the last takes the lock away
-    places = sorted({*range(1, last, max(1, last // 10)), *range(max(1, last - 4), last + 1)})
+    count = {"clean": last, "tokenize": 30, "dedup": 12, "data fetch": 30, "data rank": 12}
+    step = max(1, last // count.get(trial.name, 3))
+    places = sorted({*range(1, last, step), *range(max(1, last - 4), last + 1)})
     for place in places:
         trial.begin()
         assert trial.run(lambda place=place: count_operations(place)) == -signal.SIGKILL
@@ -190,23 +199,30 @@ def test_making_killed_at_any_write_then_the_same_bytes(trial: Trial) -> None:
 @every
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_making_stopped_by_a_signal_then_the_same_bytes(trial: Trial, number: int) -> None:
+    trial.begin()
+
     def before() -> list[int]:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
         return count_operations(trial.operations // 2, number)
 
     assert trial.run(before) == 128 + number
     assert not trial.out.exists()
-    left = {path.name for path in trial.out.parent.iterdir()}
-    assert left <= {f"{trial.out.name}.partial"}
+    left, kept = list(trial.out.parent.iterdir()), Path(f"{trial.out}.partial")
+    assert left == [kept] * kept.exists()
+    then = f"saved {kept}; the same command goes on" if left else "the same command begins again"
+    assert then in trial.said.read_text()
     trial.ends_well()
 
 
 @every
 def test_making_on_a_full_disk_leaves_nothing_half(trial: Trial) -> None:
+    trial.begin()
+
     def before() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY))
 
     assert trial.run(before) == 2
+    assert "error: cannot write " in trial.said.read_text()
     assert not trial.out.exists()
     trial.ends_well()
