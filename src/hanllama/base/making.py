@@ -1,16 +1,15 @@
-"""How a command makes its result: alone, resumed where a stopped run was, published last.
+"""How a command makes its result: alone, resumed after a stop, published last.
 
     with making(config.output, config.inputs, force=config.force) as made:
-        ...                                  # the output is free, and nobody else is at work there
+        ...                                  # the output is free, and locked for this command
         with made.publish() as folder: ...   # appears whole, or not at all
 
-A command that keeps its work on the way says what the result is `made_from`, as named values. Its
-work then lies in `OUTPUT.partial`, whose `state.json` says what it was made from and how far it
-has come. The same command goes on from there; a command with other values begins anew, or is
-refused, and either way the values that differ are named. Where the output itself was made from
-the same values, it is complete and nothing is done.
+A command that saves unfinished work gives the values that its result depends on (`made_from`). Its
+work lies in `OUTPUT.partial`, whose `state.json` holds these values and the progress. The same
+command goes on from there; a command with other values begins again or is refused, and the
+differing values are named. If the output was made from the same values, nothing is done.
 
-`state.json` is replaced in one step, after everything that it speaks of is on the disk: a process
+`state.json` is replaced in one step, after the work that it describes is on the disk: a process
 killed at any moment leaves the last state.
 """
 
@@ -33,7 +32,7 @@ from hanllama.base import fs
 from hanllama.base.errors import CorruptError, InputError, Interrupted, ResumeError
 
 STATE = "state.json"
-# Ctrl-C, a request to end, a terminal that has gone (Windows knows no such signal).
+# Ctrl-C, a request to end, a closed terminal (Windows has no such signal).
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name != "nt" else []))
 
 
@@ -49,24 +48,23 @@ def making(
     grows: Collection[str] = (),
     changed: Literal["anew", "refuse", "keep"] = "anew",
 ) -> Iterator[Making]:
-    """Hold the place of a command's output as long as the command works.
+    """Lock the place of a command's output as long as the command works.
 
     Ctrl-C, SIGTERM and SIGHUP are raised as Interrupted, which says whether the work was saved.
 
     Args:
         inputs: files, folders and globs that are read; the output must not lie inside one.
-        force: what hanllama wrote at the output may be replaced.
+        force: replace an output that hanllama wrote.
         file: the output is a file, not a folder.
-        made_from: gives the values that the result depends on, once the place is held; None for a
-            command that keeps nothing on its way.
-        published: gives the values that a finished output was made from; None where it says
-            nothing.
-        grows: names of values that may differ between the work found and the work to do.
-        changed: other unfinished work is given up ("anew"), or refused unless `force`
-            ("refuse"), or left to the command to sort ("keep").
+        made_from: returns the values that the result depends on, called under the lock; None for a
+            command that saves no unfinished work.
+        published: returns the values that a finished output was made from, or None if unknown.
+        grows: names of values that may differ from those of the unfinished work.
+        changed: unfinished work from other values is removed ("anew"), or refused unless `force`
+            ("refuse"), or left to the command ("keep").
 
-    Raises InputError when another run is at work there, when the output exists (or, with `force`,
-    was not written by hanllama) or lies inside an input; ResumeError for work that is refused.
+    Raises InputError if another run holds the lock, or the output exists (with `force`: was not
+    written by hanllama) or lies inside an input; ResumeError for refused work.
     """
     place = Path(output)
     _require_outside(place, inputs)
@@ -92,15 +90,15 @@ def making(
 
 
 class Making:
-    """An output that is being made, and the work that is kept beside it.
+    """An output in the making, and the unfinished work beside it.
 
     Attributes:
-        output: where the result is to appear.
-        folder: `OUTPUT.partial`, where a command may keep its work; there once `save` was called.
+        output: the place of the result.
+        folder: `OUTPUT.partial`, the place of unfinished work; exists after `save`.
         made_from: the values that the result depends on.
         complete: the output was made from these values already; there is nothing to do.
-        state: of the work to go on with, as it was saved; None when there is none.
-        signals: hold them while something must not be left half done.
+        state: the saved state to go on from; None if there is none.
+        signals: to hold while a step must not be interrupted.
     """
 
     def __init__(self, output: Path, made_from: Mapping[str, Any], signals: Signals) -> None:
@@ -117,7 +115,7 @@ class Making:
         grows: Collection[str],
         changed: str,
     ) -> None:
-        """Compare with the output and the work that are there; see `making`."""
+        """Compare with the existing output and unfinished work; see `making`."""
         found, why = self._saved()
         if self.output.exists() and not force:
             finished = found is not None and found.get("finished") and published is None
@@ -154,7 +152,7 @@ class Making:
             self.remove()  # a kill came before the first state
 
     def _saved(self) -> tuple[dict[str, Any] | None, str]:
-        """The state that is there, and why one that is there is of no use."""
+        """The saved state, or None and why an existing one is unusable."""
         path = self.folder / STATE
         try:
             found = fs.read_json(path) if path.exists() else None
@@ -165,13 +163,13 @@ class Making:
         return found, ""
 
     def save(self, **state: Any) -> None:
-        """Remember how far the work has come; the files that this speaks of are on the disk."""
+        """Save the progress; the files that it describes must be on the disk."""
         self.state = {"made_from": self.made_from, **state}
         fs.write_json(self.folder / STATE, self.state)
 
     @contextlib.contextmanager
     def publish(self, sums: Mapping[str, str] | None = None) -> Iterator[Path]:
-        """The folder to write, which then takes the output's place; see `fs.publish`."""
+        """Yield the folder to write, which then becomes the output; see `fs.publish`."""
         with fs.publish(self.output, replace=True, sums=sums) as folder:
             yield folder
             self._finish()
@@ -184,12 +182,12 @@ class Making:
         self.remove()
 
     def _finish(self) -> None:
-        """Say that an output that stands in its place is this one, should a kill come now."""
+        """Record that this work is finished, in case a kill comes right after publishing."""
         if self.state is not None and not self.output.exists():
             self.save(**{**self.state, "finished": True})
 
     def remove(self) -> None:
-        """Forget the unfinished work, in one step: half of it must not be gone on with."""
+        """Remove the unfinished work in one step: nothing may go on from half of it."""
         self.state = None
         aside = self.folder.with_name(f".tmp-{self.folder.name}")
         shutil.rmtree(aside, ignore_errors=True)
@@ -199,7 +197,7 @@ class Making:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, `seed was 0 and is 3`) of every value that differs; of digests `corpus changed`."""
+    """(name, `seed was 0 and is 3`) of every differing value; `corpus changed` for digests."""
     found = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)
@@ -220,11 +218,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class Signals:
-    """Ctrl-C, SIGTERM and SIGHUP, met where the work allows.
+    """Handlers of Ctrl-C, SIGTERM and SIGHUP.
 
-    They are raised as Interrupted at once, or at the end of what `held` surrounds; once one
-    arrived, others do not disturb the clearing away. Where they are `polled` they are only noted,
-    and a second Ctrl-C is raised as KeyboardInterrupt. An ignored signal stays ignored (nohup).
+    The first signal is raised as Interrupted at once, or at the end of a `held` block; later ones
+    are ignored, so that they do not disturb the cleanup. With `polled` a signal is only noted, and a
+    second Ctrl-C raises KeyboardInterrupt. An ignored signal stays ignored (nohup).
 
     Attributes:
         arrived: the number of the first signal; 0 before it.
@@ -238,7 +236,7 @@ class Signals:
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # no other thread may
             found = {number: signal.getsignal(number) for number in SIGNALS}
-            # A handler that no Python code has set (None) could not be put back.
+            # A handler not set by Python (None) could not be restored.
             self._before = {n: h for n, h in found.items() if h not in (None, signal.SIG_IGN)}
             for number in self._before:
                 signal.signal(number, self._note)
@@ -260,7 +258,7 @@ class Signals:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """The work inside is finished before a signal stops it."""
+        """Finish the block before a signal stops the work."""
         self._held = True
         try:
             yield
@@ -274,8 +272,8 @@ class Log:
     """A file that only grows.
 
     Args:
-        path: the file; created when missing.
-        size: how many of its bytes stay; the rest was written after the state that is gone on from.
+        path: the file; created if missing.
+        size: the bytes to keep; the rest was written after the saved state.
     """
 
     def __init__(self, path: Path, size: int = 0) -> None:
@@ -291,21 +289,19 @@ class Log:
         self.size = size
 
     def write(self, data: bytes) -> None:
-        """Add bytes."""
         if data:
             with fs.storage(self.path):
                 self._out.write(data)
             self.size += len(data)
 
     def sync(self) -> int:
-        """Bring everything to the disk; returns the size."""
+        """Flush everything to the disk; return the size."""
         with fs.storage(self.path):
             self._out.flush()
             os.fsync(self._out.fileno())
         return self.size
 
     def close(self) -> None:
-        """Close the file."""
         with fs.storage(self.path):
             self._out.close()
 
