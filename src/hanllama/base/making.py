@@ -221,8 +221,8 @@ class Signals:
     """Handlers of Ctrl-C, SIGTERM and SIGHUP.
 
     The first signal is raised as Interrupted at once, or at the end of a `held` block; later ones
-    are ignored, so that they do not disturb the cleanup. With `polled` a signal is only noted, and a
-    second Ctrl-C raises KeyboardInterrupt. An ignored signal stays ignored (nohup).
+    are ignored, so that they do not disturb the cleanup. With `polled` a signal is only noted, and
+    a second Ctrl-C raises KeyboardInterrupt. An ignored signal stays ignored (nohup).
 
     Attributes:
         arrived: the number of the first signal; 0 before it.
