@@ -1,12 +1,12 @@
-"""What every training command does around its objective.
+"""The frame of every training command around its objective.
 
     with training(config, config.loop) as session:
         model, card = session.base_model(config.base_model)
         session.adopt(model)
         session.train(MyObjective(model, ...), config.optim, loop, tokenizer_folder=..., card=card)
 
-So a command holds only what is its own: its data and its objective. Here lie the device and the
-processes, the run folder and its refusals, the newest checkpoint, and the loop.
+A command adds its data and its objective. The frame opens the device, the processes, the run folder
+and the newest checkpoint, and runs the loop.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from hanllama.train.speed import flops_per_token
 
 
 def day_of(template: ChatTemplate) -> dict[str, str]:
-    """The day that a template was told, for a fingerprint; nothing where it does not ask."""
+    """The fingerprint entry of the date given to a template; empty if the template has none."""
     return {"today": template.today} if template.today else {}
 
 
 @dataclass(frozen=True)
 class Session:
-    """One call of a training command.
+    """One run of a training command.
 
     Attributes:
         output: the run folder's path.
         run: the run folder; None on all processes but the main one.
-        checkpoint: the newest checkpoint, verified, to resume from; None at the beginning.
+        checkpoint: the newest checkpoint, verified; None for a new run.
     """
 
     output: Path
@@ -65,11 +65,11 @@ class Session:
     seed: int
 
     def chat_template(self, tokenizer: Tokenizer, name: str = "") -> ChatTemplate:
-        """The template that data is encoded with, told the day on which the run began.
+        """The template that encodes the data, with the date on which the run began.
 
-        What `day_of` says of it belongs into the objective's fingerprint: from there it comes back.
+        The objective's fingerprint must contain its `day_of`, from which a resume reads the date.
         """
-        # The main process's day: midnight must not fall between two processes.
+        # The main process's date, since midnight may fall between two processes.
         day = self.processes.gather([float(date.today().toordinal())], self.device)[0]
         found = checkpoints.read_state(self.checkpoint).fingerprint if self.checkpoint else {}
         today = found.get("today") or date.fromordinal(int(day)).isoformat()
@@ -78,9 +78,9 @@ class Session:
     def base_model(
         self, folder: str, context: int = 0, lora: LoraConfig | None = None
     ) -> tuple[Llama, ModelCard]:
-        """The model that training begins with, float32 on the CPU, and its card.
+        """The model before training, float32 on the CPU, and its card.
 
-        With a `lora` of a rank above 0 its weights are frozen and adapters are what is trained.
+        With a `lora` of a rank above 0 its weights are frozen and adapters are trained.
         Raises ConfigError for a context beyond the model's positions.
         """
         model = load_model(folder, dtype=torch.float32)
@@ -94,7 +94,7 @@ class Session:
         return model, card_of(folder)
 
     def settled(self, loop: LoopConfig, rows: int) -> LoopConfig:
-        """`loop.with_steps(rows)`; ConfigError where a process would have no row of a step."""
+        """`loop.with_steps(rows)`; ConfigError when a process would have no row in a step."""
         if loop.batch_size < self.processes.size:
             raise ConfigError(
                 f"loop.batch_size {loop.batch_size} is smaller than the {self.processes.size}"
@@ -120,17 +120,17 @@ class Session:
         announcement: str,
         template: ChatTemplate | None = None,
     ) -> None:
-        """Begin or go on, to the last step.
+        """Train from the beginning or the newest checkpoint to the last step.
 
         Args:
-            loop: its `max_steps` settled.
+            loop: with `max_steps` set.
             tokenizer_folder: copied into every model folder.
             card: the model's card before this stage.
-            context: tokens of a row, for the share of the device's peak that is used.
+            context: tokens of a row, for the MFU.
             announcement: printed before the first step.
-            template: samples answer the prompts through it.
+            template: the chat template of the samples; None continues the prompts.
 
-        Raises ResumeError when the newest checkpoint was made from something else.
+        Raises ResumeError when the newest checkpoint has another fingerprint.
         """
         if self.checkpoint is not None:
             found = checkpoints.read_state(self.checkpoint)
@@ -163,11 +163,11 @@ class Session:
 
 
 def reads_otherwise(folder: Path, model: Llama, tokenizer: Tokenizer, tokens: int) -> str:
-    """Why the model in a folder cannot judge what another model reads; empty where it can.
+    """Why the model in a folder cannot read another model's sequences; empty if it can.
 
     Args:
         tokenizer: the other model's.
-        tokens: of the longest text.
+        tokens: number of tokens of the longest sequence.
     """
     if load_tokenizer(folder).hash != tokenizer.hash:
         return f"has another tokenizer than {tokenizer.folder}"
@@ -177,11 +177,10 @@ def reads_otherwise(folder: Path, model: Llama, tokenizer: Tokenizer, tokens: in
 
 @contextmanager
 def training(config: Any, loop: LoopConfig) -> Iterator[Session]:
-    """Open the run folder at `config.output` on the main process, and find where it stands.
+    """Open the run folder at `config.output` on the main process, and find its newest checkpoint.
 
     Raises ResumeError when the run was begun with another config, InputError when the folder holds
-    something else or another run is at work in it, CorruptError when the newest checkpoint is
-    damaged.
+    something else or another run uses it, CorruptError when the newest checkpoint is damaged.
     """
     device = choose_device(loop.device)
     if device.type == "cpu":

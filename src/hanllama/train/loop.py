@@ -1,9 +1,9 @@
-"""THE training loop: whatever is trained is trained here.
+"""THE training loop: every objective is trained here.
 
 A step asks the objective for its micro-batches, adds up their gradients, checks that loss and
 gradient are finite, clips, and updates. Around it: evaluation, samples, checkpoints, metrics, and
-an exact resume. Everything a step needs follows from (config, step), so a run that was killed and
-started again is the run that was never killed, bit for bit.
+an exact resume. A step depends only on (config, step), so a run that was killed and started again
+is the run that was never killed, bit for bit.
 
 Losses are sums, scaled by the whole step's weight before the backward pass (see objective.py).
 """
@@ -45,17 +45,17 @@ from hanllama.train.speed import Speed
 # A loss further from the recent mean than this many standard deviations is logged as a spike.
 _SPIKE_SIGMAS = 6.0
 _SPIKE_WINDOW = 100
-# fp16's scaler halves its scale at each overflow; after so many in a row the scale is far below
-# anything a healthy run needs, and the weights are not moving.
+# fp16's scaler halves its scale at each overflow; after so many in a row the scale is far too small
+# for a healthy run, and the weights are not moving.
 _OVERFLOWS_IN_A_ROW = 25
-# Of the rows that a NaN came from a message names so many, by so many characters.
+# How many rows the message about a NaN names, and how many characters of each.
 _ROWS_SHOWN = 8
 _NAME_SHOWN = 80
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step did: its mean loss, gradient norm, weight, and whether fp16 overflowed."""
+    """The result of a step: mean loss, gradient norm, weight, overflow of fp16, request to stop."""
 
     loss: float
     grad_norm: float
@@ -65,7 +65,7 @@ class StepResult:
 
 
 class Loop:
-    """One run of one objective, from wherever its folder stands to its last step."""
+    """One run of an objective, from the beginning or a checkpoint to the last step."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Loop:
     ) -> None:
         """
         Args:
-            objective: what is trained; its model is on its device already.
-            optim, loop: the settings; `loop.max_steps` is settled.
+            objective: with its model on its device.
+            optim, loop: the settings; `loop.max_steps` is set.
             run: the run folder on the main process, None on the others.
-            tokenizer_folder: copied into every model folder that is written.
+            tokenizer_folder: copied into every written model folder.
             card: the model's card before this stage.
             checkpoint: a verified checkpoint to resume from.
             sampler: writes the samples; None for none.
-            flops_per_token: of a forward and backward pass, for the MFU.
+            flops_per_token: FLOPs of a forward and backward pass, for the MFU.
         """
         self.objective, self.optim, self.loop = objective, optim, loop
         self.run, self.world = run, world
@@ -116,8 +116,7 @@ class Loop:
         """Run to the last step and publish the result.
 
         Raises Interrupted after a checkpoint when SIGINT, SIGTERM or SIGHUP arrived,
-        NonFiniteError when the loss or the gradient is not finite, HanllamaError when memory does
-        not suffice.
+        NonFiniteError when loss or gradient is not finite, HanllamaError when out of memory.
         """
         if self.run is not None:
             self.run.begin(self.step, self.loop.trackers, self.run.path.name)
@@ -163,7 +162,7 @@ class Loop:
                 raise Interrupted(number, f"step {saved} of {last}")
 
     def _step_with_memory_to_spare(self, step: int) -> StepResult:
-        """A step; on out-of-memory with a smaller micro-batch, which gives the same result."""
+        """Do a step; if out of memory, with a smaller micro-batch, which gives the same result."""
         while True:
             try:
                 with fast_products(self.device):
@@ -193,7 +192,7 @@ class Loop:
         rate = learning_rate(step, self.loop.max_steps, self.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        # Nothing here draws random numbers, but an objective may: let them follow from the step.
+        # An objective may draw random numbers: they must depend only on the step.
         torch.manual_seed((self.loop.seed << 32) + step * self.world.size + self.world.rank)
         self.modules.train()
         micros = self.objective.prepare(step)
@@ -223,7 +222,7 @@ class Loop:
         return StepResult(loss_mean, grad_norm, weight, overflow, stop > 0)
 
     def _clip(self, grad_norm: float) -> None:
-        """Scale the gradient to at most `max_grad_norm`; most steps of a healthy run need not."""
+        """Scale the gradient down to `max_grad_norm` if it is larger."""
         limit = self.optim.max_grad_norm
         if limit and limit < grad_norm < math.inf:
             grads = [p.grad for p in self.parameters if p.grad is not None]
@@ -246,8 +245,8 @@ class Loop:
         micros: Sequence[Micro],
         losses: list[Tensor],
     ) -> None:
-        """Stop before the update, and record which rows of the data were in it: those of the
-        micro-batches whose loss is not finite, or else all of the step, over all processes."""
+        """Stop before the update and record the rows of the micro-batches whose loss is not finite,
+        or all rows of the step, over all processes."""
         bad = [m for m, value in zip(micros, losses, strict=True) if not torch.isfinite(value)]
         rows = self._rows_of(bad) or self._rows_of(micros)
         names = self.objective.row_names(rows, load_tokenizer(self.tokenizer_folder).decode)
@@ -258,21 +257,21 @@ class Loop:
             record = {"step": step + 1, "loss": str(loss), "grad_norm": str(grad_norm)}
             path = self.run.path / "nonfinite.json"
             fs.write_json(path, {**record, "rows": rows, "names": names})
-            where = f" (whole in {path})"
+            where = f" (in full in {path})"
         first = list(zip(rows, names, strict=True))[:_ROWS_SHOWN]
         shown = "; ".join(f"{row}: {' '.join(name.split())[:_NAME_SHOWN]}" for row, name in first)
         raise NonFiniteError(
-            f"{note}; the weights were not updated. {len(rows)} rows of the data were in it,"
+            f"{note}; the weights were not updated. The step had {len(rows)} rows of the data,"
             f" {shown}{'; …' if len(rows) > len(first) else ''}{where}: look at them, or lower"
             " optim.learning_rate"
         )
 
     def _rows_of(self, micros: Sequence[Micro]) -> list[int]:
-        """The rows of all processes' micro-batches, each once."""
+        """The distinct rows of the micro-batches of all processes."""
         own = [float(row) for micro in micros for row in micro.rows]
         return sorted({int(row) for row in self.world.gather(own, self.device)})
 
-    # --- what happens now and then ----------------------------------------------------------------
+    # --- metrics, evaluation, samples, checkpoints ------------------------------------------------
 
     def _log_step(self, result: StepResult, progress: Progress | None) -> None:
         if self.run is None or progress is None:
@@ -327,7 +326,7 @@ class Loop:
             progress.log(f"step {self.step}: {texts[0]!r}")
 
     def _save(self) -> None:
-        """Publish a checkpoint, let old ones go, refresh the report; the others wait."""
+        """Publish a checkpoint, remove old ones, write the report; the other processes wait."""
         if self.run is not None:
             state = checkpoints.State(
                 step=self.step,
@@ -361,7 +360,7 @@ class Loop:
         self.step, self.tokens, self.figures = state.step, state.tokens, state.figures
 
     def _publish_result(self, run: RunFolder) -> None:
-        """Make model/ from the best or the last checkpoint: its model part, whole or not at all."""
+        """Copy the best or the last checkpoint to model/."""
         found = checkpoints.all_in(run.checkpoints)
         best = checkpoints.best(found) if self.loop.result == "best" else None
         chosen = best or found[-1]
@@ -397,7 +396,7 @@ class Loop:
 
 
 def publish_model(checkpoint: Path, target: Path) -> None:
-    """Copy a checkpoint without its `trainer/` to `target`, replacing what is there in one step."""
+    """Copy a checkpoint without its `trainer/` to `target`, which is replaced in one step."""
     import shutil
 
     with fs.publish(target, replace=True) as beside, fs.storage(target):
@@ -414,7 +413,7 @@ def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
 
 
 def is_spike(loss: float, recent: deque[float]) -> bool:
-    """Whether a loss stands out above the recent ones."""
+    """Whether a loss is far above the recent ones."""
     if len(recent) < 20:
         return False
     spread = statistics.pstdev(recent)

@@ -1,10 +1,10 @@
-"""The run folder: what a training run leaves for people to read.
+"""The run folder of a training.
 
 config.yaml      the resolved config; the same command again is compared with it
 metrics.jsonl    one JSON object per logged step, evaluation and set of samples
 tensorboard/     the same curves (other trackers are files in `train/trackers/`)
 checkpoints/     see train/checkpoints.py
-data/            what was prepared from the data before the first step, where anything was
+data/            files prepared from the data before the first step, for some commands
 model/           the result, a model folder
 report.html      everything on one page
 """
@@ -29,13 +29,13 @@ DATA = "data"
 
 
 class RunFolder:
-    """One run's folder; only the main process makes one."""
+    """The folder of a run; only the main process opens it."""
 
     def __init__(self, path: Path, config: Any) -> None:
         """Open or begin the run at `path`.
 
-        Raises ResumeError, naming the option, when the run was begun with a config whose
-        difference would change its result, and InputError when the folder holds something else.
+        Raises ResumeError, naming the option, when the run was begun with a config that gives
+        another result, and InputError when the folder holds something else.
         """
         self.path = path
         self.config_yaml = configs.to_yaml(config)
@@ -53,10 +53,10 @@ class RunFolder:
             raise InputError(f"{path} is not empty and holds no run; choose another output folder")
 
     def begin(self, step: int, trackers: Sequence[str], name: str) -> None:
-        """Open the metrics for appending after `step`; what a killed run wrote beyond it goes.
+        """Open the metrics for appending after `step`, without later lines of a killed run.
 
-        Only now is the config written: a command refused before its first step leaves nothing
-        that would refuse the corrected one.
+        The config is written only now, so that a command refused before its first step does not
+        block the corrected one.
         """
         fs.write_text(self.path / CONFIG, self.config_yaml)
         path = self.path / METRICS
@@ -68,7 +68,7 @@ class RunFolder:
             self._trackers.append(cls(self.path, self.values, name, step + 1 if step else 0))
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """One line of metrics; numbers also go to the trackers."""
+        """Write a line of metrics; numbers also go to the trackers."""
         line = json.dumps({"step": step, **values}, ensure_ascii=False)
         with fs.storage(self.path / METRICS):
             self._metrics.write(line + "\n")
@@ -77,12 +77,12 @@ class RunFolder:
         for tracker in self._trackers:
             if numbers:  # SwanLab complains of an empty point
                 tracker.log(step, numbers)
-            # A name for each prompt: a service keeps one text a name and step.
+            # A name for each prompt, since a service keeps one text per name and step.
             for number, sample in enumerate(values.get("samples", ()), 1):
                 tracker.text(step, f"sample/{number}", sample)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every line of metrics.jsonl; a last line cut short by a kill is left out."""
+        """The lines of metrics.jsonl, without a last one that a kill cut short."""
         path = self.path / METRICS
         if not path.is_file():
             return []
@@ -109,27 +109,27 @@ class RunFolder:
 
 
 def _may_precede(file: Path) -> bool:
-    """Whether a run that was killed before its first step may have left it: prepared data."""
+    """Whether a run that was killed before its first step may have left this file."""
     return file.name == DATA or file.name.startswith(".tmp-")
 
 
 def require_same_config(path: Path, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Refuse a config that would change the result of a run begun with the one at `path`.
 
-    An option that a later version brought has its default there.
+    An option that `path` lacks, since it is newer, has its default.
 
-    Raises ResumeError, naming the option, and CorruptError where that one cannot be read.
+    Raises ResumeError, naming the option, and CorruptError when `path` cannot be read.
     """
     try:
         before = configs.read_yaml(path)
     except ConfigError as error:
         raise CorruptError(
-            f"{error}; a run was begun with it: restore it, or choose another output folder"
+            f"{error}; it is the config of a run: restore it, or choose another output folder"
         ) from error
     new = flat(values)
     brought = {key: _plain(defaults[key]) for key in new if key in defaults}
     for key, words in differences({**brought, **flat(before)}, new):
-        # Paths may move; what lies behind them is compared by content (the fingerprint).
+        # Paths may change; the fingerprint compares their content.
         if key not in RESUME_MAY_CHANGE and key not in ("output", "data", "base_model"):
             raise ResumeError(
                 f"{path.parent} was begun with other options: {words}; use the same value, or"
@@ -138,5 +138,5 @@ def require_same_config(path: Path, values: Mapping[str, Any], defaults: Mapping
 
 
 def _plain(value: Any) -> Any:
-    """A default as YAML gives it back."""
+    """A default as YAML reads it."""
     return list(value) if isinstance(value, tuple) else value

@@ -1,8 +1,8 @@
-"""A conversation as the house holds it, and what a layout needs to make one.
+"""The one form of a conversation here, and functions for layouts.
 
 Published sets write conversations in many layouts; inside there is one form, OpenAI's `messages`:
-role (system, user, assistant, tool) and content. A layout is one file in `layouts/`: it says
-whether a record is of its form, and turns it into messages or raises `Unusable` with the reason.
+role (system, user, assistant, tool) and content. A layout is one file in `layouts/`: it recognises
+its records, and turns one into messages or raises `Unusable` with the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What the speakers are called in the sets -> what `messages` calls them.
+# Names of the speakers in published sets -> roles of `messages`.
 PUBLISHED_ROLES = {
     **dict.fromkeys(("human", "user", "Human", "prompter"), "user"),
     **dict.fromkeys(("gpt", "assistant", "Assistant", "chatgpt", "bing", "bard"), "assistant"),
@@ -27,8 +27,8 @@ Record = Mapping[str, Any]
 Message = dict[str, Any]
 """`role` and `content`, as `tokenizer.chat` takes them."""
 
-# What further speakers of the layouts are in a conversation. A call of a tool is what the model
-# has to write, so it is the assistant's; what the tool gave back is not.
+# Further speakers. The model writes the call of a tool, so it is the assistant's; the tool's result
+# is not.
 ROLES = {
     **PUBLISHED_ROLES,
     **dict.fromkeys(("developer",), "system"),
@@ -39,19 +39,19 @@ TOOLS_HEADING = "可以调用的工具："
 
 
 class Unusable(Exception):
-    """Why a record makes no conversation: words for the quarantine, the same for each like it."""
+    """Why a record cannot be used: words for the quarantine, the same for equal reasons."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages that can be trained on: `tokenizer.chat.problem` finds none in them.
+    """Messages that can be trained on: `tokenizer.chat.problem` accepts them.
 
     Attributes:
         messages: the last one is the assistant's.
-        id: of the record, else `folder/file:line`.
-        source: where it came from; `folder/file` unless the record says otherwise.
+        id: the record's id, else `folder/file:line`.
+        source: the record's source, else `folder/file`.
         category: a label of the record, if it has one.
-        made_from: hash (hex) of the prompt that a transform made its own from.
+        made_from: hash (hex) of the prompt before a transform reworded it.
     """
 
     messages: list[Message]
@@ -61,12 +61,12 @@ class Conversation:
     made_from: str = ""
 
     def record(self) -> dict[str, Any]:
-        """The house form, one line of JSON lines; what `layouts/openai.py` reads."""
+        """The conversation as a record, one line of JSON lines; `layouts/openai.py` reads it."""
         origin = {"prompt_hash": self.made_from} if self.made_from else {}
         return {"messages": self.messages, **labels(self), **origin}
 
     def prompt_hash(self) -> bytes:
-        """`prompt_hash` of what was asked, before a transform reworded it."""
+        """`prompt_hash` of the prompt, before a transform reworded it."""
         return bytes.fromhex(self.made_from) or prompt_hash(self.messages)
 
 
@@ -87,7 +87,7 @@ def assistant(content: str) -> Message:
 
 
 def text(record: Record, field: str) -> str:
-    """The text in a field, "" where it is absent or null; Unusable when it is no text."""
+    """The text in a field, "" if absent or null; Unusable when it is not text."""
     value = record.get(field)
     if value is None:
         return ""
@@ -97,7 +97,7 @@ def text(record: Record, field: str) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text holds no half of a surrogate pair, which no encoding can write."""
+    """Whether a text has no half of a surrogate pair, which no encoding can write."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -106,13 +106,13 @@ def is_unicode(text: str) -> bool:
 
 
 def is_list(record: Record, field: str) -> bool:
-    """Whether a field holds a list, or the JSON of one: CSV has no other way to hold it."""
+    """Whether a field holds a list, or the JSON of one, as in CSV."""
     value = record.get(field)
     return isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] == "[")
 
 
 def items(record: Record, field: str) -> list[Any]:
-    """The list in a field, none where it is absent or null; Unusable when it is no list."""
+    """The list in a field, empty if absent or null; Unusable when it is not a list."""
     value = record.get(field)
     if isinstance(value, str) and value.strip():
         try:
@@ -127,7 +127,7 @@ def items(record: Record, field: str) -> list[Any]:
 
 
 def prompt(record: Record, *fields: str) -> str:
-    """Several fields as one question, those that are empty left out."""
+    """Several fields as one question, without empty ones."""
     parts = [text(record, field) for field in fields]
     return "\n".join(part for part in parts if part.strip())
 
@@ -165,10 +165,10 @@ def question(record: Record) -> list[Message]:
 
 
 def with_system(record: Record, messages: list[Message]) -> list[Message]:
-    """The messages after the system message that `system` and `tools` of the record make.
+    """The messages with a system message from the record's `system` and `tools`, unless empty.
 
-    An empty system message is none. `tools` (the functions that may be called, JSON) stands in the
-    system message: who learns to call a function must have been told that it exists.
+    `tools` (JSON of the functions that may be called) goes into the system message, since a model
+    that learns to call a function must be told that it exists.
     """
     first = messages[:1] if messages and messages[0]["role"] == "system" else []
     parts = [text(record, "system"), *(text(message, "content") for message in first)]
@@ -190,7 +190,7 @@ def history(record: Record) -> list[Message]:
 
 
 def _content(content: Any) -> Any:
-    """OpenAI's list of parts as one text; whatever is no text is left for the judge to name."""
+    """OpenAI's list of parts as one text; `problem` names other contents later."""
     if not isinstance(content, list):
         return content
     for part in content:
@@ -210,14 +210,14 @@ def _tools(tools: Any) -> str:
 
 
 def made_from(record: Record) -> str:
-    """What `Conversation.record` wrote of the prompt that a transform reworded, "" without it."""
+    """The `prompt_hash` that `Conversation.record` wrote, "" without one."""
     value = record.get("prompt_hash")
     return value if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else ""
 
 
 def prompt_hash(messages: Sequence[Message]) -> bytes:
-    """A hash of what is asked: everything before the first answer. Equal prompts of different
-    files fall on the same side of a held-out split, in every stage that has the same seed."""
+    """A hash of everything before the first answer. Equal prompts of different files are on the
+    same side of a held-out split, in every stage with the same seed."""
     asked = itertools.takewhile(lambda m: m["role"] != "assistant", messages)
     said = [[message["role"], message["content"]] for message in asked]
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).digest()

@@ -1,7 +1,7 @@
-"""A conversation as training sees it: every token shown, and which of them the loss is taken on.
+"""A conversation as training sees it: all tokens, and which of them are trained.
 
-For people to look at (`hanllama data view --mask`): a wrong mask is the quietest bug there is. A
-model trains on it without complaint, and answers a little worse.
+For `hanllama data view --mask`: a wrong mask is a quiet bug. A model trains on it without
+complaint, and answers a little worse.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from hanllama.tokenizer.load import Tokenizer
 
 @dataclass(frozen=True)
 class Shown:
-    """A conversation to look at.
+    """A conversation to show.
 
     Attributes:
-        runs: (text, whether it is trained on), end to end the whole; special tokens by name.
-        tokens: how many there are.
-        trained: how many of them the loss is taken on.
+        runs: (text, whether it is trained), end to end; special tokens by name.
+        tokens: number of tokens.
+        trained: number of trained tokens.
         refused: why the template refuses the conversation; `runs` are then its messages.
     """
 
@@ -36,7 +36,7 @@ class Shown:
 def shown(
     conversations: Iterable[Conversation], tokenizer: Tokenizer, template: ChatTemplate
 ) -> Iterator[Shown]:
-    """Each conversation encoded as training encodes it; what the template refuses says why."""
+    """Yield each conversation encoded as in training, or with the template's refusal."""
     for conversation in conversations:
         try:
             encoded = template.encode(conversation.messages)
@@ -49,7 +49,7 @@ def shown(
 
 
 def runs(encoded: Encoded, tokenizer: Tokenizer) -> list[tuple[str, bool]]:
-    """The tokens as text, cut where training on them begins and ends.
+    """The tokens as text, cut where trained tokens begin and end.
 
     A character made of several tokens belongs to the run of its last one. The space that a
     SentencePiece model puts before every stretch of text is a token or part of one, and is shown.

@@ -4,14 +4,13 @@
     for conversation in reader: ...
     reader.check(0.05); reader.write_quarantine(folder); print(reader.summary())
 
-The layout of a file is found from its records, each by itself: the one that fitted the last record
-is asked first, so a file of one layout costs one question a record, and a file in which layouts
-are mixed is read as well. Layouts are told apart by their fields alone, and no two fit the same
-record.
+The layout is found for each record from its fields; no two layouts fit the same record. The layout
+of the last record is tried first, so a file of one layout costs one test per record, and a file may
+mix layouts.
 
-`tokenizer.chat.problem` is the judge of a conversation. What it refuses is quarantined with its
-reason and never repaired, with one exception: messages after the assistant's last one teach
-nothing, so they are left out and counted.
+A conversation that `tokenizer.chat.problem` refuses is quarantined with the reason and never
+repaired, with one exception: messages after the last answer teach nothing, so they are left out and
+counted.
 """
 
 from __future__ import annotations
@@ -53,18 +52,18 @@ class LayoutReader:
     """Records of any layout of a folder, from files, folders, globs or `-`.
 
     Args:
-        inputs: what to read.
-        layout: a layout by name, or a `.py` file of one's own, where it is not to be found out.
-        fill: what stands for `{{name}}` in the messages, by name.
+        inputs: the files, folders and globs to read.
+        layout: a layout by name, or a user's `.py` file; "" finds it for each record.
+        fill: name -> the text that replaces `{{name}}` in the messages.
 
     Attributes:
-        quarantine: counts what cannot be used, by reason.
-        layouts: file -> layout -> records of it.
-        usable: records that were used.
-        notes: what was changed or is worth knowing, in words -> how often.
+        quarantine: counts unusable records, by reason.
+        layouts: file -> layout -> number of records.
+        usable: number of records that were used.
+        notes: changes and other notes, in words -> how often.
 
-    All of them are of the last reading: to iterate again begins again. Raises InputError when an
-    input is missing, ConfigError for a layout that does not exist.
+    Each iteration begins again and counts anew. Raises InputError when an input is missing,
+    ConfigError for an unknown layout.
     """
 
     PACKAGE: ClassVar[str]
@@ -91,7 +90,7 @@ class LayoutReader:
     # --- reading ---
 
     def _read(self, use: Callable[[ModuleType, Record, Labels], Iterable[T]]) -> Iterator[T]:
-        """What `use` makes of each record; the record it refuses goes to the quarantine."""
+        """Yield the results of `use` for each record; a refused record goes to the quarantine."""
         self._begin()
         last = ""
         for row in self._rows:
@@ -119,7 +118,7 @@ class LayoutReader:
         self._kept.write(records.reject_line(reject))
 
     def filled_text(self, text: str) -> str:
-        """The text with `{{name}}` filled in; names that nobody gave are noted."""
+        """The text with `{{name}}` filled in; names without a value are noted."""
 
         def replaced(match: re.Match[str]) -> str:
             name = match[1]
@@ -131,7 +130,7 @@ class LayoutReader:
 
         return _PLACEHOLDER.sub(replaced, text) if "{{" in text else text
 
-    # --- what became of it ---
+    # --- counts and reports ---
 
     @property
     def size(self) -> int:
@@ -140,16 +139,16 @@ class LayoutReader:
 
     @property
     def done(self) -> int:
-        """Bytes of them that were read so far."""
+        """Bytes read so far."""
         return self._rows.done
 
     @property
     def ignored(self) -> list[str]:
-        """Texts that lie beside the records in the given folders."""
+        """Other text files in the given folders, which are not read."""
         return self._rows.ignored
 
     def check(self, max_quarantine_share: float) -> None:
-        """Raise InputError when nothing could be used, or too much could not."""
+        """Raise InputError when no record is usable, or too many are not."""
         where, bad = ", ".join(self._inputs), self.quarantine.count
         if not self.usable:
             raise InputError(
@@ -188,7 +187,7 @@ class LayoutReader:
         }
 
     def summary(self) -> str:
-        """The counts in lines to show: each file with its layouts, then what was put aside."""
+        """The counts in lines to print: each file with its layouts, then the quarantine."""
         lines = []
         for file, found in self.layouts.items():
             shown = ", ".join(f"{n:,} {name}" for name, n in found.most_common())
@@ -202,7 +201,7 @@ class LayoutReader:
 
 
 class ConversationReader(LayoutReader):
-    """The conversations of files; see `LayoutReader` for its arguments and what it counts."""
+    """The conversations of files; for arguments and counts see `LayoutReader`."""
 
     PACKAGE = "hanllama.talks.conversations.layouts"
     NOUN = "conversation"
@@ -225,7 +224,7 @@ class ConversationReader(LayoutReader):
 
 
 def problem(messages: list[Message]) -> str | None:
-    """Why nothing can be trained on in a conversation; None where something can."""
+    """Why a conversation cannot be trained on; None if it can."""
     if not all(is_unicode(m["content"]) for m in messages if isinstance(m["content"], str)):
         return "a text that holds half a surrogate pair"
     if reason := chat.problem(messages):
@@ -238,7 +237,7 @@ def problem(messages: list[Message]) -> str | None:
 
 
 def fitting(layouts: Mapping[str, ModuleType], record: Any, noun: str, last: str = "") -> str:
-    """The layout that fits a record, `last` asked first; Unusable where none does."""
+    """The name of the layout that fits a record, `last` tried first; Unusable if none does."""
     if not isinstance(record, Mapping):
         raise Unusable("not a JSON object")
     for name in [last, *layouts] if last else layouts:
@@ -251,7 +250,7 @@ def fitting(layouts: Mapping[str, ModuleType], record: Any, noun: str, last: str
 
 
 def parse_fill(given: Sequence[str]) -> dict[str, str]:
-    """`("name=小汉", "author=某人")` -> what `fill` takes; ConfigError for another form."""
+    """`("name=小汉", "author=某人")` -> a dict for `fill`; ConfigError for another form."""
     found = {}
     for entry in given:
         name, equals, value = entry.partition("=")
@@ -262,7 +261,7 @@ def parse_fill(given: Sequence[str]) -> dict[str, str]:
 
 
 def _labels(row: Row, layout: ModuleType) -> Labels:
-    """`id`, `source`, `category` of a record; in some layouts such a field is something else."""
+    """`id`, `source`, `category` of a record, as far as the layout has them as labels."""
     labels = {"id": f"{row.place}:{row.line}", "source": row.place, "category": ""}
     for name in getattr(layout, "LABELS", _LABELS):
         value = row.value.get(name)

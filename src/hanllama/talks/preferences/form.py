@@ -1,8 +1,8 @@
-"""What people prefer, as the house holds it: pairs, single judgements, rankings.
+"""The forms of preferences here: pairs, single judgements, rankings.
 
-A layout in `layouts/` turns a record into one of the three or raises `Unusable`. The judge of them
-is here too: an answer that is empty, two that are equal, a prompt that nobody could answer teach
-the wrong thing or nothing, whatever the layout.
+A layout in `layouts/` turns a record into one of the three or raises `Unusable`. `refusal` checks
+them for all layouts: empty answers, equal answers and prompts that cannot be answered teach nothing
+or the wrong thing.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Pair:
         prompt: messages that an answer of the assistant can follow.
         chosen: the better answer's text.
         rejected: the worse one's.
-        margin: how much better, in the units of whoever judged; None where nobody said.
-        id: of the record, else `folder/file:line`.
-        source: where it came from.
+        margin: how much better it is, in the data's units; None if the data does not say.
+        id: the record's id, else `folder/file:line`.
+        source: the record's origin.
     """
 
     prompt: list[Message]
@@ -49,7 +49,7 @@ class Pair:
     source: str = ""
 
     def record(self) -> dict[str, Any]:
-        """The house form, one line of JSON lines; TRL reads it too."""
+        """The pair as a record, one line of JSON lines; TRL reads it too."""
         sides = {"chosen": [assistant(self.chosen)], "rejected": [assistant(self.rejected)]}
         margin = {} if self.margin is None else {"margin": self.margin}
         return {"prompt": self.prompt, **sides, **margin, **labels(self)}
@@ -57,7 +57,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A prompt, an answer, and whether it is good: what KTO learns from."""
+    """A prompt, an answer, and whether it is good (for KTO)."""
 
     prompt: list[Message]
     answer: str
@@ -66,7 +66,7 @@ class Judged:
     source: str = ""
 
     def record(self) -> dict[str, Any]:
-        """The house form; TRL's unpaired form with messages."""
+        """The judgement as a record, in TRL's unpaired form with messages."""
         answer = {"completion": [assistant(self.answer)], "label": self.good}
         return {"prompt": self.prompt, **answer, **labels(self)}
 
@@ -81,18 +81,18 @@ class Ranked:
     source: str = ""
 
     def record(self) -> dict[str, Any]:
-        """The house form."""
+        """The ranking as a record."""
         return {"prompt": self.prompt, "answers": self.answers, **labels(self)}
 
 
 Preference = Pair | Judged | Ranked
 
 
-# --- what one becomes where another is wanted ----------------------------------------------------
+# --- one form from another ----------------------------------------------------------------------
 
 
 def pairs(item: Preference) -> list[Pair]:
-    """The pairs in it: a ranking of n answers holds n (n - 1) / 2 (InstructGPT, section 3.5)."""
+    """The pairs of an item: a ranking of n answers has n (n - 1) / 2 (InstructGPT, section 3.5)."""
     if isinstance(item, Pair):
         return [item]
     if isinstance(item, Judged):
@@ -118,7 +118,7 @@ def judged(item: Preference) -> list[Judged]:
 
 
 def ranked(item: Preference) -> Ranked:
-    """A pair is a ranking of two."""
+    """The ranking of an item; a pair is a ranking of two."""
     if isinstance(item, Ranked):
         return item
     if isinstance(item, Judged):
@@ -127,7 +127,7 @@ def ranked(item: Preference) -> Ranked:
 
 
 def mapped(item: Preference, change: Callable[[str], str]) -> Preference:
-    """The same with every text changed."""
+    """The item with every text changed."""
     prompt = [{**message, "content": change(message["content"])} for message in item.prompt]
     if isinstance(item, Pair):
         chosen, rejected = change(item.chosen), change(item.rejected)
@@ -137,11 +137,11 @@ def mapped(item: Preference, change: Callable[[str], str]) -> Preference:
     return replace(item, prompt=prompt, answers=[change(answer) for answer in item.answers])
 
 
-# --- the judge -----------------------------------------------------------------------------------
+# --- the check -----------------------------------------------------------------------------------
 
 
 def refusal(item: Preference) -> str | None:
-    """Why nothing can be learnt from it; None where something can."""
+    """Why an item cannot be learnt from; None if it can."""
     if isinstance(item, Pair):
         sides = {"chosen": item.chosen, "rejected": item.rejected}
         for name, answer in sides.items():
@@ -191,7 +191,7 @@ def answer(value: Any, field: str) -> str:
 
 
 def pair(prompt: list[Message], record: Record) -> Pair:
-    """The two sides of a record behind a prompt, with its margin."""
+    """A pair from a prompt and a record's two sides and margin."""
     sides = answer(record["chosen"], "chosen"), answer(record["rejected"], "rejected")
     return Pair(prompt, *sides, margin=margin(record))
 
@@ -203,9 +203,9 @@ def asked(record: Record) -> list[Message]:
 
 
 def read_turns(value: Any) -> Any:
-    """A field's value; where it is the JSON of a list of turns (CSV holds them so), that list.
+    """A field's value; if it is the JSON of a list of turns, as in CSV, that list.
 
-    A text may begin with a bracket and be no JSON at all.
+    A text may begin with a bracket without being JSON.
     """
     if isinstance(value, str) and re.match(r"\s*\[\s*\{", value):
         try:
@@ -218,7 +218,7 @@ def read_turns(value: Any) -> Any:
 
 
 def split_last(messages: Sequence[Message], field: str) -> tuple[list[Message], str]:
-    """A conversation as (prompt, the assistant's last answer)."""
+    """Split a conversation into its prompt and the assistant's last answer."""
     if not messages or messages[-1]["role"] != "assistant":
         raise Unusable(f"{field} does not end with the assistant")
     return list(messages[:-1]), answer(messages[-1], field)
@@ -237,9 +237,9 @@ _SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"
 
 
 def margin(record: Record) -> float | None:
-    """`margin`, or the difference of two scores; None where the record states neither.
+    """`margin`, or the difference of two scores; None if the record has neither.
 
-    A pair whose worse side has the higher score contradicts itself.
+    Raises Unusable when the worse answer has the higher score.
     """
     value = _number(record, "margin")
     for better, worse in _SCORES:

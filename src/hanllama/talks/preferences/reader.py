@@ -19,7 +19,7 @@ from hanllama.talks.preferences.form import Judged, Pair, Preference, Ranked
 
 
 class PreferenceReader(LayoutReader):
-    """The preferences of files; see `LayoutReader` for its arguments and what it counts."""
+    """The preferences of files; for arguments and counts see `LayoutReader`."""
 
     PACKAGE = "hanllama.talks.preferences.layouts"
     NOUN = "preference"
@@ -28,11 +28,11 @@ class PreferenceReader(LayoutReader):
         return self._read(lambda *given: form.pairs(self._preference(*given)))
 
     def judged(self) -> Iterator[Judged]:
-        """Answers with a judgement each; of a ranking the first and the last."""
+        """Yield judged answers; a ranking gives its first and its last."""
         return self._read(lambda *given: form.judged(self._preference(*given)))
 
     def ranked(self) -> Iterator[Ranked]:
-        """Rankings, best first; a pair is one of two."""
+        """Yield rankings, best first; a pair is a ranking of two."""
         return self._read(lambda *given: [form.ranked(self._preference(*given))])
 
     def _preference(self, layout: ModuleType, record: Record, labels: Labels) -> Preference:

@@ -1,4 +1,4 @@
-"""Alpaca's form: `instruction`, `input` (may be empty), `output`; `history` and `system` beside it.
+"""Alpaca's form: `instruction`, `input` (may be empty), `output`; also `history` and `system`.
 
 The question is the instruction and, on a new line, its input, as LLaMA-Factory joins them.
 """
@@ -16,7 +16,7 @@ from hanllama.talks.conversations.form import (
 
 
 def fits(record: Record) -> bool:
-    """An `instruction` that is a text, and one `output`: a list of outputs is a ranking."""
+    """Whether `instruction` is a text and `output` not a list, which would be a ranking."""
     return (
         isinstance(record.get("instruction"), str)
         and "output" in record

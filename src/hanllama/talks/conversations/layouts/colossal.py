@@ -1,7 +1,7 @@
 """Colossal-LLaMA's form: `source` is the prompt, `target` the answer, `category` a label.
 
-In its data for pretraining `source` is empty and `target` the whole text: such a record is no
-conversation, and is quarantined as one with an empty question.
+In its data for pretraining `source` is empty and `target` the whole text: such a record is
+quarantined for its empty question.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LABELS = ("id", "category")
 
 
 def fits(record: Record) -> bool:
-    """`source` and `target`: elsewhere `source` says where a record came from."""
+    """Whether a record has `source` and `target`; elsewhere `source` is the record's origin."""
     return isinstance(record.get("source"), str) and "target" in record
 
 

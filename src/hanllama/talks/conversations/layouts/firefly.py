@@ -16,7 +16,7 @@ from hanllama.talks.conversations.form import (
 
 
 def fits(record: Record) -> bool:
-    """A list `conversation`; ShareGPT's has the plural."""
+    """Whether `conversation` is a list; ShareGPT has the plural."""
     return is_list(record, "conversation")
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's form, which is the house's own: `{"messages": [{"role": …, "content": …}]}`."""
+"""OpenAI's form, which is also ours: `{"messages": [{"role": …, "content": …}]}`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hanllama.talks.conversations.form import (
 
 
 def fits(record: Record) -> bool:
-    """A list `messages` that nobody judged: a bad answer must not be learnt as a good one."""
+    """Whether `messages` is a list without a judgement: a bad answer must not be learnt."""
     judged = {"chosen", "rejected"} & record.keys() or isinstance(record.get("label"), bool)
     return is_list(record, "messages") and not judged
 
 
 def messages(record: Record) -> list[Message]:
-    """The messages; a list of text parts becomes one text, calls of tools their JSON."""
+    """The messages; a list of text parts becomes one text, calls of tools become JSON."""
     return dialogue(record, "messages")
 
 

@@ -1,7 +1,7 @@
-"""ShareGPT's form: `conversations`, a list of `from` and `value`; `system` and `tools` beside it.
+"""ShareGPT's form: `conversations`, a list of `from` and `value`; also `system` and `tools`.
 
-human and gpt are user and assistant. A `function_call` is what the model has to write, so it is the
-assistant's; the `observation` that follows it is the tool's.
+human and gpt are user and assistant. The model writes a `function_call`, so it is the assistant's;
+the `observation` after it is the tool's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hanllama.talks.conversations.form import (
 
 
 def fits(record: Record) -> bool:
-    """A list `conversations`, and not the prompt of a preference pair."""
+    """Whether `conversations` is a list, and not the prompt of a preference pair."""
     return is_list(record, "conversations") and not {"chosen", "rejected"} & record.keys()
 
 

@@ -1,9 +1,8 @@
-"""TinyStories' form: a story, and the `instruction` object that it was written to.
+"""TinyStories' form: a story, and the `instruction` object from which it was written.
 
 The object holds the whole instruction under `prompt:` (with the colon; some copies lack it), its
-`words` and its `features`. Without a text of its own, the question is made of the words, the
-features and the story's `summary`.
-The Chinese translation keeps the English story beside `story_zh`, which is the answer where it is.
+`words` and its `features`. Without a `prompt:`, the question is made of the words, the features and
+the story's `summary`. The Chinese translation has the English `story` and `story_zh`, the answer.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from hanllama.talks.conversations.form import Message, Record, Unusable, assista
 
 
 def fits(record: Record) -> bool:
-    """An `instruction` that is an object, and a story."""
+    """Whether `instruction` is an object, beside a story."""
     return isinstance(record.get("instruction"), Mapping) and bool(
         {"story", "story_zh"} & record.keys()
     )

@@ -2,9 +2,9 @@
 
 A layout offers
 
-    def fits(record) -> bool                 # is a record of this form, by its fields alone
+    def fits(record) -> bool                 # whether a record has this form, by its fields alone
     def preference(record) -> Preference     # a Pair, Judged or Ranked; raises Unusable
     EXAMPLES = [(record, preference), …]     # its tests and its documentation
 
-No two layouts fit the same record. A `.py` file of one's own is used by its path.
+No two layouts fit the same record. A user's `.py` file is used by its path.
 """

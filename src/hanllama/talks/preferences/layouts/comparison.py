@@ -7,7 +7,7 @@ from hanllama.talks.preferences.form import Pair, Preference, pair
 
 
 def fits(record: Record) -> bool:
-    """An `instruction` and two sides."""
+    """Whether a record has an `instruction` and two sides."""
     return isinstance(record.get("instruction"), str) and {"chosen", "rejected"} <= record.keys()
 
 

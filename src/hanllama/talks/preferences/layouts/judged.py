@@ -1,6 +1,6 @@
 """One answer and whether it is good: `prompt`, `completion`, `label` (TRL's form for KTO).
 
-Also read: `prompt`, `answer`, `good`; and `messages` whose last answer the `label` is about.
+Also `prompt`, `answer`, `good`; and `messages` with a `label` of the last answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WORDS = {"true": True, "false": False, "1": True, "0": False, "good": True, "ba
 
 
 def fits(record: Record) -> bool:
-    """A judgement, beside an answer to a prompt or a whole conversation."""
+    """Whether a record has a judgement of an answer to a prompt or of a conversation."""
     if is_list(record, "messages"):
         return "label" in record
     fields = [f for f in _FORMS if set(f) <= record.keys()]

@@ -1,7 +1,7 @@
-"""The house form, and TRL's: `prompt`, `chosen`, `rejected`, each messages or one text.
+"""Our form, and TRL's: `prompt`, `chosen`, `rejected`, each messages or one text.
 
-Both sides may also be whole conversations, with or without a `prompt` beside them (TRL's "implicit
-prompt", UltraFeedback): the prompt is then what they share.
+Both sides may also be whole conversations, with or without a `prompt` (TRL's "implicit prompt",
+UltraFeedback): the prompt is then the part that they share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hanllama.talks.preferences.form import (
 
 
 def fits(record: Record) -> bool:
-    """Two sides, with a `prompt` or as lists of messages."""
+    """Whether a record has two sides, with a `prompt` or as lists of messages."""
     elsewhere = {"instruction", "conversations"} & record.keys()
     sides = {"chosen", "rejected"} <= record.keys()
     has_prompt = record.get("prompt") is not None
@@ -30,7 +30,7 @@ def fits(record: Record) -> bool:
 
 
 def preference(record: Record) -> Preference:
-    """The pair, with its margin where the record states one or two scores."""
+    """The pair, with its margin if the record has one or two scores."""
     chosen, rejected = _side(record), read_turns(record["rejected"])
     whole = isinstance(chosen, list) and (len(chosen) > 1 or record.get("prompt") is None)
     if whole and isinstance(rejected, list):

@@ -1,7 +1,7 @@
-"""Answers in the order of their worth, the best first: several under `output`, or `answers`.
+"""Rankings, the best answer first: a list under `output` or `answers`.
 
 The former is LLaMA-Factory's older form for reward models (`instruction`, `input`, a list as
-`output`), the latter the house's own.
+`output`), the latter is ours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hanllama.talks.preferences.form import Preference, Ranked, answer, asked
 
 
 def fits(record: Record) -> bool:
-    """A question and a list of answers."""
+    """Whether a record has a question and a list of answers."""
     if isinstance(record.get("instruction"), str):
         return isinstance(record.get("output"), list)
     return record.get("prompt") is not None and is_list(record, "answers")

@@ -7,7 +7,7 @@ from hanllama.talks.preferences.form import Pair, Preference, pair
 
 
 def fits(record: Record) -> bool:
-    """A list `conversations`, and two sides."""
+    """Whether a record has a list `conversations` and two sides."""
     return is_list(record, "conversations") and {"chosen", "rejected"} <= record.keys()
 
 

@@ -14,7 +14,7 @@ _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \n]?")
 
 
 def fits(record: Record) -> bool:
-    """Two texts, and no field that the question could stand in."""
+    """Whether both sides are transcripts, without another field for the question."""
     sides = record.get("chosen"), record.get("rejected")
     question = {"prompt", "instruction", "conversations"}
     return all(isinstance(side, str) and "Human:" in side for side in sides) and not any(
