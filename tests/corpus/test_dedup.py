@@ -593,7 +593,7 @@ def test_errors_say_what_and_what_to_do(tmp_path: Path, capsys: pytest.CaptureFi
     assert "distance must be int from 0 to 8, not 20" in fails(str(source), "--distance", "20")
     assert "--text-field" in fails(str(source), "--text-field", "content")
     (tmp_path / "in" / "empty.jsonl").write_text("")
-    assert "there is no document" in fails(str(tmp_path / "in" / "empty.jsonl"))
+    assert "holds no document" in fails(str(tmp_path / "in" / "empty.jsonl"))
     assert not out.exists()
     inside = str(tmp_path / "in" / "out")
     assert cli.main(["dedup", str(tmp_path / "in"), "--output", inside]) == 2

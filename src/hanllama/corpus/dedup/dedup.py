@@ -1,11 +1,11 @@
 """Deduplicate corpora: `hanllama dedup`.
 
-The input is read two or three times and never held: (lines) which lines many documents share;
-(scan) what the later stages need to know of every document: a digest, a sketch, samples of
-shingles; (exact, bands, near, contained) which documents go, found by sorting on disk; and a last
-pass that writes what stays. Every stage is published in `OUTPUT.partial` (`base/making.py`), so a
-killed run goes on where it was, and the folder disappears when the output is complete. The result
-depends on the input and the options alone: the same bytes with any number of workers.
+The input is read two or three times and never held. Stage `lines` counts the documents of each
+line; `scan` computes a digest, a sketch and samples of shingles for every document; `exact`,
+`bands`, `near` and `contained` choose the documents to remove, by sorting on disk. A last pass
+writes the rest. Every stage is published in `OUTPUT.partial` (`base/making.py`), so the command
+continues after a kill. The result depends on the input and the options alone: the same bytes with
+any number of workers.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from hanllama.reading import records
 
 
 def dedup(config: DedupConfig) -> None:
-    """The command: write the corpus without its duplicates, and say what went and why.
+    """The command: write the corpus without its duplicates, and report them.
 
-    Raises InputError when an input is missing or empty, when the output exists, when too many
-    records are unusable, and when the input changes while it is read; Interrupted on a signal.
+    Raises InputError when an input is missing or empty, the output exists, too many records are
+    unusable, or the input changes during the run; Interrupted on a signal.
     """
     files = scan.corpora(config.inputs)
     with making(
@@ -104,17 +104,17 @@ def _check(made: Making, store: Store, config: DedupConfig) -> None:
     if unusable > config.max_quarantine_share * (documents + unusable):
         reasons = records.counted(store.rejects, 3)
         raise InputError(
-            f"{unusable:,} of {documents + unusable:,} records cannot be used ({reasons}), which"
-            f" is more than the share of {config.max_quarantine_share:g} allowed: repair the"
-            " input, name the field of the text (--text-field) or raise --max-quarantine-share"
+            f"{unusable:,} of {documents + unusable:,} records cannot be used ({reasons}), more"
+            f" than the allowed share of {config.max_quarantine_share:g}: repair the input, name"
+            " the field of the text (--text-field) or raise --max-quarantine-share"
         )
     if not documents:
         made.remove()
-        raise InputError(f"{', '.join(config.inputs)}: the corpus is empty, there is no document")
+        raise InputError(f"{', '.join(config.inputs)}: the input holds no document")
 
 
 def _removed(work: Work, config: DedupConfig, store: Store, n_workers: int) -> dict[str, Removed]:
-    """What each stage removes, in the order of the stages."""
+    """stage -> the documents that it removes, in the order of the stages."""
     preference = Preference(store, config.keep)
     removed: dict[str, Removed] = {}
     stages = work.stages

@@ -1,13 +1,13 @@
-"""The unfinished work of dedup: stages that are complete or absent, and what lies in them.
+"""The unfinished work of dedup: stages, each complete or absent, and their arrays.
 
-Each stage is a folder named `stage-KEY`, where the key is a hash of everything the stage's result
-depends on: the files read, the options that matter to it, the code, and the key of the stage
-before. So a killed run finds what it had finished, a changed option starts exactly the stages it
-touches afresh, and nothing stale can be read. Arrays are plain `.npy` files.
+Each stage is a folder named `stage-KEY`. The key is a hash of everything the stage's result depends
+on: the input files, its options, the code, and the key of the stage before. So a killed run finds
+its finished stages, a changed option repeats exactly the stages it affects, and no stale result can
+be read. Arrays are plain `.npy` files.
 
-A pass over the corpus is divided into segments of about `SEGMENT_BYTES` of text, each published
-by itself. Arrays of all segments together are read as one by `Store`, by rows and not by memory
-map, so that pages of the disk cache do not count as memory of the process.
+A pass over the corpus is divided into segments of about `SEGMENT_BYTES` of text, published one by
+one. `Store` reads the arrays of all segments as one, by rows and not by memory map, so that pages
+of the disk cache do not count as memory of the process.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def made_from(config: DedupConfig, corpora: Sequence[Sequence[Path]]) -> dict[st
 
 
 class Work:
-    """The stages of one run, in `OUTPUT.partial`; those of other input or options are removed.
+    """The stages of a run, in `OUTPUT.partial`; stages of other input or options are removed.
 
     Attributes:
-        stages: {stage: its folder}, whether it is there or not.
+        stages: {stage: its folder}, existing or not.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Work:
         known = {path.name for path in self.stages.values()}
         made.save()
         for path in self.folder.iterdir():
-            # `exact-KEY.bands` is part of its stage; the next `publish` sweeps `.tmp-` folders.
+            # `exact-KEY.bands` belongs to its stage; the next `publish` sweeps `.tmp-` folders.
             ours = path.name.startswith(".") or path.name.split(".")[0] in known
             if path.is_dir() and not ours:
                 fs.remove_folder(path)
@@ -90,7 +90,7 @@ class Work:
             print(f"complete: {', '.join(resumed)}", file=sys.stderr)
 
     def check_unchanged(self) -> None:
-        """Raises InputError when a file is not what it was when the run began."""
+        """Raise InputError when a file has changed since the run began."""
         if made_from(self._config, self._corpora)["the input"] != self._input:
             raise changed()
 

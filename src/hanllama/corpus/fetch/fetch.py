@@ -1,13 +1,12 @@
-"""`hanllama data fetch NAME`: a named public data set, downloaded, checked and in our own form.
+"""`hanllama data fetch NAME`: download a named public data set, check it, convert it to our form.
 
-File by file: download (going on where an earlier try stopped), check size and checksum, convert to
-lines of ours, throw the published file away. So no later stage knows any set's form, and the disk
-needs room for the result and one published file. What is done lies in `OUTPUT.partial`
-(`base/making.py`), where a killed command finds it again; the output folder appears whole, at the
-end.
+Each file is downloaded (resuming an earlier try), checked by size and checksum, converted to lines
+of ours and removed. So no later stage needs a set's form, and the disk needs room for the result
+and one published file. Finished files lie in `OUTPUT.partial` (`base/making.py`) until the output
+folder is complete.
 
-The first answer of the hub (commit, files, checksums) is written down before the first download
-and kept: a set that is updated in between does not end up half old and half new.
+The hub's first answer (commit, files, checksums) is saved before the first download: a set that is
+updated in between does not become half old and half new.
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ def _request(config: FetchConfig) -> dict[str, Any]:
 
 
 def _published(output: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a finished download was asked for; None where it is something else."""
+    """The request of a finished download; None when the folder is something else."""
     if not (output / MANIFEST).is_file() or not (output / fs.SUMS).is_file():
         return None
     held = fs.read_json(output / MANIFEST)
@@ -124,7 +123,7 @@ def _published(output: Path, request: Mapping[str, Any]) -> dict[str, Any] | Non
 
 
 def _begin(made: Making, found: sets.DataSet, service: hub.Hub, config: FetchConfig) -> Listing:
-    """The files to download: as written down by an earlier try, else as the hub says now."""
+    """The files to download: as saved by an earlier try, else from the hub."""
     if made.state is not None:
         files = tuple(RemoteFile(**f) for f in made.state["files"])
         return Listing(made.state["repo"], made.state["revision"], files)
