@@ -29,188 +29,93 @@ class Command:
     summary: str
 
 
-COMMANDS: dict[str, Command] = {
-    "run": Command(
-        "hanllama.pipeline:RunConfig",
-        "hanllama.pipeline:run",
-        "run a recipe: a whole pipeline, each stage only if something changed",
-    ),
-    "corpus stories": Command(
-        "hanllama.stories.commands:StoriesConfig",
-        "hanllama.stories.commands:stories",
-        "generate a corpus of simple Chinese children's stories",
-    ),
-    "corpus words": Command(
-        "hanllama.stories.commands:WordsConfig",
-        "hanllama.stories.commands:words",
-        "write the words of the stories, for a tokenizer that keeps them apart",
-    ),
-    "corpus instructions": Command(
-        "hanllama.stories.commands:InstructionsConfig",
-        "hanllama.stories.commands:instructions",
-        "write instructions about stories with their answers, for a chat model",
-    ),
-    "corpus obeyed": Command(
-        "hanllama.evaluate.story_options:ObeyedConfig",
-        "hanllama.evaluate.story_obeyed:obeyed",
-        "measure how often chat models obey held-out instructions about stories",
-    ),
-    "corpus check": Command(
-        "hanllama.stories.commands:CheckConfig",
-        "hanllama.stories.commands:check",
-        "check samples against the grammar of the stories",
-    ),
-    "data fetch": Command(
-        "hanllama.corpus.fetch.fetch:FetchConfig",
-        "hanllama.corpus.fetch.fetch:fetch",
-        "download a named public data set, checked and in hanllama's form",
-    ),
-    "data self-instruct": Command(
-        "hanllama.feedback.self_instruct:SelfInstructConfig",
-        "hanllama.feedback.self_instruct:self_instruct",
-        "let a teacher at an endpoint write new tasks from seed tasks",
-    ),
-    "data grade": Command(
-        "hanllama.feedback.grade:GradeConfig",
-        "hanllama.feedback.grade:grade",
-        "grade how hard conversations are, for the curriculum of sft",
-    ),
-    "data best-of-n": Command(
-        "hanllama.feedback.best_of_n:BestOfNConfig",
-        "hanllama.feedback.best_of_n:best_of_n",
-        "choose the best of several answers, as data for sft and preference pairs",
-    ),
-    "data rank": Command(
-        "hanllama.feedback.rank:RankConfig",
-        "hanllama.feedback.rank:rank",
-        "let a judge at an endpoint compare answers: AI feedback as preference pairs",
-    ),
-    "data hindsight": Command(
-        "hanllama.feedback.hindsight:HindsightConfig",
-        "hanllama.feedback.hindsight:hindsight",
-        "turn preferences into conversations with feedback in words (chain of hindsight)",
-    ),
-    "clean": Command(
-        "hanllama.corpus.clean:CleanConfig",
-        "hanllama.corpus.clean:clean",
-        "clean text files of any encoding into a corpus",
-    ),
-    "data view": Command(
-        "hanllama.corpus.view:ViewConfig",
-        "hanllama.corpus.view:view",
-        "look at a corpus document by document, and at removed documents",
-    ),
-    "dedup": Command(
-        "hanllama.corpus.dedup.options:DedupConfig",
-        "hanllama.corpus.dedup.dedup:dedup",
-        "remove exact copies, near duplicates and contained works from corpora",
-    ),
-    "quality lm": Command(
-        "hanllama.corpus.quality.options:LmConfig",
-        "hanllama.corpus.quality.commands:lm",
-        "fit a character language model on good text, for the rule perplexity",
-    ),
-    "quality classifier": Command(
-        "hanllama.corpus.quality.options:ClassifierConfig",
-        "hanllama.corpus.quality.commands:fit_classifier",
-        "fit a classifier on good and bad text, for the rule quality_classifier",
-    ),
-    "quality score": Command(
-        "hanllama.corpus.quality.options:ScoreConfig",
-        "hanllama.corpus.quality.score:score",
-        "show how a corpus scores under a model of quality",
-    ),
-    "decontaminate": Command(
-        "hanllama.corpus.decontaminate.options:DecontaminateConfig",
-        "hanllama.corpus.decontaminate.decontaminate:decontaminate",
-        "find the questions of evaluation sets in a corpus, and remove them",
-    ),
-    "tokenizer train": Command(
-        "hanllama.tokenizer.train:TokenizerTrainConfig",
-        "hanllama.tokenizer.train:train",
-        "train a tokenizer on a corpus",
-    ),
-    "tokenizer extend": Command(
-        "hanllama.tokenizer.extend:TokenizerExtendConfig",
-        "hanllama.tokenizer.extend:extend",
-        "add pieces to an existing vocabulary, and audit the result",
-    ),
-    "tokenizer compare": Command(
-        "hanllama.tokenizer.compare:TokenizerCompareConfig",
-        "hanllama.tokenizer.compare:compare",
-        "measure several vocabularies on the same text",
-    ),
-    "tokenizer view": Command(
-        "hanllama.tokenizer.view:TokenizerViewConfig",
-        "hanllama.tokenizer.view:view",
-        "look at a vocabulary, and at how a sentence is cut",
-    ),
-    "tokenizer import": Command(
-        "hanllama.tokenizer.import_:TokenizerImportConfig",
-        "hanllama.tokenizer.import_:take_over",
-        "import a published tokenizer: SentencePiece, tokenizer.json or tiktoken",
-    ),
-    "tokenize": Command(
-        "hanllama.batches.tokenize:TokenizeConfig",
-        "hanllama.batches.tokenize:tokenize",
-        "turn a corpus into token shards, with a held-out split",
-    ),
-    "pretrain": Command(
-        "hanllama.train.config:PretrainConfig",
-        "hanllama.train.pretrain:pretrain",
-        "train a model from scratch, or continue an existing one",
-    ),
-    "sft": Command(
-        "hanllama.train.sft.config:SftConfig",
-        "hanllama.train.sft.sft:sft",
-        "fine-tune a model on conversations, all weights or by LoRA",
-    ),
-    "reward": Command(
-        "hanllama.train.preferences.config:RewardConfig",
-        "hanllama.train.preferences.reward:reward",
-        "train a reward model on which of two answers was preferred",
-    ),
-    "dpo": Command(
-        "hanllama.train.preferences.config:DpoConfig",
-        "hanllama.train.preferences.dpo:dpo",
-        "teach a chat model preferences: DPO, IPO, KTO, ORPO, SimPO",
-    ),
-    "ppo": Command(
-        "hanllama.train.rl.config:PpoConfig",
-        "hanllama.train.rl.ppo:ppo",
-        "reinforcement learning with a value model, a reward model and rule rewards",
-    ),
-    "grpo": Command(
-        "hanllama.train.rl.config:GrpoConfig",
-        "hanllama.train.rl.grpo:grpo",
-        "reinforcement learning from groups of answers, without a value model",
-    ),
-    "generate": Command(
-        "hanllama.model.sampling:GenerateConfig",
-        "hanllama.model.generate:generate",
-        "write text with a model",
-    ),
-    "model merge": Command(
-        "hanllama.model.merge:MergeConfig",
-        "hanllama.model.merge:merge",
-        "merge an adapter into its base: a plain model folder",
-    ),
-    "chat": Command(
-        "hanllama.chat.options:ChatConfig",
-        "hanllama.chat.chat:chat",
-        "talk with a model on the terminal",
-    ),
-    "info": Command(
-        "hanllama.model.info:InfoConfig",
-        "hanllama.model.info:info",
-        "describe a model folder: parameters, context, vocabulary, lineage, memory",
-    ),
-    "plan": Command(
-        "hanllama.plan.options:PlanConfig",
-        "hanllama.plan.plan:plan",
-        "parameters, steps, memory, hours and cost of a training before it runs",
-    ),
-}
+# The verb, its config class and its function (both below `hanllama`), then the verb's summary.
+_VERBS = """
+run pipeline:RunConfig pipeline:run
+    run a recipe: a whole pipeline, each stage only if something changed
+corpus stories stories.commands:StoriesConfig stories.commands:stories
+    generate a corpus of simple Chinese children's stories
+corpus words stories.commands:WordsConfig stories.commands:words
+    write the words of the stories, for a tokenizer that keeps them apart
+corpus instructions stories.commands:InstructionsConfig stories.commands:instructions
+    write instructions about stories with their answers, for a chat model
+corpus obeyed evaluate.story_options:ObeyedConfig evaluate.story_obeyed:obeyed
+    measure how often chat models obey held-out instructions about stories
+corpus check stories.commands:CheckConfig stories.commands:check
+    check samples against the grammar of the stories
+data fetch corpus.fetch.fetch:FetchConfig corpus.fetch.fetch:fetch
+    download a named public data set, checked and in hanllama's form
+data self-instruct feedback.self_instruct:SelfInstructConfig feedback.self_instruct:self_instruct
+    let a teacher at an endpoint write new tasks from seed tasks
+data grade feedback.grade:GradeConfig feedback.grade:grade
+    grade how hard conversations are, for the curriculum of sft
+data best-of-n feedback.best_of_n:BestOfNConfig feedback.best_of_n:best_of_n
+    choose the best of several answers, as data for sft and preference pairs
+data rank feedback.rank:RankConfig feedback.rank:rank
+    let a judge at an endpoint compare answers: AI feedback as preference pairs
+data hindsight feedback.hindsight:HindsightConfig feedback.hindsight:hindsight
+    turn preferences into conversations with feedback in words (chain of hindsight)
+clean corpus.clean:CleanConfig corpus.clean:clean
+    clean text files of any encoding into a corpus
+data view corpus.view:ViewConfig corpus.view:view
+    look at a corpus document by document, and at removed documents
+dedup corpus.dedup.options:DedupConfig corpus.dedup.dedup:dedup
+    remove exact copies, near duplicates and contained works from corpora
+quality lm corpus.quality.options:LmConfig corpus.quality.commands:lm
+    fit a character language model on good text, for the rule perplexity
+quality classifier corpus.quality.options:ClassifierConfig corpus.quality.commands:fit_classifier
+    fit a classifier on good and bad text, for the rule quality_classifier
+quality score corpus.quality.options:ScoreConfig corpus.quality.score:score
+    show how a corpus scores under a model of quality
+decontaminate corpus.decontaminate.options:DecontaminateConfig corpus.decontaminate.decontaminate:decontaminate
+    find the questions of evaluation sets in a corpus, and remove them
+tokenizer train tokenizer.train:TokenizerTrainConfig tokenizer.train:train
+    train a tokenizer on a corpus
+tokenizer extend tokenizer.extend:TokenizerExtendConfig tokenizer.extend:extend
+    add pieces to an existing vocabulary, and audit the result
+tokenizer compare tokenizer.compare:TokenizerCompareConfig tokenizer.compare:compare
+    measure several vocabularies on the same text
+tokenizer view tokenizer.view:TokenizerViewConfig tokenizer.view:view
+    look at a vocabulary, and at how a sentence is cut
+tokenizer import tokenizer.import_:TokenizerImportConfig tokenizer.import_:take_over
+    import a published tokenizer: SentencePiece, tokenizer.json or tiktoken
+tokenize batches.tokenize:TokenizeConfig batches.tokenize:tokenize
+    turn a corpus into token shards, with a held-out split
+pretrain train.config:PretrainConfig train.pretrain:pretrain
+    train a model from scratch, or continue an existing one
+sft train.sft.config:SftConfig train.sft.sft:sft
+    fine-tune a model on conversations, all weights or by LoRA
+reward train.preferences.config:RewardConfig train.preferences.reward:reward
+    train a reward model on which of two answers was preferred
+dpo train.preferences.config:DpoConfig train.preferences.dpo:dpo
+    teach a chat model preferences: DPO, IPO, KTO, ORPO, SimPO
+ppo train.rl.config:PpoConfig train.rl.ppo:ppo
+    reinforcement learning with a value model, a reward model and rule rewards
+grpo train.rl.config:GrpoConfig train.rl.grpo:grpo
+    reinforcement learning from groups of answers, without a value model
+generate model.sampling:GenerateConfig model.generate:generate
+    write text with a model
+model merge model.merge:MergeConfig model.merge:merge
+    merge an adapter into its base: a plain model folder
+chat chat.options:ChatConfig chat.chat:chat
+    talk with a model on the terminal
+info model.info:InfoConfig model.info:info
+    describe a model folder: parameters, context, vocabulary, lineage, memory
+plan plan.options:PlanConfig plan.plan:plan
+    parameters, steps, memory, hours and cost of a training before it runs
+"""  # noqa: E501 (a row is a row)
+
+
+def _commands() -> dict[str, Command]:
+    lines = _VERBS.strip().split("\n")
+    rows = (line.rsplit(" ", 2) for line in lines[::2])
+    return {
+        verb: Command(f"hanllama.{config}", f"hanllama.{function}", summary.strip())
+        for (verb, config, function), summary in zip(rows, lines[1::2], strict=True)
+    }
+
+
+COMMANDS = _commands()
 
 
 def main(argv: list[str] | None = None) -> int:
