@@ -1,4 +1,4 @@
-"""Shared by the trackers of online services: the package, the run's id, the offline mode.
+"""Shared by the trackers of online services: one run of the service per run folder.
 
 The service's id of a run is kept in `run-id` in the run folder, so that a resumed run continues the
 same curves. These services ignore a step that they already have; exact resume gives it the same
@@ -17,8 +17,41 @@ from hanllama.base import fs
 from hanllama.base.errors import ConfigError
 
 
-def package(name: str) -> Any:
-    """The imported package; ConfigError naming the remedy when it is not installed."""
+class Service:
+    """A run of the service, begun or continued.
+
+    Args:
+        package: the service's Python package.
+        folder: where the run's id is kept.
+        start_step: the first step that this process logs; 0 begins a new run.
+        settings: the further arguments of the package's `init`.
+
+    Raises ConfigError when the package is not installed.
+    """
+
+    def __init__(
+        self, package: str, folder: Path, config: dict[str, Any], start_step: int, **settings: Any
+    ) -> None:
+        self._package = _imported(package)
+        self._run = self._package.init(
+            project="hanllama",
+            config=config,
+            mode=os.environ.get(f"{package.upper()}_MODE", "offline"),
+            id=_run_id(folder, start_step),
+            resume="allow",
+            **settings,
+        )
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """One point for every value at `step`."""
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Finish the run; the next process may resume it."""
+        self._run.finish()
+
+
+def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -29,12 +62,7 @@ def package(name: str) -> Any:
         ) from None
 
 
-def mode(name: str) -> str:
-    """The mode in the user's environment, by default `offline`."""
-    return os.environ.get(f"{name.upper()}_MODE", "offline")
-
-
-def run_id(folder: Path, start_step: int) -> str:
+def _run_id(folder: Path, start_step: int) -> str:
     """The id kept in `folder`; a new one for a run that begins (21 digits, as SwanLab wants)."""
     file = folder / "run-id"
     if start_step == 0 or not file.is_file():

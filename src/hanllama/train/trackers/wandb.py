@@ -14,39 +14,16 @@ from markupsafe import escape
 from hanllama.train.trackers import _service
 
 
-class Tracker:
-    """One W&B run per run folder, continued by a resume.
-
-    Args:
-        run_folder: the run's folder. config: the resolved config. name: the run's name.
-        start_step: the first step that this process logs; 0 begins a new run.
-
-    Raises ConfigError when the package is not installed.
-    """
+class Tracker(_service.Service):
+    """One W&B run per run folder; the arguments are those of every tracker."""
 
     def __init__(
         self, run_folder: Path, config: dict[str, Any], name: str, start_step: int = 0
     ) -> None:
-        self._wandb = _service.package("wandb")
-        self._run = self._wandb.init(
-            project="hanllama",
-            name=name,
-            config=config,
-            # W&B puts its own files under `<dir>/wandb`, beside the id.
-            dir=str(run_folder),
-            mode=_service.mode("wandb"),
-            id=_service.run_id(run_folder / "wandb", start_step),
-            resume="allow",
-        )
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """One point for every value at `step`."""
-        self._run.log(dict(values), step=step)
+        # W&B puts its own files under `<dir>/wandb`, beside the id.
+        settings = {"name": name, "dir": str(run_folder)}
+        super().__init__("wandb", run_folder / "wandb", config, start_step, **settings)
 
     def text(self, step: int, name: str, text: str) -> None:
         """A passage at `step`, such as a sample; a second one of the same name replaces it."""
-        self._run.log({name: self._wandb.Html(f"<pre>{escape(text)}</pre>")}, step=step)
-
-    def close(self) -> None:
-        """Finish the run; the next process may resume it."""
-        self._run.finish()
+        self._run.log({name: self._package.Html(f"<pre>{escape(text)}</pre>")}, step=step)
