@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from hanllama.base import fs
@@ -53,43 +53,12 @@ class Listing:
     files: tuple[RemoteFile, ...]
 
 
-class Hub(Protocol):
-    """The interface of a hub."""
-
-    name: str
-
-    def listing(self, repo: str, revision: str) -> Listing:
-        """List the files of a data set; an empty `revision` means the hub's main branch."""
-        ...
-
-    def url(self, repo: str, revision: str, path: str) -> str:
-        """The address of a file's bytes."""
-        ...
-
-    def headers(self) -> dict[str, str]:
-        """The headers of a request: a user agent, and the user's login if there is one."""
-        ...
-
-
-def open_hub(name: str) -> Hub:
-    """`huggingface` or `modelscope`; ConfigError for another name or without huggingface_hub."""
-    try:
-        import huggingface_hub  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "downloading needs the package huggingface_hub: pip install 'hanllama[data]'"
-        ) from None
-    kinds: dict[str, type[HuggingFace | ModelScope]] = {
-        "huggingface": HuggingFace,
-        "modelscope": ModelScope,
-    }
-    if name not in kinds:
-        raise ConfigError(f"hub {name!r} is not known; there are: {', '.join(kinds)}")
-    return kinds[name]()
-
-
 class HuggingFace:
-    """huggingface.co, or the mirror that `HF_ENDPOINT` names."""
+    """huggingface.co, or the mirror that `HF_ENDPOINT` names.
+
+    `listing` lists the files of a data set (an empty revision means the main branch), `url` is the
+    address of a file's bytes, `headers` are those of a request, the user's login included.
+    """
 
     name = "huggingface"
 
@@ -177,6 +146,23 @@ class ModelScope:
 
     def headers(self) -> dict[str, str]:
         return {"user-agent": "hanllama"}
+
+
+Hub = HuggingFace | ModelScope
+
+
+def open_hub(name: str) -> Hub:
+    """`huggingface` or `modelscope`; ConfigError for another name or without huggingface_hub."""
+    try:
+        import huggingface_hub  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "downloading needs the package huggingface_hub: pip install 'hanllama[data]'"
+        ) from None
+    for kind in (HuggingFace, ModelScope):
+        if kind.name == name:
+            return kind()
+    raise ConfigError(f"hub {name!r} is not known; there are: huggingface, modelscope")
 
 
 def _address(variable: str, usual: str) -> str:
@@ -306,69 +292,59 @@ def _passing(error: Exception) -> bool:
 @contextmanager
 def _explained(repo: str, revision: str, where: str) -> Iterator[None]:
     """Turn errors of the hub and the network into messages that say what to do."""
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        HTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
+    told = (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled)
     try:
         yield
-    except GatedRepoError as error:
-        raise InputError(
-            f"{repo} is gated: accept its terms at https://huggingface.co/datasets/{repo}, then"
-            " log in with `hf auth login` (or set HF_TOKEN)"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise InputError(
-            f"{repo} has no revision {revision!r}; leave --revision out, or give a commit of its"
-            " history"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise InputError(
-            f"{repo} was not found at {_host(where)}: it was renamed or removed, or it is private"
-            " and needs HF_TOKEN"
-        ) from error
-    except HFValidationError as error:
-        raise InputError(f"{repo!r} is no repository name: {error}") from error
-    except OfflineModeIsEnabled as error:
-        raise InputError(
-            "the environment forbids downloads (HF_HUB_OFFLINE is set); unset it"
-        ) from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status == 404:
-            raise InputError(
-                f"{repo} at revision {revision or 'main'!r} was not found at {_host(where)}; it was"
-                " renamed or removed there: try the other hub"
-            ) from error
-        if status in (401, 403):
-            raise InputError(
-                f"{repo}: {_host(where)} refuses access ({status}); log in with `hf auth login`, or"
-                " set HF_TOKEN"
-            ) from error
-        raise InputError(
-            f"{repo}: {_host(where)} answers {status} {error.response.reason_phrase}; {_ELSEWHERE}"
-        ) from error
-    except (HTTPError, _CutShort) as error:
-        raise InputError(
-            f"{repo}: {_host(where)} is out of reach ({error or type(error).__name__});"
-            f" {_ELSEWHERE}"
-        ) from error
+    except (*told, errors.HTTPError, _CutShort) as error:  # type: ignore[attr-defined]
+        words = _words(error, repo, revision or "main", where.split("/")[2])
+        raise InputError(words) from error
+
+
+def _words(error: Exception, repo: str, revision: str, host: str) -> str:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return (
+                f"{repo} is gated: accept its terms at https://huggingface.co/datasets/{repo}, then"
+                " log in with `hf auth login` (or set HF_TOKEN)"
+            )
+        case errors.RevisionNotFoundError():
+            return (
+                f"{repo} has no revision {revision!r}; leave --revision out, or give a commit of"
+                " its history"
+            )
+        case errors.RepositoryNotFoundError():
+            return (
+                f"{repo} was not found at {host}: it was renamed or removed, or it is private and"
+                " needs HF_TOKEN"
+            )
+        case errors.HFValidationError():
+            return f"{repo!r} is no repository name: {error}"
+        case errors.OfflineModeIsEnabled():
+            return "the environment forbids downloads (HF_HUB_OFFLINE is set); unset it"
+        case errors.HfHubHTTPError(response=response) if response.status_code == 404:
+            return (
+                f"{repo} at revision {revision!r} was not found at {host}; it was renamed or"
+                " removed there: try the other hub"
+            )
+        case errors.HfHubHTTPError(response=response) if response.status_code in (401, 403):
+            return (
+                f"{repo}: {host} refuses access ({response.status_code}); log in with"
+                " `hf auth login`, or set HF_TOKEN"
+            )
+        case errors.HfHubHTTPError(response=response):
+            answer = f"{response.status_code} {response.reason_phrase}"
+            return f"{repo}: {host} answers {answer}; {_ELSEWHERE}"
+    return f"{repo}: {host} is out of reach ({error or type(error).__name__}); {_ELSEWHERE}"
 
 
 _ELSEWHERE = (
     "try again later (the bytes so far are kept), use a mirror with"
     " HF_ENDPOINT=https://hf-mirror.com, or --hub modelscope"
 )
-
-
-def _host(where: str) -> str:
-    return where.split("/")[2]
 
 
 def _wrong(part: Path, file: RemoteFile) -> str:
