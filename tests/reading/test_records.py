@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from builders.documents import read
 from hanllama import cli
 from hanllama.base.errors import InputError
 from hanllama.reading import records
 from hanllama.reading.formats import _source
 from hanllama.reading.records import Document, Quarantine
-from reading import read
 
 SIMPLIFIED = (
     "那一年冬天来得很早，河面结了一层薄冰；老船工把船拖上岸，用草绳一道一道地捆好，对他的孙子说：“我们等"
