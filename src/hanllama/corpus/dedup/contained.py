@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,23 @@ RARE = 32  # a sample in more documents than this does not bring documents toget
 _SHARED_SAMPLES = 5
 _SHARED_SHARE = 0.1
 _MIN_SAMPLES = 8  # fewer samples cannot judge a document
-_CACHED_DOCUMENTS = 64
+_SAMPLES_AT_ONCE = 1 << 18  # about 100 bytes each while pairs are compared
 _CACHED_SEGMENTS = 16  # 8 bytes a document
 
-Samples = tuple[NDArray[np.uint64], NDArray[np.uint32]]  # hashes ascending, chapters
+
+class Samples(NamedTuple):
+    """The distinct samples of some documents: ascending by document, then by hash.
+
+    Attributes:
+        numbers: [samples] of the hash, equal for equal ones.
+        owners, chapters: [samples] the document, and the first chapter that it stands in.
+        bounds: [documents + 1] where the samples of each begin.
+    """
+
+    numbers: Numbers
+    owners: Numbers
+    chapters: Numbers
+    bounds: Numbers
 
 
 def search(
@@ -148,55 +161,60 @@ def _sample_counts(store: Store, documents: Numbers) -> NDArray[np.int64]:
 
 
 class _Containment:
-    """The share of a document that another one holds, by chapters; built in each process."""
+    """How much of a document another one holds, by its chapters; built in each process."""
 
     def __init__(self, store: Store, config: DedupConfig) -> None:
         self.store = store
         self.chapter_share = config.chapter_share
-        self.cached: OrderedDict[int, Samples] = OrderedDict()
         cache = functools.lru_cache(_CACHED_SEGMENTS)
         self._sample_places = cache(self._read_sample_places)
 
     def __call__(self, pairs: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """[pairs, 2] the share of the first that the second holds, and the reverse."""
-        left, right = unpacked(pairs)
-        shares = [
-            (self.share(a, b), self.share(b, a))
-            for a, b in zip(left.tolist(), right.tolist(), strict=True)
-        ]
-        return np.array(shares, dtype=np.float32).reshape(-1, 2)
+        """[pairs, 2] the share of the first that the second holds, and the other way."""
+        documents, ends = np.unique(np.concatenate(unpacked(pairs)), return_inverse=True)
+        left, right = ends.reshape(2, -1)
+        samples = self._samples(documents)
+        shares = [self._shares(samples, a, b) for a, b in ((left, right), (right, left))]
+        return np.stack(shares, axis=1)
 
-    def share(self, small: int, large: int) -> float:
-        """The share of `small`'s samples in chapters that `large` contains."""
-        hashes, chapters = self.samples(small)
-        if len(hashes) < _MIN_SAMPLES:
-            return 0.0
-        known, _ = self.samples(large)
-        at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-        sizes = np.bincount(chapters)
-        held = np.bincount(chapters, weights=known[at] == hashes)
-        return float(sizes[held >= self.chapter_share * sizes].sum() / len(hashes))
-
-    def samples(self, document: int) -> Samples:
-        """The distinct samples of a document, each with its first chapter."""
-        if document in self.cached:
-            self.cached.move_to_end(document)
-            return self.cached[document]
-        start, stop = self._place(document)
-        hashes, first = np.unique(self.store.run("sample", start, stop), return_index=True)
-        result = hashes, self.store.run("chapter", start, stop)[first]
-        self.cached[document] = result
-        if len(self.cached) > _CACHED_DOCUMENTS:
-            self.cached.popitem(last=False)
-        return result
-
-    def _place(self, document: int) -> tuple[int, int]:
-        """(start, stop) of a document's rows in `sample`."""
+    def _samples(self, documents: Numbers) -> Samples:
+        """The distinct samples of some documents, each with the first chapter it stands in."""
         starts = self.store.starts("counts")
-        segment = int(np.searchsorted(starts, document, side="right")) - 1
-        row = document - int(starts[segment])
-        begin, end = self._sample_places(segment)[row : row + 2].tolist()
-        return begin, end
+        segments = np.searchsorted(starts, documents, side="right") - 1
+        spans = np.empty((len(documents), 2), dtype=np.int64)
+        for segment in np.unique(segments).tolist():
+            here = segments == segment
+            rows = documents[here] - starts[segment]
+            places = self._sample_places(segment)
+            spans[here] = np.stack([places[rows], places[rows + 1]], axis=1)
+        owners, rows = _spread(spans[:, 0], spans[:, 1] - spans[:, 0])
+        hashes = self.store.take("sample", rows)
+        order = np.lexsort([hashes, owners])
+        hashes, owners = hashes[order], owners[order]
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
+        chapters = self.store.take("chapter", rows[order[first]]).astype(np.int64)
+        numbers = np.unique(hashes[first], return_inverse=True)[1]
+        bounds = np.searchsorted(owners[first], np.arange(len(documents) + 1))
+        return Samples(numbers, owners[first], chapters, bounds)
+
+    def _shares(self, samples: Samples, small: Numbers, large: Numbers) -> NDArray[np.float32]:
+        """[pairs] the share of `small`, by samples, in chapters that `large` contains."""
+        sizes = np.diff(samples.bounds)[small]
+        pairs, rows = _spread(samples.bounds[small], sizes)
+        # A document and a hash in one number; ascending, as the samples are.
+        n = len(samples.numbers)
+        known = samples.owners * n + samples.numbers
+        wanted = large[pairs] * n + samples.numbers[rows]
+        held = known[np.minimum(np.searchsorted(known, wanted), n - 1)] == wanted
+        width = int(samples.chapters.max(initial=0)) + 1
+        chapters, at = np.unique(pairs * width + samples.chapters[rows], return_inverse=True)
+        in_chapter = np.bincount(at, minlength=len(chapters))
+        contained = np.bincount(at, weights=held) >= self.chapter_share * in_chapter
+        covered = np.bincount(chapters // width, in_chapter * contained, minlength=len(small))
+        shares = covered / np.maximum(sizes, 1)
+        shares[sizes < _MIN_SAMPLES] = 0
+        return shares.astype(np.float32)
 
     def _read_sample_places(self, segment: int) -> NDArray[np.int64]:
         """[documents of the segment + 1] where the samples of each begin; last, the end."""
@@ -204,6 +222,12 @@ class _Containment:
         counts = self.store.run("counts", start, stop)[:, 4]
         first = self.store.starts("sample")[segment]
         return np.concatenate([[first], first + np.cumsum(counts, dtype=np.int64)])
+
+
+def _spread(starts: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers]:
+    """(number of its run, place) of every member of runs that begin at `starts`."""
+    runs = np.repeat(np.arange(len(starts)), sizes)
+    return runs, np.arange(len(runs)) + (starts - np.cumsum(sizes) + sizes)[runs]
 
 
 def _choose(
@@ -252,7 +276,9 @@ def _choose(
 def _shares(
     containment: _Containment, pairs: NDArray[np.uint64], config: DedupConfig, n_workers: int
 ) -> NDArray[np.float32]:
-    runs = [pairs[at : at + 256] for at in range(0, len(pairs), 256)]
+    samples = sum(_sample_counts(containment.store, documents) for documents in unpacked(pairs))
+    group = np.cumsum(samples) // _SAMPLES_AT_ONCE
+    runs = np.split(pairs, np.flatnonzero(np.diff(group)) + 1) if len(pairs) else []
     arguments = (containment.store, config)
     work = workers.ordered(runs, min(n_workers, len(runs)) or 1, _Containment, arguments)
     with contextlib.closing(work) as results, Progress("containment", len(pairs)) as progress:

@@ -50,6 +50,7 @@ def documents(
 ) -> Iterator[Document | Reject]:
     """The document in each record, or the reason why there is none."""
     place = _place(piece.path)
+    names = (fields.id, fields.source, fields.category, fields.licence, "license")
     for item in found:
         if isinstance(item, Reject):
             yield item
@@ -59,13 +60,17 @@ def documents(
         if not isinstance(text, str) or not (is_unicode or _is_unicode(text)):
             yield Reject(piece.path, number, _why_not(record, fields.text), show(line))
             continue
+        get = record.get
+        identity, source, category, licence, license_ = [
+            "" if (value := get(name)) is None else _label(value) for name in names
+        ]
         yield Document(
             text,
-            id=_label(record, fields.id) or f"{place}:{number}",
-            source=_label(record, fields.source) or place,
-            category=_label(record, fields.category),
-            encoding=piece.encoding,
-            licence=_label(record, fields.licence) or _label(record, "license"),
+            identity or f"{place}:{number}",
+            source or place,
+            category,
+            piece.encoding,
+            licence or license_,
         )
 
 
@@ -83,11 +88,8 @@ def _why_not(record: Any, text_field: str) -> str:
     return f"field {text_field!r} holds half a surrogate pair"
 
 
-def _label(record: dict[str, Any], name: str) -> str:
+def _label(value: object) -> str:
     """A field that should be a short text; numbers count as their digits, the rest as absent."""
-    value = record.get(name)
-    if value is None:
-        return ""
     if isinstance(value, str) and (value.isascii() or _is_unicode(value)):
         return value
     return str(value) if isinstance(value, int) else ""
