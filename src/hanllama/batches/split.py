@@ -281,7 +281,7 @@ def _whole(text: str) -> int:
 
 
 def cut_tail(text: str, characters: int) -> int:
-    """Where the last `characters` of a text begin, moved to the start of the next line if any."""
+    """The place of the last `characters` of a text, moved to the start of the next line if any."""
     at = len(text) - characters
     line = text.find("\n", at - 1) + 1
     return line if 0 < line < len(text) else at
