@@ -77,8 +77,12 @@ def making(
             raise InputError(f"{output} exists already; --force replaces it")
         made = Making(place, made_from() if made_from else {}, signals)
         if made_from is not None:
-            finished = published(place) if place.exists() and not force else None
-            made.find(finished, force, grows, changed)
+            if place.exists() and not force:
+                made._look_at(published(place), grows)
+            if force and changed == "refuse":
+                made.remove()
+            elif not made.complete:
+                made._go_on(grows, changed)
         try:
             yield made
         except Interrupted as stop:
@@ -108,63 +112,49 @@ class Making:
         self.complete = False
         self.state: dict[str, Any] | None = None
 
-    def find(
-        self,
-        published: Mapping[str, Any] | None,
-        force: bool,
-        grows: Collection[str],
-        changed: str,
-    ) -> None:
-        """Compare with the existing output and unfinished work; see `making`."""
-        found, why = self._saved()
-        if self.output.exists() and not force:
-            finished = found is not None and found.get("finished") and published is None
-            before = found["made_from"] if found is not None and finished else published
-            differs = [] if before is None else differences(before, self.made_from)
-            if before is None or any(name not in grows for name, _ in differs):
-                raise InputError(
-                    f"{self.output} exists already{_in_brackets(differs)}; --force replaces it"
-                )
-            if not differs:
-                self.complete = True
-                print(f"{self.output} is complete: it was made from the same input and options")
-                return
-        if found is not None:
-            differs = differences(found["made_from"], self.made_from)
-            why = " and ".join(words for name, words in differs if name not in grows)
-        if changed == "refuse" and force:
-            self.remove()
-        elif changed == "refuse" and why:
+    def _look_at(self, finished: Mapping[str, Any] | None, grows: Collection[str]) -> None:
+        """Compare with the existing output: it is complete, or may grow, or is refused."""
+        if finished is None and self._saved().get("finished"):  # a kill came before the cleanup
+            finished = self._saved()["made_from"]
+        differs = [] if finished is None else differences(finished, self.made_from)
+        self.complete = finished is not None and not differs
+        if self.complete:
+            print(f"{self.output} is complete: it was made from the same input and options")
+        elif finished is None or any(name not in grows for name, _ in differs):
+            why = f" ({' and '.join(words for _, words in differs)})" if differs else ""
+            raise InputError(f"{self.output} exists already{why}; --force replaces it")
+
+    def _go_on(self, grows: Collection[str], changed: str) -> None:
+        """Go on from the unfinished work, if it was made from the same values."""
+        found = self._saved()
+        differs = differences(found["made_from"], self.made_from) if found else []
+        why = " and ".join(words for name, words in differs if name not in grows)
+        if why and changed == "refuse":
             raise ResumeError(
                 f"{self.folder} holds unfinished work, and {why}; repeat that, choose another"
                 " --output, or begin anew with --force"
             )
-        elif why and changed == "anew":
-            print(f"{self.folder}: {why}; beginning anew", file=sys.stderr)
-            self.remove()
-        elif why:
-            print(f"{self.folder}: {why}; beginning anew where it matters", file=sys.stderr)
-            self.state = {}
-        elif found is not None:
+        if why:
+            where = " where it matters" if changed == "keep" else ""
+            print(f"{self.folder}: {why}; beginning anew{where}", file=sys.stderr)
+        elif found:
             print(f"going on from {self.folder}", file=sys.stderr)
+        if found and (changed == "keep" or not why):
             self.state = found
         elif changed == "anew":
-            self.remove()  # a kill came before the first state
+            self.remove()  # of other values, or without a state
 
-    def _saved(self) -> tuple[dict[str, Any] | None, str]:
-        """The saved state, or None and why an existing one is unusable."""
-        path = self.folder / STATE
+    def _saved(self) -> dict[str, Any]:
+        """The saved state; empty if there is none that can be read."""
         try:
-            found = fs.read_json(path) if path.exists() else None
-        except CorruptError:
-            return None, "its state cannot be read"
-        if found is not None and not (isinstance(found, dict) and "made_from" in found):
-            return None, "another version of hanllama left it"
-        return found, ""
+            found = fs.read_json(self.folder / STATE)
+        except (InputError, CorruptError):
+            return {}
+        return found if isinstance(found, dict) and "made_from" in found else {}
 
     def save(self, **state: Any) -> None:
         """Save the progress; the files that it describes must be on the disk."""
-        self.state = {"made_from": self.made_from, **state}
+        self.state = {**state, "made_from": self.made_from}
         fs.write_json(self.folder / STATE, self.state)
 
     @contextlib.contextmanager
@@ -288,7 +278,7 @@ class Log:
             self._out.truncate(size)
         self.size = size
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if data:
             with fs.storage(self.path):
                 self._out.write(data)
@@ -315,10 +305,6 @@ def _require_outside(output: Path, inputs: Iterable[str]) -> None:
                 f"the output {output} lies inside the input {name}, and the next run would read it;"
                 " choose another folder"
             )
-
-
-def _in_brackets(differs: list[tuple[str, str]]) -> str:
-    return f" ({' and '.join(words for _, words in differs)})" if differs else ""
 
 
 def _short(value: Any) -> str:

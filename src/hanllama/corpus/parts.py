@@ -9,12 +9,11 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hanllama.base import fs
+from hanllama.base.making import Log
 
 PART_BYTES = 256 * 2**20
 
@@ -44,23 +43,24 @@ class Parts:
         self.summed = summed
         self.sums: dict[str, str] = {}
         self.number = self.documents = self.bytes = 0
-        self._path = folder
-        self._held = 0
-        self._out: Any = None
+        self._part: Log | None = None
         self._hash: Any = None
         if state is not None and state["number"]:
             self.number, self.documents = state["number"], state["documents"]
-            self.bytes, self._held = state["bytes"], state["held"]
-            self._go_on()
+            self.bytes = state["bytes"]
+            self._part = Log(self._place(self.number - 1), state["held"])
+            for path in folder.glob("part-*.jsonl"):
+                if path > self._part.path:  # begun after the state
+                    path.unlink()
 
     def state(self) -> dict[str, int]:
         """The state to continue from; syncs everything written so far to the disk."""
-        self._sync()
+        held = self._part.sync() if self._part else 0
         return {
             "number": self.number,
             "documents": self.documents,
             "bytes": self.bytes,
-            "held": self._held,
+            "held": held,
         }
 
     def write(self, lines: Iterable[bytes]) -> None:
@@ -74,57 +74,38 @@ class Parts:
         view = memoryview(data)
         start = done = 0
         while done < len(ends):
-            if self._out is None or self._held + ends[done] - start > PART_BYTES:
-                self._next()
+            part = self._part
+            if part is None or part.size + ends[done] - start > PART_BYTES:
+                part = self._next()
             # A line longer than a part fills a part alone.
-            fitting = bisect.bisect_right(ends, start + PART_BYTES - self._held)
+            fitting = bisect.bisect_right(ends, start + PART_BYTES - part.size)
             stop = max(fitting, done + 1)
-            with fs.storage(self._path):
-                self._out.write(view[start : ends[stop - 1]])
+            part.write(view[start : ends[stop - 1]])
             if self._hash is not None:
                 self._hash.update(view[start : ends[stop - 1]])
-            self._held += ends[stop - 1] - start
             self.bytes += ends[stop - 1] - start
             self.documents += stop - done
             start, done = ends[stop - 1], stop
 
-    def _next(self) -> None:
-        self._sync()
+    def _next(self) -> Log:
+        if self._part is not None:
+            self._part.sync()
         self.close()
-        self._path = self._part(self.number)
-        with fs.storage(self._path):
-            self._out = open(self._path, "wb")  # noqa: SIM115 (open across calls)
+        self._part = Log(self._place(self.number))
         self._hash = hashlib.sha256() if self.summed else None
-        self._held = 0
         self.number += 1
+        return self._part
 
-    def _go_on(self) -> None:
-        """Reopen the part of the state at its saved size; remove later parts."""
-        self._path = self._part(self.number - 1)
-        with fs.storage(self._path):
-            for path in self.folder.glob("part-*.jsonl"):
-                if path.name > self._path.name:
-                    path.unlink()
-            os.truncate(self._path, self._held)
-            self._out = open(self._path, "ab")  # noqa: SIM115 (open across calls)
-
-    def _sync(self) -> None:
-        if self._out is not None:
-            with fs.storage(self._path):
-                self._out.flush()
-                os.fsync(self._out.fileno())
-
-    def _part(self, number: int) -> Path:
+    def _place(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.jsonl"
 
     def close(self) -> None:
         """Close the open part."""
-        if self._out is not None:
-            with fs.storage(self._path):
-                self._out.close()
-            self._out = None
+        if self._part is not None:
+            self._part.close()
             if self._hash is not None:
-                self.sums[self._path.name] = self._hash.hexdigest()
+                self.sums[self._part.path.name] = self._hash.hexdigest()
+            self._part = None
 
     def __enter__(self) -> Parts:
         return self
