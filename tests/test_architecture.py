@@ -133,6 +133,52 @@ def test_a_fingerprint_counts_the_rooms_that_a_room_imports_from() -> None:
     assert {_unit(m) for m in _modules()} - units == plumbing
 
 
+@cache
+def _inner_floors() -> dict[str, dict[str, int]]:
+    """The page's second table: of each room the floor of every file and folder in it."""
+    page = PAGE.read_text(encoding="utf-8").partition("## Floors inside the rooms")[2]
+    rooms = {}
+    for room, cell in re.findall(r"^\| `([\w/]+)/` \| (.+) \|$", page, re.M):
+        floors = [re.findall(r"`(\w+)`", part) for part in cell.split(" / ")]
+        rooms[room.replace("/", ".")] = {
+            name: -number for number, floor in enumerate(floors) for name in floor
+        }
+    assert len(rooms) > 10, "the page's table was not understood"
+    return rooms
+
+
+def test_imports_go_down_inside_every_room() -> None:
+    wrong = []
+    for module in _modules():
+        for target, _ in _imports(module):
+            room = _shared_room(module, target)
+            here, there = (m.removeprefix(f"{room}.").split(".")[0] for m in (module, target))
+            if not room or here == there or "__init__" in (here, there):
+                continue
+            floors = _inner_floors().get(room, {})
+            if here not in floors or there not in floors:
+                wrong.append(f"{room}/: the page has no floor of {here} or {there}")
+            elif floors[there] >= floors[here]:
+                wrong.append(f"{module} -> {target}")
+    assert wrong == []
+
+
+def test_every_file_on_the_page_exists() -> None:
+    for room, floors in _inner_floors().items():
+        for name in floors:
+            assert any(m.startswith((f"{room}.{name}.", f"{room}.{name}")) for m in _modules())
+
+
+def _shared_room(module: str, target: str) -> str:
+    """The innermost folder that holds both; "" for another package and the top of this one."""
+    shared = []
+    for one, other in zip(module.split(".")[:-1], target.split(".")[:-1], strict=False):
+        if one != other:
+            break
+        shared.append(one)
+    return ".".join(shared)
+
+
 def test_nothing_imports_in_a_circle() -> None:
     done: set[str] = set()
 

@@ -196,13 +196,17 @@ def test_accumulate_over_two_ranks(kind: str, data: Path, base: Path) -> None:
 def test_accumulate_two_gloo_processes(kind: str, data: Path, base: Path, tmp_path: Path) -> None:
     """torchrun with two processes gives the losses and figures of one, reference pass included.
 
-    It is stopped half way, and its checkpoint goes on in one process.
+    It is stopped half way, and its checkpoint goes on in one process. The reference is another
+    model: against itself, the first step's accuracy would count roundings.
     """
     steps = {"max_steps": 8, "save_every": 4}
-    run(kind, data, tmp_path / "one", base, loop=steps)
+    given: dict[str, Any] = {"loop": steps}
+    if kind != "reward":
+        given["reference_model"] = str(pairs.base_model(tmp_path / "reference", seed=5))
+    run(kind, data, tmp_path / "one", base, **given)
     make = pairs.reward_config if kind == "reward" else pairs.dpo_config
-    given = {} if kind == "reward" else {"loss": kind}
-    changes = {"loop": {**steps, "stop_at": 4}, **given}
+    loss = {} if kind == "reward" else {"loss": kind}
+    changes = {**given, **loss, "loop": {**steps, "stop_at": 4}}
     file = tmp_path / "two.yaml"
     config: Any = make(data, tmp_path / "two", base, **changes)
     file.write_text(configs.to_yaml(config), encoding="utf-8")
@@ -217,7 +221,7 @@ def test_accumulate_two_gloo_processes(kind: str, data: Path, base: Path, tmp_pa
     )
     assert done.returncode != 0, "stopped early, and says so"
     assert len(losses(tmp_path / "two")) == 4, done.stdout + done.stderr
-    run(kind, data, tmp_path / "two", base, loop=steps)
+    run(kind, data, tmp_path / "two", base, **given)
     one, two = (pairs.metrics(tmp_path / name) for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         for name in a.keys() - {"tokens_per_second", "mfu", "tables"}:
