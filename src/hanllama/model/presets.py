@@ -217,33 +217,9 @@ class Preset:
     notes: tuple[str, ...] = field(default=())
 
 
-def _llama2c(
-    hidden: int, layers: int, heads: int, kv_heads: int, context: int, tied: bool = True
+def _shape(
+    hidden: int, layers: int, heads: int, kv_heads: int, context: int, **more: Any
 ) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "intermediate_size": ffn_width(hidden, LLAMA2C_FFN_MULTIPLE),
-        "max_position_embeddings": context,
-        "tie_word_embeddings": tied,
-    }
-
-
-def _llama2(hidden: int, layers: int, heads: int, kv_heads: int, ffn: int) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "intermediate_size": ffn,
-        "max_position_embeddings": 4096,
-        "tie_word_embeddings": False,
-    }
-
-
-def _own(hidden: int, layers: int, heads: int, kv_heads: int, context: int) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -251,10 +227,24 @@ def _own(hidden: int, layers: int, heads: int, kv_heads: int, context: int) -> d
         "num_key_value_heads": kv_heads,
         "max_position_embeddings": context,
         "tie_word_embeddings": True,
-        # Llama's 0.02 suits widths of thousands. At a width of 128 attention would start nearly
-        # uniform, and the demo would need about twice the tokens to reach the same loss.
-        "initializer_range": round(0.7 / hidden**0.5, 3),
+        **more,
     }
+
+
+def _llama2c(hidden: int, *rest: Any) -> dict[str, Any]:
+    ffn = ffn_width(hidden, LLAMA2C_FFN_MULTIPLE)
+    return _shape(hidden, *rest, intermediate_size=ffn)
+
+
+def _llama2(hidden: int, layers: int, heads: int, kv_heads: int, ffn: int) -> dict[str, Any]:
+    more = {"intermediate_size": ffn, "tie_word_embeddings": False}
+    return _shape(hidden, layers, heads, kv_heads, 4096, **more)
+
+
+def _own(hidden: int, *rest: Any) -> dict[str, Any]:
+    # Llama's 0.02 suits widths of thousands. At a width of 128 attention would start nearly
+    # uniform, and the demo would need about twice the tokens to reach the same loss.
+    return _shape(hidden, *rest, initializer_range=round(0.7 / hidden**0.5, 3))
 
 
 _BABY = "baby-llama2-chinese"

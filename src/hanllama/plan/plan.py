@@ -4,20 +4,19 @@ Parameters, steps, peak memory, FLOPs, hours and cost, for a config, every train
 a preset and a number of tokens. Memory is a formula (`plan/memory.py`). Hours on a named device are
 FLOPs over an assumed share of its peak (`train/devices.py`); hours on the device here are measured
 (`plan/measure.py`).
-
-Importing this folder imports no torch; only a forecast does.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
+from hanllama.model.presets import PRESETS, preset
 from hanllama.plan import words
 from hanllama.plan.forecast import forecast
 from hanllama.plan.jobs import jobs
 from hanllama.plan.options import HERE, PlanConfig
-from hanllama.plan.sizes import sizes
 from hanllama.train import devices
 
 
@@ -37,6 +36,34 @@ def plan(options: PlanConfig) -> dict[str, Any]:
     plans = [forecast(job, names, options) for job in jobs(options)]
     print(_json({"plans": plans}) if options.json else "\n\n".join(words.page(p) for p in plans))
     return {"plans": plans}
+
+
+def sizes(vocab_size: int) -> list[dict[str, Any]]:
+    """The stated and the exact size of each preset; None where the vocabulary is unknown.
+
+    Args:
+        vocab_size: for all presets; 0: each preset's own, if it has one.
+    """
+    rows = []
+    for name, known in PRESETS.items():
+        vocabulary = vocab_size or known.vocab_size
+        # The size without embeddings needs no vocabulary, so 1 will do.
+        tied = preset(name, vocab_size=vocabulary or 1, tie_word_embeddings=True)
+        untied = dataclasses.replace(tied, tie_word_embeddings=False)
+        rows.append(
+            {
+                "name": name,
+                "source": known.source,
+                "stated": known.stated,
+                "vocab_size": vocabulary,
+                "tied_by_default": bool(known.dimensions["tie_word_embeddings"]),
+                "tied": tied.parameter_count() if vocabulary else None,
+                "untied": untied.parameter_count() if vocabulary else None,
+                "without_embeddings": tied.parameter_count(embeddings=False),
+                "notes": list(known.notes),
+            }
+        )
+    return rows
 
 
 def _json(found: dict[str, Any]) -> str:

@@ -1,8 +1,11 @@
-"""Change a few lines of a book without splitting the book into lines."""
+"""Lines of a book: change a few without splitting the book, and know where a sentence ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+
+_ENDS = frozenset("。！？…!?；;.．")
+_CLOSING = "”’」』）》】)\"'〕］]　 \t\r①②③④⑤⑥⑦⑧⑨⑩*"
 
 
 def change_lines(text: str, positions: Iterable[int], change: Callable[[str], str | None]) -> str:
@@ -25,3 +28,8 @@ def change_lines(text: str, positions: Iterable[int], change: Callable[[str], st
         if changed is not None:
             kept.append(changed + text[end:done])
     return "".join([*kept, text[done:]])
+
+
+def ends_sentence(line: str) -> bool:
+    """Whether `line` ends a sentence, apart from closing quotes and notes."""
+    return line.rstrip(_CLOSING)[-1:] in _ENDS if line.strip() else False

@@ -22,7 +22,7 @@ from itertools import pairwise
 from hanllama.base.config import checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._headings import is_heading, is_section_number
-from hanllama.corpus.rules._sentences import ends_sentence
+from hanllama.corpus.rules._lines import ends_sentence
 
 NARROWEST, WIDEST = 36, 160  # columns of a margin: 18 Han characters; nobody wraps beyond 80
 _RAGGED = 6  # columns before the margin: room for a mark that may not begin a line, a Latin word

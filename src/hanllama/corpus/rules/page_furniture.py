@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from hanllama.corpus.rules import Drop
-from hanllama.corpus.rules._sentences import ends_sentence
+from hanllama.corpus.rules._lines import ends_sentence
 
 _LONGEST = 100
 _LONGEST_ENTRY = 12

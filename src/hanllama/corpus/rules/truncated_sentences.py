@@ -13,7 +13,7 @@ import re
 from hanllama.base.config import Count, checked, option
 from hanllama.corpus.rules import Drop
 from hanllama.corpus.rules._headings import is_heading
-from hanllama.corpus.rules._sentences import ends_sentence
+from hanllama.corpus.rules._lines import ends_sentence
 
 _LAST_END = re.compile(r".*[。！？!?…][”’」』）)]*", re.DOTALL)
 _SIGNED = re.compile(r"[）)》】\d年月日]\s*$|[^\s，。！？]\s+[^\s，。！？]{1,8}$")

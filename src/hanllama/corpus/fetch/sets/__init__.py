@@ -76,7 +76,7 @@ class DataSet:
         size: of the files to download, in words.
         languages: ISO codes.
         zh, en: its description in one line.
-        verified: which of these facts were checked, and against what.
+        verified: where these facts come from; nothing was downloaded to check them.
         notes: gates, traps, advice.
         modelscope_files: the globs on ModelScope, if they differ.
         fields: a named layout's field -> the set's field; other fields are left out.

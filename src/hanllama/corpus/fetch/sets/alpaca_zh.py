@@ -15,9 +15,6 @@ SET = DataSet(
     size="35 MB",
     zh="GPT-4 生成的中文 Alpaca 指令，约 4.9 万条",
     en="about 49,000 Alpaca instructions with GPT-4's answers, in Chinese",
-    verified=(
-        "file, size and licence: the repository's pages as stored; on ModelScope another "
-        "upload of the same data: LLaMA-Factory's dataset_info.json"
-    ),
+    verified="file, size, licence: the repository's pages; ModelScope: LLaMA-Factory's list",
     notes="made with GPT-4: its terms forbid training competing models",
 )

@@ -29,9 +29,6 @@ SET = DataSet(
     size="17 GB, one file",
     zh="百度百科词条，约 563 万条",
     en="5.63 million articles of Baidu Baike",
-    verified=(
-        "file and size: the repository's pages as stored; the fields title, summary, sections"
-        " are as projects that train on it read them"
-    ),
+    verified="file, size: the repository's pages; fields: projects that train on it",
     notes="scraped; the source's terms apply; clean it with --rules encyclopedia",
 )

@@ -15,9 +15,6 @@ SET = DataSet(
     size="286 MB",
     zh="BELLE 中文指令，约 52 万条",
     en="BELLE: about 520,000 Chinese instructions",
-    verified=(
-        "file, size and licence: the repository's pages as stored; fields and the name on "
-        "ModelScope: LLaMA-Factory's dataset_info.json"
-    ),
+    verified="file, size, licence: the repository's pages; the rest: LLaMA-Factory's list",
     notes="the file is JSON lines in spite of its name; made with ChatGPT, research use",
 )

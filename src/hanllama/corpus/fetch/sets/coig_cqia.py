@@ -14,9 +14,6 @@ SET = DataSet(
     size="149 MB",
     zh="COIG-CQIA：人工精选的中文互联网问答与考试，约 4.5 万条",
     en="COIG-CQIA: about 45,000 hand-picked Chinese instructions",
-    verified=(
-        "file and size: the repository's pages as stored; the name on ModelScope: public code"
-        " that loads it; the fields instruction, input, output: its paper (arXiv 2403.18058)"
-    ),
+    verified="file, size: the repository's pages; the rest: public code and arXiv 2403.18058",
     notes="its parts lie beside the full file, one folder a source",
 )

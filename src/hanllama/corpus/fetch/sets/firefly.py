@@ -15,9 +15,6 @@ SET = DataSet(
     size="1.2 GB",
     zh="流萤：23 类中文任务，约 165 万条指令",
     en="Firefly: 23 kinds of Chinese tasks, about 1.65 million instructions",
-    verified=(
-        "file and size: the repository's pages as stored; the fields kind, input, target: "
-        "LLaMA-Factory's dataset_info.json; the name on ModelScope: ms-swift's registry"
-    ),
+    verified="file, size: the repository's pages; fields: LLaMA-Factory; ModelScope: ms-swift",
     notes="the field kind, the sort of task, is left out",
 )

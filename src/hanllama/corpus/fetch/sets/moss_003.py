@@ -14,9 +14,6 @@ SET = DataSet(
     languages=("zh", "en"),
     zh="MOSS 多轮对话，中英文，约 107 万段",
     en="MOSS: about 1.07 million conversations in Chinese and English",
-    verified=(
-        "file and size: the repository's pages as stored; the form is firefly's own, from its"
-        " README"
-    ),
+    verified="file, size: the repository's pages; the form is firefly's own, from its README",
     notes="not for commercial use",
 )

@@ -14,9 +14,6 @@ SET = DataSet(
     size="about 620 GB",
     zh="天工中文网页语料，约 1500 亿词元",
     en="Skywork's Chinese web text, about 150 billion tokens",
-    verified=(
-        "folder and licence: the repository's pages as stored; the field and the name on "
-        "ModelScope: LLaMA-Factory's dataset_info.json; the size is from memory"
-    ),
+    verified="folder, licence: the repository's pages; the rest: LLaMA-Factory; size: memory",
     notes="take a share with --max-files or --max-bytes",
 )

@@ -14,9 +14,6 @@ SET = DataSet(
     size="524 MB",
     zh="过滤后的中文维基百科（2023 年 7 月），约 25.5 万条",
     en="Chinese Wikipedia of July 2023, filtered, about 255,000 articles",
-    verified=(
-        "both repository names and the field completion: LLaMA-Factory's dataset_info.json; "
-        "the number of records: a collection's page; licence and size are from memory"
-    ),
+    verified="names, field: LLaMA-Factory's list; records: a collection's page; the rest: memory",
     notes="the first line of an article is its title",
 )

@@ -15,9 +15,6 @@ SET = DataSet(
     size="1.5 GB in 5 files",
     zh="知乎问答，约一百万条，问题作为首行",
     en="about a million questions and answers from Zhihu; the question is the first line",
-    verified=(
-        "files, sizes and fields: the repository's pages as stored; the name on ModelScope: "
-        "ms-swift's registry"
-    ),
+    verified="files, sizes, fields: the repository's pages; ModelScope: ms-swift's registry",
     notes="scraped; the sources' terms apply; clean it with --rules qa",
 )
