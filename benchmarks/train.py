@@ -283,7 +283,8 @@ def add_rows(
     options: argparse.Namespace, rounds: list[dict[str, dict[str, float]]], words: list[str]
 ) -> None:
     """Put the figures into a file of results, in the place of those of the same question."""
-    task = f"24M, {options.batch} x {CONTEXT}, fp32, {options.threads} thread(s)"
+    threads = "one thread" if options.threads == 1 else f"{options.threads} threads"
+    task = f"24M, {options.batch} x {CONTEXT}, fp32, {threads}"
     questions = {
         f"training, {task}, against transformers as it is": ("transformers", "ours", "1.3"),
         f"training, {task}, against transformers with the same settings": (
